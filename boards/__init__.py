@@ -1,0 +1,1 @@
+"""One file per board: platform, clocks, memory controller, links."""

@@ -1,0 +1,1 @@
+"""Fixed-point model to program: tiling, memory map, scheduling."""

@@ -1,0 +1,1 @@
+"""The accelerator in Amaranth: machine description, instruction set, units."""

@@ -1,0 +1,1 @@
+"""Reference, program simulator and RTL simulation."""

@@ -1,0 +1,1 @@
+"""Host driver: one accelerator over an abstract link."""
