@@ -86,8 +86,7 @@ class TensorPlace:
 class Layer:
     """One numbered layer of the program: what it computes and how to check it.
 
-    ``tensor`` is its result in memory; ``checksum`` the CRC-32 of that tensor's (C, H, W) values as bytes (`Layer.checksum_of`)
-    for the known input.
+    ``tensor`` is its result in memory; ``checksum`` is `checksum_of` that tensor for the known input.
     """
 
     number: int
@@ -198,7 +197,7 @@ class ProgramFile:
                                            "compile the model again with this version")
                 segments = [Segment(entry["name"], entry["address"], archive.read(f"segments/{number}"))
                             for number, entry in enumerate(header["segments"])]
-                known = [np.load(io.BytesIO(archive.read(f"known_{end}.npy")), allow_pickle=False).astype(np.int64)
+                known = [np.load(io.BytesIO(archive.read(f"known_{end}.npy")), allow_pickle=False)
                          for end in ("input", "output")]
         except ProgramFileError:
             raise
@@ -206,7 +205,8 @@ class ProgramFile:
             raise ProgramFileError(f"{path}: no such file") from None
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError,
                 NotImplementedError, MachineError) as error:
-            raise ProgramFileError(f"{path}: not a whole program file ({error}); compile the model again") from None
+            raise ProgramFileError(f"{path}: not a whole program file ({error}); "
+                                   "compile the model again") from None
 
         def place(entry: dict[str, Any]) -> TensorPlace:
             channels, rows, columns = entry["shape"]
@@ -219,7 +219,8 @@ class ProgramFile:
                 input=place(header["input"]), output=place(header["output"]),
                 output_shape=tuple(header["output_shape"]),
                 layers=[Layer(**{**layer, "tensor": place(layer["tensor"])}) for layer in header["layers"]],
-                known_input=known[0], known_output=known[1], preparation=header["preparation"],
+                known_input=known[0].astype(np.int64), known_output=known[1].astype(np.int64),
+                preparation=header["preparation"],
                 host_operations=tuple(header["host_operations"]), input_layout=header["input_layout"])
         except (KeyError, TypeError, ValueError) as error:
             raise ProgramFileError(f"{path}: incomplete header ({error}); compile the model again") from None

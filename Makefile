@@ -1,0 +1,75 @@
+# Everything starts here: `make demo`, `make test`, `make sim`, `make bitstream BOARD=ecp5`.
+# The first call makes a virtual environment in .venv; later ones reuse it.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY = $(VENV)/bin/python
+READY = $(VENV)/.installed
+JOBS ?= 2
+
+# make sim
+MODEL ?=
+DATA ?=
+IMAGES ?= 16
+MEMORY ?= ideal
+TRACE ?=
+LANES ?= 8x16
+
+# make bitstream
+BOARD ?= ecp5
+CLOCK ?=
+SEED ?=
+
+.PHONY: help demo test test-all lint sim bitstream install clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo                        the whole path on the bundled network, with a report"
+	@echo "make test                        linters, type checks, tests (test-all: the long ones too)"
+	@echo "make sim                         cocotb benches of the accelerator"
+	@echo "make sim MODEL=net.onnx DATA=images.npz IMAGES=16 [MEMORY=ideal|stalling|ulx3s|random|all]"
+	@echo "                                 [TRACE=1] [LANES=8x16]   a whole network in RTL"
+	@echo "make bitstream BOARD=ecp5        a bitstream for the ULX3S-85F (BOARD=list: all boards)"
+	@echo "                                 [CLOCK=MHz] [SEED=n]"
+	@echo "make clean                       delete build/ (not the virtual environment)"
+
+install: $(READY)
+
+$(READY): pyproject.toml
+	@echo "Installing into $(VENV); the first time this takes a few minutes ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --progress-bar on -e '.[all]'
+	@touch $@
+	@echo "Installed."
+
+demo: $(READY)
+	@$(PY) -m sim demo --output build/demo
+
+lint: $(READY)
+	@echo "ruff ..." && $(PY) -m ruff check .
+	@echo "pyright ..." && $(VENV)/bin/pyright --pythonpath $(PY)
+
+test: lint
+	$(PY) -m pytest -n $(JOBS) -m "not slow"
+
+test-all: lint
+	$(PY) -m pytest -n $(JOBS)
+
+sim: $(READY)
+ifeq ($(MODEL),)
+	$(PY) -m pytest -n $(JOBS) -k cocotb tests
+else
+	@$(PY) -m sim run "$(MODEL)" --data "$(DATA)" --images $(IMAGES) --memory $(MEMORY) --lanes $(LANES) \
+	    $(if $(TRACE),--trace)
+endif
+
+bitstream: $(READY)
+ifeq ($(BOARD),list)
+	@$(PY) -m boards list
+else
+	@$(PY) -m boards build $(BOARD) $(if $(CLOCK),--clock $(CLOCK)) $(if $(SEED),--seed $(SEED))
+endif
+
+clean:
+	rm -rf build
