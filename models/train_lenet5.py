@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-__all__ = ["LeNet5", "main", "read_idx", "train"]
+__all__ = ["LeNet5", "main", "read_idx", "save", "train"]
 
 HERE = Path(__file__).parent
 
@@ -83,6 +83,20 @@ def train(images: NDArray[np.uint8], labels: NDArray[np.uint8], *, epochs: int, 
     return network.eval()
 
 
+def save(network: LeNet5, path: Path) -> None:
+    """Write the network as ONNX, without the exporter's notes on where its source code lay."""
+    program = torch.onnx.export(network, (torch.zeros(1, 1, 28, 28),), dynamo=True, verbose=False,
+                                input_names=["image"], output_names=["scores"])
+    assert program is not None
+    model = program.model_proto
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input,
+                 *model.graph.output, *model.graph.initializer):
+        part.ClearField("metadata_props")
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(model.SerializeToString())
+    os.replace(beside, path)
+
+
 def main() -> None:
     """Train, report the test accuracy, write the three files."""
     parser = argparse.ArgumentParser(description=__doc__,
@@ -102,10 +116,7 @@ def main() -> None:
     correct = (scores.argmax(1).numpy() == test_labels).mean()
     print(f"accuracy on the {len(test_labels):,} test images: {correct:.2%}")
 
-    beside = arguments.output / "lenet5.onnx.part"
-    torch.onnx.export(network, (torch.zeros(1, 1, 28, 28),), beside, dynamo=True, external_data=False,
-                      input_names=["image"], output_names=["scores"], verbose=False)
-    os.replace(beside, arguments.output / "lenet5.onnx")
+    save(network, arguments.output / "lenet5.onnx")
     chosen = np.random.default_rng(arguments.seed).choice(len(images), 200, replace=False)
     np.savez_compressed(arguments.output / "fashion_mnist_calibration.npz",
                         images=images[chosen], labels=labels[chosen])
