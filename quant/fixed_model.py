@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.graph import Graph, Node
+from quant.graph import Add, AveragePool, Convolution, Graph, Node
 from quant.number_format import Format
 
-__all__ = ["FixedModel", "FixedWeights", "Preparation"]
+__all__ = ["FixedModel", "FixedWeights", "Preparation", "accumulator_bound", "inexact_in_float32"]
 
 
 @dataclass(frozen=True)
@@ -91,3 +91,54 @@ class FixedModel:
         if np.isfinite(node.activation.high):
             high = min(high, int(np.rint(np.ldexp(node.activation.high, form.fl))))
         return low, high
+
+    def tensor_bounds(self, tensor: str) -> tuple[int, int]:
+        """Smallest and largest integer that a tensor can hold."""
+        producer = self.graph.producer(tensor)
+        if producer is not None:
+            return self.bounds(producer)
+        return self.formats[tensor].low, self.formats[tensor].high
+
+
+def accumulator_bound(model: FixedModel, node: Node) -> int:
+    """Largest magnitude that a node's exact sum can reach before it is requantized, in any order.
+
+    Convolutions: in units of 2^-(fl_in + fl_w), from the real weights and the range of the input;
+    every partial sum stays within it too.  Add: in units of the finer operand.  AveragePool: the sum
+    over the window, in units of the input.  Other nodes: the largest input.
+    """
+    ranges = [model.tensor_bounds(tensor) for tensor in node.inputs]
+    if isinstance(node, Convolution):
+        # 0 belongs to the range: padding brings it in, and partial sums leave terms out
+        low, high = min(ranges[0][0], 0), max(ranges[0][1], 0)
+        weights = model.weights[node.name]
+        positive = np.maximum(weights.values, 0).sum(axis=(1, 2, 3))
+        negative = np.minimum(weights.values, 0).sum(axis=(1, 2, 3))
+        largest = high * positive + low * negative + np.maximum(weights.bias, 0)
+        smallest = low * positive + high * negative + np.minimum(weights.bias, 0)
+        return int(np.maximum(largest, -smallest).max(initial=0))
+    largest_inputs = [max(abs(low), abs(high)) for low, high in ranges]
+    if isinstance(node, AveragePool):
+        return node.kernel[0] * node.kernel[1] * largest_inputs[0]
+    if isinstance(node, Add):
+        lengths = [model.formats[tensor].fl for tensor in node.inputs]
+        return sum(value << (max(lengths) - fl) for value, fl in zip(largest_inputs, lengths))
+    return max(largest_inputs)
+
+
+def inexact_in_float32(model: FixedModel) -> list[str]:
+    """Tensors whose float32 computation may round, so that onnxruntime is no judge of them.
+
+    Sums are exact in float32 up to 2^24 units.  A quotient of average pooling is rounded twice there
+    (to float32, then to the format): its sum must stay below 2^23 units of the output, too.
+    """
+    names = []
+    for node in model.graph.nodes:
+        bound = accumulator_bound(model, node)
+        limit = 1 << 24
+        if isinstance(node, AveragePool):
+            bound <<= max(model.formats[node.output].fl - model.formats[node.inputs[0]].fl, 0)
+            limit = 1 << 23
+        if bound > limit:
+            names.append(node.output)
+    return names

@@ -12,16 +12,49 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Format", "requantize", "round_half_even_divide", "round_half_even_shift"]
+__all__ = ["FL_LIMIT", "Format", "FormatError", "check_width", "requantize", "round_half_even_divide",
+           "round_half_even_shift"]
+
+#: Fractional lengths lie within ±FL_LIMIT, so that the unit of every accumulator, 2^-(fl_in + fl_w),
+#: is a normal float32.
+FL_LIMIT = 60
+
+
+class FormatError(ValueError):
+    """A number format that does not exist was asked for; the message names the limit."""
+
+
+def check_width(bits: int, what: str) -> None:
+    """Refuse widths that neither the machine nor QDQ ONNX has: all but 2 to 16 bits.
+
+    Raises
+    ------
+    FormatError
+        With ``what`` as the subject of the message.
+    """
+    if not 2 <= bits <= 16:
+        raise FormatError(f"{what} must be 2 to 16 bits wide, not {bits}")
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a tensor's integers are read: ``bits`` wide, two's complement if ``signed``, times 2^-fl."""
+    """How a tensor's integers are read: ``bits`` wide, two's complement if ``signed``, times 2^-fl.
+
+    Raises
+    ------
+    FormatError
+        If ``bits`` is not 2 to 32 or ``fl`` not -60 to 60.
+    """
 
     bits: int
     signed: bool
     fl: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 32:
+            raise FormatError(f"a format must be 2 to 32 bits wide, not {self.bits}")
+        if not -FL_LIMIT <= self.fl <= FL_LIMIT:
+            raise FormatError(f"a fractional length must be -{FL_LIMIT} to {FL_LIMIT}, not {self.fl}")
 
     @property
     def low(self) -> int:
@@ -66,7 +99,8 @@ def round_half_even_shift(values: NDArray[np.int64], shift: int | NDArray[np.int
     return (floor + up) << left
 
 
-def round_half_even_divide(numerator: NDArray[np.int64], denominator: int | NDArray[np.int64]) -> NDArray[np.int64]:
+def round_half_even_divide(numerator: NDArray[np.int64],
+                           denominator: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """``numerator / denominator`` rounded half to even, exactly; the denominator is positive."""
     numerator = np.asarray(numerator, np.int64)
     denominator = np.asarray(denominator, np.int64)

@@ -1,0 +1,408 @@
+"""Take a QDQ graph apart: the float network, and what its Quantize/Dequantize nodes say about it.
+
+The stripped network computes the same without rounding and has the same tensor names, so that the
+ordinary front end reads it; the formats go beside it.  Files of other tools are taken as long as
+every zero point is 0 and every scale a power of two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from quant.number_format import Format
+from quant.qdq import BITS_KEY
+
+__all__ = ["QdqError", "QuantizedConstant", "StrippedModel", "strip_qdq"]
+
+#: bits and signedness of the integer types that a quantized tensor may have
+_TYPES = {
+    TensorProto.INT4: (4, True),
+    TensorProto.UINT4: (4, False),
+    TensorProto.INT8: (8, True),
+    TensorProto.UINT8: (8, False),
+    TensorProto.INT16: (16, True),
+    TensorProto.UINT16: (16, False),
+    TensorProto.INT32: (32, True),
+}
+_HOST_OPERATORS = ("Softmax", "LogSoftmax", "Sigmoid")
+_ADVICE = (
+    "calibrate the float model with `python -m quant calibrate`, or restrict the other tool to such scales"
+)
+
+
+class QdqError(ValueError):
+    """A QDQ file cannot be read as a fixed-point model; the message names the tensor and what to do."""
+
+
+@dataclass(frozen=True)
+class QuantizedConstant:
+    """Integer weights or biases: ``values`` in units of 2^-``fl``, one ``fl`` or one per channel."""
+
+    values: NDArray[np.int64]
+    bits: int
+    fl: NDArray[np.int64]
+
+
+@dataclass
+class StrippedModel:
+    """A float ONNX model and the formats that were around its tensors.
+
+    Attributes
+    ----------
+    proto : onnx.ModelProto
+        The network without quantization; constants hold the dequantized values.
+    formats : dict
+        Format of each quantized feature map.
+    constants : dict
+        Integers of each quantized constant, by the name of its float values.
+    integers : dict
+        For each quantized feature map, the name of its integers in the QDQ graph.
+    """
+
+    proto: onnx.ModelProto
+    formats: dict[str, Format] = field(default_factory=dict)
+    constants: dict[str, QuantizedConstant] = field(default_factory=dict)
+    integers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """What one QuantizeLinear or DequantizeLinear says."""
+
+    fl: NDArray[np.int64]
+    bits: int
+    signed: bool
+    axis: int
+
+
+def strip_qdq(proto: onnx.ModelProto) -> StrippedModel:
+    """Remove every QuantizeLinear and DequantizeLinear.
+
+    Raises
+    ------
+    QdqError
+        If the file has none, a scale is not a power of two, a zero point is not 0, a pair disagrees,
+        or a feature map is read without its quantization too.
+    """
+    return _Stripper(proto).strip()
+
+
+def _refuse(tensor: str, why: str, advice: str = _ADVICE) -> NoReturn:
+    raise QdqError(f"tensor {tensor}: {why}; {advice}")
+
+
+class _Stripper:
+    def __init__(self, proto: onnx.ModelProto):
+        self.proto = onnx.ModelProto()
+        self.proto.CopyFrom(proto)
+        graph = self.proto.graph
+        self.producers = {output: node for node in graph.node for output in node.output}
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = node.attribute[0].t
+        self.result = StrippedModel(self.proto)
+        self.aliases: dict[str, str] = {}  # output of a DequantizeLinear: tensor that it stands for
+        self.sources: dict[str, str] = {}  # tensor that a QuantizeLinear reads: tensor that it stands for
+        self.removed: set[int] = set()
+        self.added: list[NodeProto] = []
+        self.renamed_outputs: dict[str, str] = {}
+
+    def strip(self) -> StrippedModel:
+        graph = self.proto.graph
+        pairs = [node for node in graph.node if node.op_type == "DequantizeLinear"]
+        if not pairs:
+            raise QdqError(
+                "the file has no DequantizeLinear node: it is not a fixed-point model; "
+                "make one with `python -m quant calibrate`"
+            )
+        for node in pairs:
+            self._strip_pair(node)
+        kept = [
+            node
+            for node in graph.node
+            if id(node) not in self.removed and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+        ]
+        for node in kept:
+            for tensor in node.input:
+                if tensor in self.sources:
+                    _refuse(
+                        tensor,
+                        f"{node.name or node.op_type} reads it without its quantization",
+                        "let every reader take the output of the DequantizeLinear",
+                    )
+        outputs = {output.name for output in graph.output}
+        for tensor in sorted(outputs & set(self.sources)):
+            _refuse(
+                tensor,
+                "it is an output of the network without its quantization",
+                "let the output be that of the DequantizeLinear",
+            )
+        for node in kept:
+            for position, tensor in enumerate(node.input):
+                node.input[position] = self.aliases.get(tensor, tensor)
+            for position, tensor in enumerate(node.output):
+                node.output[position] = self.renamed_outputs.get(tensor, tensor)
+        for output in graph.output:
+            output.name = self.aliases.get(output.name, output.name)
+        nodes = _sorted([*kept, *self.added])
+        del graph.node[:]
+        graph.node.extend(nodes)
+        del graph.value_info[:]
+        del graph.quantization_annotation[:]
+        self._drop_unused_initializers()
+        return self.result
+
+    def _drop_unused_initializers(self) -> None:
+        graph = self.proto.graph
+        read = {tensor for node in graph.node for tensor in node.input} | {
+            output.name for output in graph.output
+        }
+        kept = [tensor for tensor in graph.initializer if tensor.name in read]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        inputs = [value for value in graph.input if value.name in read or value.name not in self.constants]
+        del graph.input[:]
+        graph.input.extend(inputs)
+
+    # one Quantize/Dequantize pair
+
+    def _strip_pair(self, dequantize: NodeProto) -> None:
+        output = dequantize.output[0]
+        integers = dequantize.input[0]
+        if integers in self.constants:
+            self._constant(dequantize, self._integer_constant(integers))
+            return
+        source = self.producers.get(integers)
+        clip = None
+        if source is not None and source.op_type == "Clip":
+            clip, source = source, self.producers.get(source.input[0])
+        if source is None or source.op_type != "QuantizeLinear":
+            _refuse(
+                integers,
+                "DequantizeLinear reads integers that no QuantizeLinear made",
+                "start the network with a float input and a QuantizeLinear",
+            )
+        quantize = self._parameters(source, source.output[0])
+        low, high = _type_range(quantize)
+        if clip is not None:
+            low, high = self._integer_bounds(clip, low, high)
+            self.removed.add(id(clip))
+        if source.input[0] in self.constants:
+            values = numpy_helper.to_array(self.constants[source.input[0]]).astype(np.float64)
+            fl = _along(quantize.fl, quantize.axis, values.ndim)
+            self._constant(
+                dequantize, np.clip(np.rint(np.ldexp(values, fl)), low, high).astype(np.int64), low, high
+            )
+            return
+        self._feature_map(source, dequantize, quantize, low, high)
+        if self._parameters(dequantize, output).fl.tolist() != quantize.fl.tolist():
+            _refuse(
+                integers,
+                "QuantizeLinear and DequantizeLinear have different scales",
+                "make both scales the same",
+            )
+
+    def _feature_map(
+        self, quantize: NodeProto, dequantize: NodeProto, found: _Parameters, low: int, high: int
+    ) -> None:
+        tensor = source = quantize.input[0]
+        width = _metadata(quantize).get(BITS_KEY)
+        if found.fl.ndim:
+            _refuse(
+                tensor,
+                "a feature map has one scale for each channel",
+                "give it one scale for the whole tensor",
+            )
+        form = (
+            _narrowest(found, low, high)
+            if width is None
+            else Format(_declared_bits(tensor, found, width), found.signed, int(found.fl))
+        )
+        if width is not None:
+            clip = self.producers.get(tensor)
+            bounds = self._float_bounds(clip) if clip is not None and clip.op_type == "Clip" else None
+            if clip is None or bounds != (form.low * form.scale, form.high * form.scale):
+                _refuse(
+                    tensor,
+                    f"its metadata says {width} bits, but no Clip to that width stands before it",
+                    "write the file again",
+                )
+            self.removed.add(id(clip))
+            tensor = clip.input[0]
+        elif (low, high) != (form.low, form.high):
+            tensor = self._clipped(tensor, low * form.scale, high * form.scale)
+        if source in self.aliases or tensor in self.aliases:
+            # quantized twice in a row, with another format the second time
+            self.added.append(helper.make_node("Identity", [tensor], [f"{tensor}/again"], f"{tensor}/again"))
+            tensor = f"{tensor}/again"
+        if self.result.formats.setdefault(tensor, form) != form:
+            _refuse(
+                tensor,
+                f"it is quantized in two formats, {self.result.formats[tensor]} and {form}",
+                "quantize it once, or put an Identity in front of one of them",
+            )
+        producer = self.producers.get(tensor)
+        output = dequantize.output[0]
+        if producer is not None and producer.op_type in _HOST_OPERATORS:
+            del self.result.formats[tensor]  # computed by the host, in float
+        else:
+            self.result.integers.setdefault(tensor, dequantize.input[0])
+            self.sources[source] = self.sources[tensor] = tensor
+        self.aliases[output] = tensor
+
+    def _clipped(self, tensor: str, low: float, high: float) -> str:
+        """Put a Clip that the tensor's producer can take over in front of a tensor; its name stays."""
+        name = f"{tensor}/unclipped"
+        if tensor in self.producers:
+            if name not in self.renamed_outputs.values():
+                self.renamed_outputs[tensor] = name
+                self._add_clip(name, tensor, low, high)
+            return tensor
+        return tensor
+
+    def _add_clip(self, source: str, output: str, low: float, high: float) -> None:
+        bounds = []
+        for end, value in (("low", low), ("high", high)):
+            self.proto.graph.initializer.append(
+                numpy_helper.from_array(np.float32(value), f"{output}/narrow_{end}")
+            )
+            bounds.append(f"{output}/narrow_{end}")
+        self.added.append(helper.make_node("Clip", [source, *bounds], [output], f"{output}/narrow"))
+
+    # constants
+
+    def _constant(
+        self,
+        dequantize: NodeProto,
+        values: NDArray[np.int64],
+        low: int | None = None,
+        high: int | None = None,
+    ) -> None:
+        output = dequantize.output[0]
+        found = self._parameters(dequantize, output, values.shape)
+        width = _metadata(dequantize).get(BITS_KEY)
+        if width is not None:
+            bits = _declared_bits(output, found, width)
+        elif low is not None and high is not None:
+            bits = _narrowest(found, low, high).bits
+        else:
+            bits = found.bits
+        if not found.signed and (found.bits > 8 or values.max(initial=0) >= 1 << (found.bits - 1)):
+            bits += 1
+        real = np.ldexp(values.astype(np.float64), -_along(found.fl, found.axis, values.ndim))
+        self.proto.graph.initializer.append(numpy_helper.from_array(real.astype(np.float32), output))
+        self.result.constants[output] = QuantizedConstant(values, bits, found.fl)
+
+    def _integer_constant(self, name: str) -> NDArray[np.int64]:
+        return numpy_helper.to_array(self.constants[name]).astype(np.int64)
+
+    # parameters of nodes
+
+    def _parameters(self, node: NodeProto, tensor: str, shape: tuple[int, ...] = ()) -> _Parameters:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if "block_size" in attributes and attributes["block_size"].i:
+            _refuse(tensor, "blocked quantization", "use one scale for a tensor or for each output channel")
+        if node.input[1] not in self.constants:
+            _refuse(tensor, "its scale is not a constant")
+        scale = numpy_helper.to_array(self.constants[node.input[1]]).astype(np.float64)
+        if scale.size == 1:
+            scale = scale.reshape(())
+        mantissa, exponent = np.frexp(scale)
+        if not np.all(np.isfinite(scale) & (mantissa == 0.5)):
+            worst = scale[mantissa != 0.5].flat[0]
+            _refuse(tensor, f"its scale {worst:.9g} is not a power of two")
+        kind = TensorProto.UINT8
+        if "output_dtype" in attributes and attributes["output_dtype"].i:
+            kind = attributes["output_dtype"].i
+        if len(node.input) > 2 and node.input[2]:
+            if node.input[2] not in self.constants:
+                _refuse(tensor, "its zero point is not a constant")
+            zero = self.constants[node.input[2]]
+            kind = zero.data_type
+            if np.any(numpy_helper.to_array(zero).astype(np.int64)):
+                _refuse(tensor, "its zero point is not 0", "quantize symmetrically")
+        elif node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
+            kind = self.constants[node.input[0]].data_type
+        if kind not in _TYPES:
+            _refuse(
+                tensor, f"quantized to {TensorProto.DataType.Name(kind)}", "use 4-, 8- or 16-bit integers"
+            )
+        if np.any(np.abs(1 - exponent) > 60):
+            _refuse(tensor, "its scale is outside 2^-60 to 2^60")
+        bits, signed = _TYPES[kind]
+        axis = attributes["axis"].i if "axis" in attributes else 1
+        return _Parameters((1 - exponent).astype(np.int64), bits, signed, axis)
+
+    def _integer_bounds(self, clip: NodeProto, low: int, high: int) -> tuple[int, int]:
+        bounds = [low, high]
+        for position in (1, 2):
+            if len(clip.input) > position and clip.input[position]:
+                if clip.input[position] not in self.constants:
+                    _refuse(clip.output[0], "bounds of its Clip are not constant")
+                value = int(numpy_helper.to_array(self.constants[clip.input[position]]))
+                bounds[position - 1] = max(low, min(high, value))
+        return bounds[0], bounds[1]
+
+    def _float_bounds(self, clip: NodeProto) -> tuple[float, float] | None:
+        if len(clip.input) < 3 or any(name not in self.constants for name in clip.input[1:3]):
+            return None
+        low, high = (float(numpy_helper.to_array(self.constants[name])) for name in clip.input[1:3])
+        return low, high
+
+
+def _type_range(found: _Parameters) -> tuple[int, int]:
+    form = Format(found.bits, found.signed, 0)
+    return form.low, form.high
+
+
+def _narrowest(found: _Parameters, low: int, high: int) -> Format:
+    """The narrowest format of this signedness that holds low … high (integers)."""
+    bits = next(
+        bits
+        for bits in range(2, found.bits + 1)
+        if bits == found.bits
+        or (Format(bits, found.signed, 0).low <= low and high <= Format(bits, found.signed, 0).high)
+    )
+    return Format(bits, found.signed, 0 if found.fl.ndim else int(found.fl))
+
+
+def _declared_bits(tensor: str, found: _Parameters, width: str) -> int:
+    if not width.isdecimal() or not 2 <= int(width) <= found.bits:
+        _refuse(tensor, f"its metadata says {width} bits in a type of {found.bits}", "write the file again")
+    return int(width)
+
+
+def _along(fl: NDArray[np.int64], axis: int, dimensions: int) -> NDArray[np.int64]:
+    """One fractional length, or one per index of an axis, shaped to broadcast."""
+    if not fl.ndim:
+        return fl
+    shape = [1] * dimensions
+    shape[axis] = -1
+    return fl.reshape(shape)
+
+
+def _metadata(node: NodeProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in node.metadata_props}
+
+
+def _sorted(nodes: list[NodeProto]) -> list[NodeProto]:
+    """Nodes in an order in which every tensor is computed before it is read, else as they were."""
+    made = {output for node in nodes for output in node.output}
+    waiting, done, ordered = list(nodes), set[str](), []
+    while waiting:
+        ready = [node for node in waiting if all(name in done or name not in made for name in node.input)]
+        if not ready:
+            raise QdqError("the graph has a cycle; the file is damaged")
+        for node in ready:
+            done.update(node.output)
+        names = {id(node) for node in ready}
+        ordered += ready
+        waiting = [node for node in waiting if id(node) not in names]
+    return ordered
