@@ -1,0 +1,90 @@
+"""The accumulators: for every output pixel and lane of a tile, one 32-bit sum in block RAM."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.array import sum_bits
+from hw.machine import Machine
+
+__all__ = ["LOOP_LATENCY", "OPERAND_DELAY", "SUM_LATENCY", "Accumulators"]
+
+#: The same pixel may come again after this many cycles, no sooner.
+LOOP_LATENCY = 4
+
+#: Cycles from a pixel's address to its operand: block RAM, then a register behind its slow output.
+OPERAND_DELAY = 2
+
+#: Cycles from a pixel's address to its new sum.
+SUM_LATENCY = OPERAND_DELAY + 1
+
+
+class Accumulators(wiring.Component):
+    """Reads, adds and writes one pixel a cycle.
+
+    Members
+    -------
+    valid : ``In(1)``
+        There is a pixel, whose address is ``pixel``.
+    pixel : ``In(range(accumulator_depth))``
+    first : ``In(1)``
+        With the operands (`OPERAND_DELAY` cycles after ``valid``): nothing has been accumulated yet.
+    maximum : ``In(1)``
+        Keep the larger value instead of adding; constant while pixels are on their way.
+    bias : ``In``
+        What a sum starts from, with the operands.  Maxima start from their first product.
+    products : ``In``
+        What is added, with the operands.
+    sums : ``Out``
+        New values, `SUM_LATENCY` cycles after ``valid``; also what is stored.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        lanes = machine.output_lanes
+        super().__init__({
+            "valid": In(1),
+            "pixel": In(range(machine.accumulator_depth)),
+            "first": In(1),
+            "maximum": In(1),
+            "bias": In(data.ArrayLayout(signed(32), lanes)),
+            "products": In(data.ArrayLayout(signed(sum_bits(machine)), lanes)),
+            "sums": Out(data.ArrayLayout(signed(32), lanes)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        lanes = self.machine.output_lanes
+        m.submodules.ram = ram = memory.Memory(
+            shape=32 * lanes, depth=self.machine.accumulator_depth, init=[])
+        write = ram.write_port()
+        # No transparency: a pixel is never read in the cycle in which it is written, because it
+        # comes again after LOOP_LATENCY cycles at the earliest.
+        read = ram.read_port()
+        m.d.comb += [read.addr.eq(self.pixel), read.en.eq(1)]
+
+        old = Signal(data.ArrayLayout(signed(32), lanes), reset_less=True)
+        m.d.sync += old.eq(read.data)
+
+        valid, pixel = self.valid, self.pixel
+        for stage in range(SUM_LATENCY):
+            next_valid = Signal(name=f"valid{stage}")
+            next_pixel = Signal.like(self.pixel, reset_less=True, name=f"pixel{stage}")
+            m.d.sync += [next_valid.eq(valid), next_pixel.eq(pixel)]
+            valid, pixel = next_valid, next_pixel
+
+        for lane in range(lanes):
+            product = self.products[lane]
+            total = Signal(signed(32), reset_less=True, name=f"total{lane}")
+            larger = Signal(name=f"larger{lane}")
+            m.d.comb += larger.eq(self.first | (product > old[lane][:len(product)].as_signed()))
+            with m.If(self.maximum):
+                m.d.sync += total.eq(Mux(larger, product, old[lane]))
+            with m.Else():
+                m.d.sync += total.eq(Mux(self.first, self.bias[lane], old[lane]) + product)
+            m.d.comb += self.sums[lane].eq(total)
+
+        m.d.comb += [write.addr.eq(pixel), write.en.eq(valid), write.data.eq(self.sums)]
+        return m

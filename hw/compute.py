@@ -1,0 +1,209 @@
+"""The compute unit: executes COMPUTE instructions (`docs/machine.md`).
+
+One pipeline of fixed length behind the sequencer, which is the only part that waits::
+
+    sequencer ─ address ─▶ scratchpad ─ word ─▶ array ─ sums ─▶ accumulators ─▶ post-processing ─▶ scratchpad
+                                                 ▲                  ▲                  ▲
+    weight FIFO ─▶ weight loader ────────────── tile ───────────── bias ───────────── shift
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.accumulators import OPERAND_DELAY, SUM_LATENCY, Accumulators
+from hw.array import OPERAND_LATENCY, MultiplierArray, array_latency
+from hw.destination import Destination
+from hw.isa import Mode, Opcode, layout_of
+from hw.machine import Machine
+from hw.multiplier import MultiplierKind
+from hw.requantize import Requantize
+from hw.sequencer import Sequencer, WordFlags
+from hw.tokens import TokenPort
+from hw.weight_loader import WeightLoader, weight_beat_layout
+
+__all__ = ["SCRATCHPAD_LATENCY", "Compute"]
+
+#: Cycles from a read address to its word.
+SCRATCHPAD_LATENCY = 2
+
+
+class Compute(wiring.Component):
+    """The compute unit.
+
+    Parameters
+    ----------
+    machine : Machine
+    multiplier : str
+        ``"portable"`` or ``"ecp5"``: the kind of `hw.multiplier.Multiplier`.
+
+    Members
+    -------
+    instructions : ``In(stream)``
+    weights : ``In(stream)``
+        Beats from the weight FIFO; see `hw.weight_loader.weight_beat_layout`.
+    tokens : ``Out(TokenPort)``
+    read_enable, read_address, read_data
+        Scratchpad port for input words; data come `SCRATCHPAD_LATENCY` cycles after the address.
+    write_enable, write_address, write_data
+        Scratchpad port for output words.  Never stalls.
+    residual_enable, residual_address, residual_data
+        Reads of residual words at that same port, with the same latency.  Never in a cycle in which
+        a word is written.
+    idle : ``Out(1)``
+        No instruction is being executed.
+    layer : ``Out(16)``
+        Layer number of the newest instruction.
+    busy, token_wait, weight_wait : ``Out(1)``
+        For the counters: a word is read, the instruction waits for tokens, a pass waits for weights.
+    """
+
+    def __init__(self, machine: Machine, *, multiplier: MultiplierKind = "portable") -> None:
+        self.machine = machine
+        self.multiplier: MultiplierKind = multiplier
+        word = 8 * machine.output_lanes
+        super().__init__({
+            "instructions": In(stream.Signature(layout_of(Opcode.COMPUTE))),
+            "weights": In(stream.Signature(weight_beat_layout(machine))),
+            "tokens": Out(TokenPort),
+            "read_enable": Out(1),
+            "read_address": Out(16),
+            "read_data": In(word),
+            "write_enable": Out(1),
+            "write_address": Out(16),
+            "write_data": Out(word),
+            "residual_enable": Out(1),
+            "residual_address": Out(16),
+            "residual_data": In(word),
+            "idle": Out(1),
+            "layer": Out(16),
+            "busy": Out(1),
+            "token_wait": Out(1),
+            "weight_wait": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        machine = self.machine
+        m.submodules.sequencer = sequencer = Sequencer(machine)
+        m.submodules.loader = loader = WeightLoader(machine)
+        m.submodules.array = array = MultiplierArray(machine, multiplier=self.multiplier)
+        m.submodules.accumulators = accumulators = Accumulators(machine)
+        m.submodules.requantize = requantize = Requantize(machine)
+        m.submodules.residual_addresses = residual_addresses = Destination()
+        m.submodules.write_addresses = write_addresses = Destination()
+        code = sequencer.instruction
+        issue = sequencer.issue
+
+        wiring.connect(m, wiring.flipped(self.instructions), sequencer.instructions)
+        wiring.connect(m, wiring.flipped(self.weights), loader.weights)
+        wiring.connect(m, sequencer.tokens, wiring.flipped(self.tokens))
+
+        # Stages count cycles from the sequencer's issue; the scratchpad's address is registered.
+        address = 1
+        word = address + SCRATCHPAD_LATENCY
+        operands = word + OPERAND_LATENCY
+        sums = word + array_latency(machine)      # where products meet the accumulators' operands
+        pixel = sums - OPERAND_DELAY
+        results = pixel + SUM_LATENCY
+
+        valid = _delayed(m, sequencer.issue_valid, results, "valid", init=0)
+        flags: list[data.View] = [issue.flags]
+        for stage in range(1, results + 1):
+            register = Signal(WordFlags, reset_less=True, name=f"flags_{stage}")
+            m.d.sync += register.eq(flags[-1])
+            flags.append(register)
+        half = _delayed(m, issue.half, word, "half")
+        pixels = _delayed(m, issue.pixel, pixel, "pixel")
+
+        m.d.comb += self.read_enable.eq(valid[address])
+        m.d.sync += self.read_address.eq(issue.address)
+        # Negative rows and columns are large when read as unsigned.
+        row_inside = Signal(reset_less=True)
+        column_inside = Signal(reset_less=True)
+        m.d.sync += [
+            row_inside.eq(issue.row.as_unsigned() < code.image_rows),
+            column_inside.eq(issue.column.as_unsigned() < code.image_columns),
+        ]
+        inside = _delayed(m, row_inside & column_inside, word - 1, "inside")[-1]
+
+        m.d.comb += [
+            array.word.eq(self.read_data),
+            array.inside.eq(inside),
+            array.half.eq(half[word]),
+            array.mode.eq(code.mode),
+            array.input_signed.eq(code.input_signed),
+            array.tile.eq(loader.tile),
+            array.load_tile.eq(valid[operands] & flags[operands].new_tile),
+            loader.take_tile.eq(array.load_tile),
+            loader.claim_tile.eq(sequencer.claim_tile),
+            loader.claim_parameters.eq(sequencer.claim_parameters),
+            sequencer.tile_available.eq(loader.tile_available),
+            sequencer.parameters_available.eq(loader.parameters_available),
+        ]
+
+        # The parameter block is copied as its first word comes by, so that the next may arrive
+        # while the last words of this block are still on their way.
+        bias = Signal(data.ArrayLayout(signed(32), machine.output_lanes), reset_less=True)
+        with m.If(valid[sums - 1] & flags[sums - 1].new_block):
+            m.d.sync += bias.eq(loader.bias)
+        m.d.comb += [
+            requantize.shift.eq(loader.shift),
+            requantize.load_shift.eq(valid[sums] & flags[sums].new_block),
+            loader.release_parameters.eq(requantize.load_shift),
+            accumulators.valid.eq(valid[pixel]),
+            accumulators.pixel.eq(pixels[pixel]),
+            accumulators.first.eq(flags[sums].first),
+            accumulators.maximum.eq(code.mode == Mode.MAXIMUM),
+            accumulators.bias.eq(bias),
+            accumulators.products.eq(array.sums),
+        ]
+
+        m.d.comb += [
+            requantize.instruction.eq(code),
+            requantize.sums.eq(accumulators.sums),
+            requantize.flags.valid.eq(valid[results] & flags[results].last),
+            requantize.flags.row_end.eq(flags[results].row_end),
+            requantize.flags.block_end.eq(flags[results].block_end),
+            requantize.flags.end.eq(flags[results].end),
+            requantize.residual_data.eq(self.residual_data),
+            self.write_enable.eq(requantize.write.valid),
+            self.write_data.eq(requantize.write_data),
+            self.write_address.eq(write_addresses.address),
+            self.residual_enable.eq(requantize.residual.valid),
+            self.residual_address.eq(residual_addresses.address),
+            write_addresses.word.eq(requantize.write),
+            write_addresses.base.eq(code.destination_address),
+            residual_addresses.word.eq(requantize.residual),
+            residual_addresses.base.eq(code.destination_address + code.residual_offset),
+            sequencer.finished.eq(requantize.write.valid & requantize.write.end),
+        ]
+        for destination in (residual_addresses, write_addresses):
+            m.d.comb += [
+                destination.start.eq(sequencer.start),
+                destination.row_step.eq(code.destination_row_step),
+                destination.plane_step.eq(code.destination_plane_step),
+            ]
+
+        m.d.comb += [
+            self.idle.eq(sequencer.idle),
+            self.layer.eq(code.layer),
+            self.busy.eq(self.read_enable),
+            self.token_wait.eq(sequencer.token_wait),
+            self.weight_wait.eq(sequencer.weight_wait),
+        ]
+        return m
+
+
+def _delayed(m: Module, signal: Signal, cycles: int, name: str, init: int | None = None) -> Sequence[Signal]:
+    """The signal after 0 to ``cycles`` cycles; without ``init``, what it was before is left open."""
+    stages = [signal]
+    for cycle in range(cycles):
+        stage = Signal(len(signal), init=init or 0, reset_less=init is None, name=f"{name}_{cycle + 1}")
+        m.d.sync += stage.eq(stages[-1])
+        stages.append(stage)
+    return stages

@@ -1,0 +1,112 @@
+"""The divider of average pooling: all lanes by one divisor, exactly rounded half to even."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.rounding_shift import RESULT_BITS
+
+__all__ = ["Divider", "divider_twin"]
+
+_QUOTIENT_BITS = 9
+#: Quotient bits from 2^9 (where it saturates) down to 2^0, then the half bit.
+_STEPS = _QUOTIENT_BITS + 2
+#: The divisor is compared with twice the remainder at the weight of the first step.
+_SCALE = _QUOTIENT_BITS + 1
+_LARGEST_SHIFT = 8
+
+
+class Divider(wiring.Component):
+    """``result = round_half_even(dividend * 2**shift / divisor)`` in each lane, saturated.
+
+    Restoring division of the magnitude, one bit a cycle; ``2**shift`` is on the divisor's side, so
+    it costs nothing in the lanes.
+
+    Parameters
+    ----------
+    lanes : int
+
+    Members
+    -------
+    divisor : ``In(14)``, shift : ``In(signed(5))``
+        At least 1, and -8 to 8; constant from two cycles before ``start`` until ``done``.
+    start : ``In(1)``
+        The dividends are there; at most once in 16 cycles.
+    dividends : ``In``
+        Int32 of each lane; ``|dividend| * 2**max(shift, 0)`` is less than 2^31.
+    done : ``Out(1)``
+        `LATENCY` cycles after ``start``: the results are there, for one cycle.
+    results : ``Out``
+        Exact from -512 to 512; beyond that, -512 or 511.
+    """
+
+    LATENCY = _STEPS + 2
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__({
+            "divisor": In(14),
+            "shift": In(signed(5)),
+            "start": In(1),
+            "dividends": In(data.ArrayLayout(signed(32), lanes)),
+            "done": Out(1),
+            "results": Out(data.ArrayLayout(signed(RESULT_BITS), lanes)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        places = Signal(5, reset_less=True)
+        scaled = Signal(14 + _SCALE + _LARGEST_SHIFT, reset_less=True)
+        m.d.sync += [places.eq(_SCALE - self.shift), scaled.eq(self.divisor << places)]
+
+        # one bit that walks through the steps, so that no counter is compared
+        steps = Signal(_STEPS + 1)
+        m.d.sync += [steps.eq(Cat(self.start, steps)), self.done.eq(steps[-1])]
+
+        for lane in range(self.lanes):
+            dividend = self.dividends[lane]
+            negative = Signal(reset_less=True, name=f"negative{lane}")
+            remainder = Signal(32, reset_less=True, name=f"remainder{lane}")
+            quotient = Signal(_STEPS, reset_less=True, name=f"quotient{lane}")
+            saturated = Signal(reset_less=True, name=f"saturated{lane}")
+            difference = Signal(signed(34), name=f"difference{lane}")
+            fits = Signal(name=f"fits{lane}")
+            m.d.comb += [
+                difference.eq(Cat(Const(0, 1), remainder) - scaled),
+                fits.eq(~difference[-1]),
+            ]
+            with m.If(self.start):
+                m.d.sync += [
+                    negative.eq(dividend < 0),
+                    remainder.eq(Mux(dividend < 0, -dividend, dividend)),
+                    saturated.eq(0),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    remainder.eq(Mux(fits, difference, Cat(Const(0, 1), remainder))),
+                    quotient.eq(Cat(fits, quotient)),
+                ]
+                with m.If(steps[0] & fits):
+                    m.d.sync += saturated.eq(1)
+            magnitude = quotient[1:1 + _QUOTIENT_BITS]
+            rounded = Signal(_QUOTIENT_BITS + 1, name=f"rounded{lane}")
+            m.d.comb += rounded.eq(magnitude + (quotient[0] & ((remainder != 0) | quotient[1])))
+            with m.If(saturated):
+                m.d.sync += self.results[lane].eq(Mux(negative, -512, 511))
+            with m.Else():
+                m.d.sync += self.results[lane].eq(Mux(negative, -rounded, rounded))
+        return m
+
+
+def divider_twin(dividend: int, divisor: int, shift: int) -> int:
+    """What `Divider` gives in one lane."""
+    numerator = abs(dividend) << max(shift, 0)
+    denominator = divisor << max(-shift, 0)
+    quotient, remainder = divmod(numerator, denominator)
+    if quotient >= 1 << _QUOTIENT_BITS:
+        return -512 if dividend < 0 else 511
+    if 2 * remainder > denominator or (2 * remainder == denominator and quotient % 2):
+        quotient += 1
+    return -quotient if dividend < 0 else quotient

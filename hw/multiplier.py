@@ -1,0 +1,106 @@
+"""A 9x8-bit signed multiplier with its operand, pipeline and product registers.
+
+The form for the ECP5 instantiates the DSP block's primitive, because inference leaves the block's
+own registers unused and with them almost half of the clock (Lattice TN1267, "sysDSP Usage Guide").
+The portable form behaves the same, cycle by cycle.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["ACTIVATION_BITS", "LATENCY", "PRODUCT_BITS", "WEIGHT_BITS", "Multiplier", "MultiplierKind"]
+
+ACTIVATION_BITS = 9
+WEIGHT_BITS = 8
+PRODUCT_BITS = ACTIVATION_BITS + WEIGHT_BITS
+
+#: Cycles from an activation to its product.
+LATENCY = 3
+
+MultiplierKind = Literal["portable", "ecp5"]
+
+
+class Multiplier(wiring.Component):
+    """``product`` is ``activation * weight`` of `LATENCY` cycles ago; the weight is held.
+
+    Parameters
+    ----------
+    kind : str
+        ``"portable"`` or ``"ecp5"`` (one MULT18X18D, which nothing simulates).
+
+    Members
+    -------
+    activation : ``In(signed(9))``
+    weight : ``In(signed(8))``
+        Taken when ``load_weight`` is 1, together with the activation of the same cycle.
+    load_weight : ``In(1)``
+    product : ``Out(signed(17))``
+
+    Raises
+    ------
+    ValueError
+        If ``kind`` is neither of the two.
+    """
+
+    def __init__(self, kind: MultiplierKind = "portable") -> None:
+        if kind not in ("portable", "ecp5"):
+            raise ValueError(f"multiplier must be 'portable' or 'ecp5', not {kind!r}")
+        self.kind = kind
+        super().__init__({
+            "activation": In(signed(ACTIVATION_BITS)),
+            "weight": In(signed(WEIGHT_BITS)),
+            "load_weight": In(1),
+            "product": Out(signed(PRODUCT_BITS)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        if self.kind == "ecp5":
+            m.submodules.dsp = self._primitive()
+            return m
+        activation = Signal(signed(ACTIVATION_BITS), reset_less=True)
+        weight = Signal(signed(WEIGHT_BITS), reset_less=True)
+        pipeline = Signal(signed(PRODUCT_BITS), reset_less=True)
+        product = Signal(signed(PRODUCT_BITS), reset_less=True)
+        with m.If(self.load_weight):
+            m.d.sync += weight.eq(self.weight)
+        m.d.sync += [
+            activation.eq(self.activation),
+            pipeline.eq(activation * weight),
+            product.eq(pipeline),
+        ]
+        m.d.comb += self.product.eq(product)
+        return m
+
+    def _primitive(self) -> Instance:
+        """MULT18X18D: operand A is the activation, operand B (clock enable CE1) the weight."""
+        arguments: dict[str, object] = {
+            "p_GSR": "DISABLED",
+            "p_RESETMODE": "SYNC",
+            "p_SOURCEB_MODE": "B_SHIFT",
+            "p_MULT_BYPASS": "DISABLED",
+            "p_REG_INPUTC_CLK": "NONE",
+            "i_CLK0": ClockSignal("sync"),
+            "i_CE0": Const(1, 1),
+            "i_CE1": self.load_weight,
+            "i_RST0": Const(0, 1),
+            "i_SIGNEDA": Const(1, 1),
+            "i_SIGNEDB": Const(1, 1),
+            "i_SOURCEA": Const(0, 1),
+            "i_SOURCEB": Const(0, 1),
+        }
+        for register, enable in (("INPUTA", "CE0"), ("INPUTB", "CE1"), ("PIPELINE", "CE0"), ("OUTPUT", "CE0")):
+            arguments[f"p_REG_{register}_CLK"] = "CLK0"
+            arguments[f"p_REG_{register}_CE"] = enable
+            arguments[f"p_REG_{register}_RST"] = "RST0"
+        for bit in range(18):
+            arguments[f"i_A{bit}"] = self.activation[min(bit, ACTIVATION_BITS - 1)]
+            arguments[f"i_B{bit}"] = self.weight[min(bit, WEIGHT_BITS - 1)]
+        for bit in range(PRODUCT_BITS):
+            arguments[f"o_P{bit}"] = self.product[bit]
+        return Instance("MULT18X18D", **arguments)

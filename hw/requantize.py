@@ -1,0 +1,210 @@
+"""Post-processing: from 32-bit sums to bytes (`docs/machine.md`, "Post-processing").
+
+A word takes five cycles: shift and round (three), clip, output register.  With a residual it then
+goes through three more that align and add the residual word, and once more through the same shifter
+and clip: words come at every second cycle then, and meet their own kind only at the other.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.divider import Divider
+from hw.isa import Opcode, layout_of
+from hw.machine import Machine
+from hw.rounding_shift import RESULT_BITS, SHIFT_OFFSET, RoundingShift
+from hw.weight_loader import SHIFT_BITS
+
+__all__ = ["OutputFlags", "Requantize", "requantize_twin"]
+
+#: What stays with an output word: it exists, and is at the end of a row, of a block, of the instruction.
+OutputFlags = data.StructLayout({"valid": 1, "row_end": 1, "block_end": 1, "end": 1})
+
+_CLIP = RoundingShift.LATENCY      # stage whose register holds the rounded value
+_CLIPPED = _CLIP + 1
+_ALIGN_CYCLES = 3
+_AGAIN = _CLIPPED + _ALIGN_CYCLES  # when a word comes back to the shifter
+_RESIDUAL_READ = 1                 # the word arrives two cycles later and is registered once
+_WRITE_RESIDUAL = _AGAIN + _CLIPPED + 1
+assert _RESIDUAL_READ + 3 == _CLIPPED
+assert _AGAIN % 2 == 1, "a word would meet the next one at the shifter"
+assert (_WRITE_RESIDUAL - _RESIDUAL_READ) % 2 == 1, "a write would meet a read at the scratchpad's port"
+
+
+class Requantize(wiring.Component):
+    """Post-processing of all output lanes.
+
+    Members
+    -------
+    instruction : ``In``
+        Constant while words are on their way.
+    shift : ``In``
+        Right shift of each lane, taken when ``load_shift`` is 1, for the sums of the next cycle on.
+    load_shift : ``In(1)``
+    sums : ``In``
+        Int32 of each lane.
+    flags : ``In(OutputFlags)``
+        Come with the sums.
+    residual : ``Out(OutputFlags)``
+        Flags of the word whose residual is wanted (``valid`` only if there is one).
+    residual_data : ``In(8 * output_lanes)``
+        That word, two cycles later.
+    write : ``Out(OutputFlags)``
+        Flags of the word in ``write_data``.
+    write_data : ``Out(8 * output_lanes)``
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        lanes = machine.output_lanes
+        super().__init__({
+            "instruction": In(layout_of(Opcode.COMPUTE)),
+            "shift": In(data.ArrayLayout(signed(SHIFT_BITS), lanes)),
+            "load_shift": In(1),
+            "sums": In(data.ArrayLayout(signed(32), lanes)),
+            "flags": In(OutputFlags),
+            "residual": Out(OutputFlags),
+            "residual_data": In(8 * lanes),
+            "write": Out(OutputFlags),
+            "write_data": Out(8 * lanes),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        code = self.instruction
+        lanes = self.machine.output_lanes
+        average = code.average if self.machine.average_pooling else 0
+
+        # Flags: a ring for words that come back.  `again` marks their second time.
+        stages = [Signal(OutputFlags, name=f"flags{stage}") for stage in range(_CLIPPED + 1)]
+        again = [Signal(name=f"again{stage}") for stage in range(_CLIPPED + 1)]
+        align = [Signal(OutputFlags, name=f"align_flags{stage}") for stage in range(_ALIGN_CYCLES + 1)]
+        m.d.comb += [
+            again[0].eq(align[-1].valid),
+            stages[0].eq(Mux(again[0], align[-1], self.flags)),
+        ]
+        for stage in range(_CLIPPED):
+            m.d.sync += [stages[stage + 1].eq(stages[stage]), again[stage + 1].eq(again[stage])]
+        for stage in range(_ALIGN_CYCLES):
+            m.d.sync += align[stage + 1].eq(align[stage])
+        goes_round = Signal()
+        m.d.comb += [
+            goes_round.eq(code.residual & ~again[_CLIPPED]),
+            align[0].eq(stages[_CLIPPED]),
+            align[0].valid.eq(stages[_CLIPPED].valid & goes_round),
+            self.residual.eq(stages[_RESIDUAL_READ]),
+            self.residual.valid.eq(stages[_RESIDUAL_READ].valid & code.residual & ~again[_RESIDUAL_READ]),
+        ]
+        m.d.sync += [
+            self.write.eq(stages[_CLIPPED]),
+            self.write.valid.eq(stages[_CLIPPED].valid & ~goes_round),
+        ]
+
+        quotients = None
+        if self.machine.average_pooling:
+            m.submodules.divider = divider = Divider(lanes)
+            waiting = Signal(OutputFlags)
+            m.d.comb += [
+                divider.divisor.eq(code.divisor),
+                divider.shift.eq(code.divisor_shift),
+                divider.dividends.eq(self.sums),
+                divider.start.eq(self.flags.valid & code.average),
+            ]
+            with m.If(divider.start):
+                m.d.sync += waiting.eq(self.flags)
+            with m.If(code.average):
+                # the word leaves the shifter's path and comes back before the clip
+                m.d.sync += stages[1].valid.eq(0)
+                m.d.sync += stages[_CLIPPED].eq(waiting)
+                m.d.sync += stages[_CLIPPED].valid.eq(divider.done)
+            quotients = divider.results
+
+        # The sum with the residual is v * 2^own + z * 2^other; their common factor goes into the
+        # shift behind it, so that only one of the two is shifted.
+        swap = Signal(reset_less=True)
+        distance = Signal(4, reset_less=True)
+        common = Signal(4, reset_less=True)
+        wanted = Signal(signed(8), reset_less=True)
+        sum_amount = Signal(6, reset_less=True)
+        m.d.sync += [
+            swap.eq(code.residual_shift > code.own_shift),
+            common.eq(Mux(swap, code.own_shift, code.residual_shift)),
+            distance.eq(Mux(swap, code.residual_shift - code.own_shift,
+                            code.own_shift - code.residual_shift)),
+            wanted.eq(code.sum_shift - common + SHIFT_OFFSET),
+            # shifting left farther than the offset saturates all the same
+            sum_amount.eq(Mux(wanted < 0, 0, wanted)),
+        ]
+        low = Signal(signed(9), reset_less=True)
+        high = Signal(signed(9), reset_less=True)
+        m.d.sync += [
+            low.eq(Mux(again[_CLIP - 1], code.sum_low, code.low)),
+            high.eq(Mux(again[_CLIP - 1], code.sum_high, code.high)),
+        ]
+
+        for lane in range(lanes):
+            amount = Signal(6, reset_less=True, name=f"amount{lane}")
+            fine = Signal(4, reset_less=True, name=f"fine{lane}")
+            with m.If(self.load_shift):
+                m.d.sync += amount.eq(self.shift[lane] + SHIFT_OFFSET)
+            m.d.sync += fine.eq(Mux(again[0], sum_amount, amount))
+
+            total = Signal(signed(25), reset_less=True, name=f"total{lane}")
+            shifter = RoundingShift()
+            m.submodules[f"shifter{lane}"] = shifter
+            m.d.comb += [
+                shifter.value.eq(Mux(again[0], total, self.sums[lane])),
+                shifter.coarse.eq(Mux(again[0], sum_amount, amount)[4:]),
+                shifter.fine.eq(fine),
+            ]
+            rounded = Signal(signed(RESULT_BITS), name=f"rounded{lane}")
+            m.d.comb += rounded.eq(shifter.result)
+            if quotients is not None:
+                with m.If(average):
+                    m.d.comb += rounded.eq(quotients[lane])
+            clipped = Signal(signed(9), reset_less=True, name=f"clipped{lane}")
+            m.d.sync += clipped.eq(Mux(rounded < low, low, Mux(rounded > high, high, rounded)))
+            m.d.sync += self.write_data.word_select(lane, 8).eq(clipped)
+
+            byte = self.residual_data.word_select(lane, 8)
+            other = Signal(signed(9), reset_less=True, name=f"residual{lane}")
+            shifted = Signal(signed(12), reset_less=True, name=f"shifted{lane}")
+            unshifted = Signal(signed(9), reset_less=True, name=f"unshifted{lane}")
+            aligned = Signal(signed(24), reset_less=True, name=f"aligned{lane}")
+            unaligned = Signal(signed(9), reset_less=True, name=f"unaligned{lane}")
+            m.d.sync += [
+                other.eq(Cat(byte, byte[7] & code.residual_signed)),
+                shifted.eq(Mux(swap, other, clipped) << distance[:2]),
+                unshifted.eq(Mux(swap, clipped, other)),
+                aligned.eq(shifted << Cat(0, 0, distance[2:])),
+                unaligned.eq(unshifted),
+                total.eq(aligned + unaligned),
+            ]
+        return m
+
+
+def requantize_twin(acc: int, shift: int, fields: dict[str, int], residual: int = 0) -> int:
+    """Post-processing of one sum, straight from `docs/machine.md`; ``residual`` is the byte's value.
+
+    Returns the byte that is written.
+    """
+
+    def rounded(numerator: int, denominator: int) -> int:
+        floor, remainder = divmod(numerator, denominator)
+        return floor + (2 * remainder > denominator or (2 * remainder == denominator and floor % 2 == 1))
+
+    def scaled(value: int, places: int) -> int:
+        return rounded(value << max(-places, 0), 1 << max(places, 0))
+
+    if fields.get("average", 0):
+        places = fields.get("divisor_shift", 0)
+        value = rounded(acc << max(places, 0), fields["divisor"] << max(-places, 0))
+    else:
+        value = scaled(acc, shift)
+    value = min(max(value, fields["low"]), fields["high"])
+    if fields.get("residual", 0):
+        total = (value << fields.get("own_shift", 0)) + (residual << fields.get("residual_shift", 0))
+        value = min(max(scaled(total, fields.get("sum_shift", 0)), fields["sum_low"]), fields["sum_high"])
+    return value % 256

@@ -1,0 +1,121 @@
+"""Shift right by -9 to 40 places, rounded half to even, saturated: one lane."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["RESULT_BITS", "SHIFT_OFFSET", "RoundingShift", "rounding_shift_twin"]
+
+#: The shifter counts places from the largest left shift: amount = shift + SHIFT_OFFSET.
+SHIFT_OFFSET = 9
+
+#: Bits of the result; what does not fit saturates, well outside of every clip bound.
+RESULT_BITS = 11
+
+_VALUE_BITS = 32
+_WINDOW = 26   # bits kept after the coarse shift: a half bit, 10 bits of result, 15 for the fine shift
+_FINAL = 11    # a half bit and 10 bits of result
+
+
+class RoundingShift(wiring.Component):
+    """``result = round_half_even(value * 2**-(amount - 9))``, saturated, after `LATENCY` cycles.
+
+    Bits that leave at the bottom are remembered as one sticky bit, bits that would leave at the top
+    as an overflow, so each step carries only the window that the later ones can still reach.
+
+    Members
+    -------
+    value : ``In(signed(32))``
+    coarse : ``In(2)``
+        Bits 4 and 5 of the amount (0 to 49).
+    fine : ``In(4)``
+        Bits 0 to 3 of the amount, one cycle later.
+    result : ``Out(signed(11))``
+        Exact where the value's floor is -512 to 511; beyond that, -512 or 511.
+    """
+
+    LATENCY = 3
+
+    def __init__(self) -> None:
+        super().__init__({
+            "value": In(signed(_VALUE_BITS)),
+            "coarse": In(2),
+            "fine": In(4),
+            "result": Out(signed(RESULT_BITS)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        # one half bit below the value's point, with the largest left shift already made
+        whole = Cat(Const(0, SHIFT_OFFSET + 1), self.value)
+
+        window = Signal(_WINDOW, reset_less=True)
+        sticky = Signal(reset_less=True)
+        overflow = Signal(reset_less=True)
+        sign = self.value[-1]
+        with m.Switch(self.coarse):
+            for step in range(4):
+                with m.Case(step):
+                    bits = [whole[position] if position < len(whole) else sign
+                            for position in range(16 * step, 16 * step + _WINDOW)]
+                    m.d.sync += [
+                        window.eq(Cat(*bits)),
+                        sticky.eq(whole[SHIFT_OFFSET + 1:16 * step].any()
+                                  if 16 * step > SHIFT_OFFSET + 1 else 0),
+                        overflow.eq(_differ(whole[16 * step + _WINDOW - 1:])),
+                    ]
+
+        final = Signal(_FINAL, reset_less=True)
+        final_sticky = Signal(reset_less=True)
+        final_overflow = Signal(reset_less=True)
+        negative = Signal(reset_less=True)
+        narrow = Signal(_FINAL + 3)
+        lost = Signal()
+        wide = Signal()
+        with m.Switch(self.fine[2:]):
+            for step in range(4):
+                with m.Case(step):
+                    bits = [window[min(position, _WINDOW - 1)]
+                            for position in range(4 * step, 4 * step + _FINAL + 3)]
+                    m.d.comb += [
+                        narrow.eq(Cat(*bits)),
+                        lost.eq(window[:4 * step].any() if step else 0),
+                        wide.eq(_differ(window[4 * step + _FINAL + 2:])),
+                    ]
+        with m.Switch(self.fine[:2]):
+            for step in range(4):
+                with m.Case(step):
+                    m.d.sync += [
+                        final.eq(narrow[step:step + _FINAL]),
+                        final_sticky.eq(sticky | lost | (narrow[:step].any() if step else 0)),
+                        final_overflow.eq(overflow | wide | _differ(narrow[step + _FINAL - 1:])),
+                    ]
+        m.d.sync += negative.eq(window[-1])
+
+        # the window's sign is the value's unless the value overflowed it
+        value_negative = Signal(reset_less=True)
+        late_negative = Signal(reset_less=True)
+        m.d.sync += [value_negative.eq(sign), late_negative.eq(value_negative)]
+        up = final[0] & (final_sticky | final[1])
+        result = Signal(signed(RESULT_BITS), reset_less=True)
+        m.d.sync += result.eq(Mux(final_overflow, Mux(late_negative, -512, 511), final[1:].as_signed() + up))
+        m.d.comb += self.result.eq(result)
+        return m
+
+
+def _differ(bits: Value) -> Value:
+    """Whether the bits are not all the same."""
+    return bits.any() & ~bits.all()
+
+
+def rounding_shift_twin(value: int, shift: int) -> int:
+    """What `RoundingShift` gives for a right shift of -9 to 40."""
+    if shift <= 0:
+        floor, up = value << -shift, False
+    else:
+        floor = value >> shift
+        twice = 2 * (value - (floor << shift))
+        up = twice > 1 << shift or (twice == 1 << shift and floor % 2 == 1)
+    return -512 if floor < -512 else 511 if floor > 511 else floor + up

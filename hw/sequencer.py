@@ -1,0 +1,370 @@
+"""The loops of a COMPUTE instruction: which word of which pass is read when.
+
+Nothing behind the sequencer can stall, so it alone decides: an instruction waits here for its
+tokens, a pass for its weights, a word for its turn.  All addresses come from repeated addition.
+
+Two parts run side by side.  The *pass* loops (output block, input block, kernel row, kernel column)
+prepare the next pass while the *pixel* loops (row, column) issue the words of the present one.
+Preparing takes `PASS_CYCLES`, which is also the shortest time from one pass to the next that the
+accumulators allow.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, ceil_log2
+
+from hw.accumulators import LOOP_LATENCY
+from hw.isa import Mode, Opcode, layout_of
+from hw.machine import Machine
+from hw.tokens import TokenPort
+
+__all__ = ["AVERAGE_CADENCE", "PASS_CYCLES", "POSITION_BITS", "RESIDUAL_CADENCE", "Sequencer", "WordFlags",
+           "issue_layout"]
+
+#: Least cycles from the first word of a pass to the first word of the next.
+PASS_CYCLES = 4
+assert PASS_CYCLES >= LOOP_LATENCY
+
+#: Cycles a word takes in the last pass, when there is a residual and when averaging.
+RESIDUAL_CADENCE = 2
+AVERAGE_CADENCE = 16
+
+#: Bits of a row or column number: 4,096 pixels with the largest stride, the farthest tap and origin.
+POSITION_BITS = 22
+
+
+#: What stays with a word on its way through the pipeline.
+#:
+#: ``new_tile``: first word that meets a new tile; ``new_block``: first word of an output block;
+#: ``first``, ``last``: of the first, last pass of its block; and at the end of a row, of a block,
+#: of the instruction.
+WordFlags = data.StructLayout({
+    "new_tile": 1, "new_block": 1, "first": 1, "last": 1, "row_end": 1, "block_end": 1, "end": 1,
+})
+
+
+def issue_layout(machine: Machine) -> data.StructLayout:
+    """What the sequencer says about one word."""
+    return data.StructLayout({
+        "address": unsigned(16),
+        "pixel": unsigned(ceil_log2(machine.accumulator_depth)),
+        "row": signed(POSITION_BITS),
+        "column": signed(POSITION_BITS),
+        "half": unsigned(ceil_log2(machine.blocks_per_word)),
+        "flags": WordFlags,
+    })
+
+
+def _pass_layout(machine: Machine) -> data.StructLayout:
+    """Where a pass starts, and which it is."""
+    return data.StructLayout({
+        "address": unsigned(16),
+        "row": signed(POSITION_BITS),
+        "column": signed(POSITION_BITS),
+        "half": unsigned(ceil_log2(machine.blocks_per_word)),
+        "first": 1,
+        "last": 1,
+        "last_block": 1,
+        "needs_tile": 1,
+    })
+
+
+class _PassState(enum.Enum):
+    NONE = 0     # nothing left to prepare
+    ADVANCE = 1  # go on to the pass after the one that was taken
+    PLACE = 2    # if it enters another plane: its address
+    MARK = 3     # is it the first, the last?
+    READY = 4
+
+
+class _State(enum.Enum):
+    IDLE = 0
+    WAIT = 1
+    RUN = 2
+    SIGNAL = 3
+
+
+class Sequencer(wiring.Component):
+    """Takes COMPUTE instructions one after another and issues their words.
+
+    Members
+    -------
+    instructions : ``In(stream)``
+    tokens : ``Out(TokenPort)``
+    instruction : ``Out``
+        The instruction being executed; constant until its last word has been written.
+    start : ``Out(1)``
+        Strobe: ``instruction`` is new, its first word comes later.
+    tile_available, claim_tile, parameters_available, claim_parameters
+        See `hw.weight_loader.WeightLoader`.
+    issue_valid, issue : ``Out``
+        A word to be read, in every cycle in which ``issue_valid`` is 1.
+    finished : ``In(1)``
+        Strobe: the word with the flag ``end`` has been written.
+    idle : ``Out(1)``
+        No instruction is being executed.
+    token_wait, weight_wait : ``Out(1)``
+        In this cycle, work waits for tokens, for weights.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        super().__init__({
+            "instructions": In(stream.Signature(layout_of(Opcode.COMPUTE))),
+            "tokens": Out(TokenPort),
+            "instruction": Out(layout_of(Opcode.COMPUTE)),
+            "start": Out(1),
+            "tile_available": In(1),
+            "claim_tile": Out(1),
+            "parameters_available": In(1),
+            "claim_parameters": Out(1),
+            "issue_valid": Out(1),
+            "issue": Out(issue_layout(machine)),
+            "finished": In(1),
+            "idle": Out(1),
+            "token_wait": Out(1),
+            "weight_wait": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        state = Signal(_State)
+        begin = Signal()       # the tokens are there
+        prepared = Signal(_pass_layout(self.machine), reset_less=True)
+        ready = Signal()       # a pass is prepared
+        take = Signal()        # and the pixel loops start it
+        self._instruction(m, state, begin)
+        self._passes(m, state, begin, prepared, ready, take)
+        self._pixels(m, prepared, ready, take)
+        return m
+
+    def _instruction(self, m: Module, state: Signal, begin: Signal) -> None:
+        granted = Signal()
+        m.d.comb += [
+            self.idle.eq(state == _State.IDLE),
+            self.tokens.wait.eq(self.instruction["wait"]),
+            self.tokens.signal.eq(self.instruction["signal"]),
+            granted.eq((self.instruction["wait"] == 0) | self.tokens.wait_ready),
+        ]
+        with m.Switch(state):
+            with m.Case(_State.IDLE):
+                m.d.comb += self.instructions.ready.eq(1)
+                m.d.sync += self.instruction.eq(self.instructions.payload)
+                with m.If(self.instructions.valid):
+                    m.d.sync += state.eq(_State.WAIT)
+            with m.Case(_State.WAIT):
+                m.d.comb += [
+                    self.start.eq(1),
+                    self.tokens.wait_valid.eq(1),
+                    begin.eq(granted),
+                    self.token_wait.eq(~granted),
+                ]
+                with m.If(granted):
+                    m.d.sync += state.eq(_State.RUN)
+            with m.Case(_State.RUN):
+                with m.If(self.finished):
+                    m.d.sync += state.eq(_State.SIGNAL)
+            with m.Case(_State.SIGNAL):
+                m.d.comb += self.tokens.signal_valid.eq(1)
+                m.d.sync += state.eq(_State.IDLE)
+
+    def _passes(self, m: Module, state: Signal, begin: Signal, prepared: Signal, ready: Signal,
+                take: Signal) -> None:
+        code = self.instruction
+        pass_state = Signal(_PassState)
+        m.d.comb += ready.eq(pass_state == _PassState.READY)
+
+        # loop counters count down to one
+        kernel_columns_left = Signal(8, reset_less=True)
+        kernel_rows_left = Signal(8, reset_less=True)
+        input_blocks_left = Signal(12, reset_less=True)
+        output_blocks_left = Signal(12, reset_less=True)
+        last_kernel_column = Signal(reset_less=True)
+        last_kernel_row = Signal(reset_less=True)
+        last_input_block = Signal(reset_less=True)
+
+        plane = Signal(16, reset_less=True)     # address of the window's corner in this plane
+        tap_row = Signal(16, reset_less=True)   # address where the next kernel row starts
+        enters_plane = Signal(reset_less=True)
+        half = prepared.half
+        last_half = Const(self.machine.blocks_per_word - 1, len(half))
+
+        with m.Switch(pass_state):
+            with m.Case(_PassState.ADVANCE):
+                m.d.sync += [
+                    pass_state.eq(_PassState.PLACE),
+                    prepared.first.eq(0),
+                    enters_plane.eq(0),
+                    kernel_columns_left.eq(code.kernel_columns),
+                    prepared.column.eq(code.origin_column),
+                ]
+                with m.If(~last_kernel_column):
+                    m.d.sync += [
+                        kernel_columns_left.eq(kernel_columns_left - 1),
+                        prepared.address.eq(prepared.address + code.dilation_columns),
+                        prepared.column.eq(prepared.column + code.dilation_columns),
+                    ]
+                with m.Elif(~last_kernel_row):
+                    m.d.sync += [
+                        kernel_rows_left.eq(kernel_rows_left - 1),
+                        prepared.address.eq(tap_row),
+                        tap_row.eq(tap_row + code.source_tap_row_step),
+                        prepared.row.eq(prepared.row + code.dilation_rows),
+                    ]
+                with m.Else():
+                    m.d.sync += [
+                        kernel_rows_left.eq(code.kernel_rows),
+                        prepared.row.eq(code.origin_row),
+                        enters_plane.eq(1),
+                    ]
+                    with m.If(~last_input_block):
+                        m.d.sync += [input_blocks_left.eq(input_blocks_left - 1), half.eq(half + 1)]
+                        with m.If(half == last_half):
+                            m.d.sync += [half.eq(0), plane.eq(plane + code.source_plane_step)]
+                    with m.Else():
+                        m.d.sync += [
+                            input_blocks_left.eq(code.input_blocks),
+                            output_blocks_left.eq(output_blocks_left - 1),
+                            prepared.first.eq(1),
+                            half.eq(code.first_block),
+                            plane.eq(Mux(code.mode == Mode.DENSE, code.source_address,
+                                         plane + code.source_plane_step)),
+                        ]
+                        with m.If(prepared.last_block):
+                            m.d.sync += pass_state.eq(_PassState.NONE)
+            with m.Case(_PassState.PLACE):
+                m.d.sync += pass_state.eq(_PassState.MARK)
+                with m.If(enters_plane):
+                    m.d.sync += [prepared.address.eq(plane), tap_row.eq(plane + code.source_tap_row_step)]
+                m.d.sync += [
+                    last_kernel_column.eq(kernel_columns_left == 1),
+                    last_kernel_row.eq(kernel_rows_left == 1),
+                    last_input_block.eq(input_blocks_left == 1),
+                    prepared.last_block.eq(output_blocks_left == 1),
+                ]
+            with m.Case(_PassState.MARK):
+                m.d.sync += [
+                    pass_state.eq(_PassState.READY),
+                    prepared.last.eq(last_kernel_column & last_kernel_row & last_input_block),
+                    prepared.needs_tile.eq(prepared.first | ~code.hold_weights),
+                ]
+            with m.Case(_PassState.READY):
+                with m.If(take):
+                    m.d.sync += pass_state.eq(_PassState.ADVANCE)
+
+        with m.If(state == _State.WAIT):
+            m.d.sync += [
+                kernel_columns_left.eq(code.kernel_columns),
+                kernel_rows_left.eq(code.kernel_rows),
+                input_blocks_left.eq(code.input_blocks),
+                output_blocks_left.eq(code.output_blocks),
+                plane.eq(code.source_address),
+                enters_plane.eq(1),
+                prepared.row.eq(code.origin_row),
+                prepared.column.eq(code.origin_column),
+                half.eq(code.first_block),
+                prepared.first.eq(1),
+            ]
+            with m.If(begin):
+                m.d.sync += pass_state.eq(_PassState.PLACE)
+
+    def _pixels(self, m: Module, prepared: Signal, ready: Signal, take: Signal) -> None:
+        code = self.instruction
+        count_bits = bits_for(self.machine.accumulator_depth)
+        active = Signal()
+        turn = Signal()           # a word of a slow pass may be issued
+        slow = Signal(reset_less=True)
+        word = Signal(issue_layout(self.machine), reset_less=True)
+        next_row = Signal(16, reset_less=True)      # address of the next row of pixels
+        first_column = Signal(signed(POSITION_BITS), reset_less=True)
+        last_block = Signal(reset_less=True)
+        columns_left = Signal(count_bits, reset_less=True)
+        rows_left = Signal(count_bits, reset_less=True)
+        one_column = Signal(reset_less=True)
+        one_row = Signal(reset_less=True)
+        last_column = Signal(reset_less=True)
+        last_row = Signal(reset_less=True)
+        m.d.sync += [one_column.eq(code.output_columns == 1), one_row.eq(code.output_rows == 1)]
+
+        weights_ready = Signal()
+        issue = Signal()
+        free = Signal()           # the pixel loops can start a pass
+        pass_end = Signal()
+        m.d.comb += [
+            issue.eq(active & (~slow | turn)),
+            pass_end.eq(last_column & last_row),
+            free.eq(~active | (issue & pass_end)),
+            weights_ready.eq((~prepared.needs_tile | self.tile_available)
+                             & (~prepared.first | self.parameters_available)),
+            take.eq(free & ready & weights_ready),
+            self.claim_tile.eq(take & prepared.needs_tile),
+            self.claim_parameters.eq(take & prepared.first),
+            self.weight_wait.eq(free & ready & ~weights_ready),
+            self.issue_valid.eq(issue),
+            self.issue.eq(word),
+            self.issue.flags.row_end.eq(last_column),
+            self.issue.flags.block_end.eq(pass_end & word.flags.last),
+            self.issue.flags.end.eq(pass_end & word.flags.last & last_block),
+        ]
+
+        with m.If(take):
+            m.d.sync += [
+                active.eq(1),
+                slow.eq(prepared.last & (code.residual | code.average)),
+                last_block.eq(prepared.last_block),
+                word.address.eq(prepared.address),
+                word.row.eq(prepared.row),
+                word.column.eq(prepared.column),
+                word.half.eq(prepared.half),
+                word.pixel.eq(0),
+                word.flags.first.eq(prepared.first),
+                word.flags.last.eq(prepared.last),
+                word.flags.new_tile.eq(prepared.needs_tile),
+                word.flags.new_block.eq(prepared.first),
+                first_column.eq(prepared.column),
+                next_row.eq(prepared.address + code.source_row_step),
+                columns_left.eq(code.output_columns),
+                rows_left.eq(code.output_rows),
+                last_column.eq(one_column),
+                last_row.eq(one_row),
+            ]
+        with m.Elif(issue):
+            m.d.sync += [
+                active.eq(~pass_end),
+                word.flags.new_tile.eq(0),
+                word.flags.new_block.eq(0),
+                word.pixel.eq(word.pixel + 1),
+            ]
+            with m.If(last_column):
+                m.d.sync += [
+                    word.address.eq(next_row),
+                    next_row.eq(next_row + code.source_row_step),
+                    word.row.eq(word.row + code.stride_rows),
+                    word.column.eq(first_column),
+                    columns_left.eq(code.output_columns),
+                    last_column.eq(one_column),
+                    rows_left.eq(rows_left - 1),
+                    last_row.eq(rows_left == 2),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    word.address.eq(word.address + code.stride_columns),
+                    word.column.eq(word.column + code.stride_columns),
+                    columns_left.eq(columns_left - 1),
+                    last_column.eq(columns_left == 2),
+                ]
+
+        # A residual takes its turns at every second cycle of a clock that runs through the whole
+        # instruction, so that its reads and writes never meet at the scratchpad's port.
+        rest = Signal(range(AVERAGE_CADENCE))
+        with m.If(code.residual):
+            m.d.sync += [turn.eq(~turn), rest.eq(0)]
+        with m.Elif(issue & slow):
+            m.d.sync += [turn.eq(0), rest.eq(AVERAGE_CADENCE - 1)]
+        with m.Elif(rest > 1):
+            m.d.sync += rest.eq(rest - 1)
+        with m.Else():
+            m.d.sync += [turn.eq(1), rest.eq(0)]

@@ -1,0 +1,150 @@
+"""From the weight FIFO to the multipliers: collects tiles and parameter blocks ahead of their use.
+
+A tile is collected in a shift register and moved to a second one as soon as that is free, so that
+the bus need not wait while the first word of a pass is on its way to the multipliers.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.machine import Machine
+
+__all__ = ["SHIFT_BITS", "WeightLoader", "weight_beat_layout"]
+
+#: Bits of a lane's right shift, -9 to 40.
+SHIFT_BITS = 7
+
+_LANE_BYTES = 8
+_LANE_BITS = 32 + SHIFT_BITS
+
+
+def weight_beat_layout(machine: Machine) -> data.StructLayout:
+    """One beat of the weight FIFO; ``parameters`` is 1 if it belongs to a parameter block."""
+    return data.StructLayout({"data": unsigned(machine.bus_width), "parameters": unsigned(1)})
+
+
+class WeightLoader(wiring.Component):
+    """Holds the next tile, the one after it as far as it has arrived, and the next parameter block.
+
+    Something that is *available* has arrived and nobody has claimed it; a claim is a promise to use
+    it: ``take_tile`` and ``release_parameters`` follow later, in the order of the claims.
+
+    Members
+    -------
+    weights : ``In(stream)``
+        Beats from the weight FIFO, in the order of `docs/machine.md`.
+    tile_available, claim_tile : ``Out(1)``, ``In(1)``
+    tile : ``Out(8 * multipliers)``
+        The claimed tile, when ``take_tile`` says that it is being copied.  A tile is there at the
+        latest four cycles after its claim, if the tile before it has been taken by then.
+    take_tile : ``In(1)``
+    parameters_available, claim_parameters : ``Out(1)``, ``In(1)``
+    bias : ``Out``
+        Int32 of each output lane, valid from claim to release.
+    shift : ``Out``
+        Right shift of each output lane, valid from claim to release.
+    release_parameters : ``In(1)``
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        lanes = machine.output_lanes
+        super().__init__({
+            "weights": In(stream.Signature(weight_beat_layout(machine))),
+            "tile_available": Out(1),
+            "claim_tile": In(1),
+            "tile": Out(8 * machine.multipliers),
+            "take_tile": In(1),
+            "parameters_available": Out(1),
+            "claim_parameters": In(1),
+            "bias": Out(data.ArrayLayout(signed(32), lanes)),
+            "shift": Out(data.ArrayLayout(signed(SHIFT_BITS), lanes)),
+            "release_parameters": In(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        beat = Signal(weight_beat_layout(self.machine), reset_less=True)
+        beat_valid = Signal()
+        tile_room = Signal()
+        parameter_room = Signal()
+        tile_shift = Signal()
+        parameter_shift = Signal()
+        m.d.comb += [
+            tile_shift.eq(beat_valid & ~beat.parameters & tile_room),
+            parameter_shift.eq(beat_valid & beat.parameters & parameter_room),
+            self.weights.ready.eq(~beat_valid | tile_shift | parameter_shift),
+        ]
+        with m.If(self.weights.ready):
+            m.d.sync += [beat_valid.eq(self.weights.valid), beat.eq(self.weights.payload)]
+        self._collect_tiles(m, beat.data, tile_shift, tile_room)
+        self._collect_parameters(m, beat.data, parameter_shift, parameter_room)
+        return m
+
+    def _collect_tiles(self, m: Module, beat: Signal, shift: Signal, room: Signal) -> None:
+        machine = self.machine
+        beats = machine.tile_bytes // machine.bus_bytes
+        arriving = Signal(8 * machine.multipliers, reset_less=True)
+        arrived = Signal()
+        left = Signal(range(beats), init=beats - 1)
+        waiting = Signal(8 * machine.multipliers, reset_less=True)
+        waiting_full = Signal()
+        move = Signal()
+        complete = Signal()
+        m.d.comb += [
+            self.tile.eq(waiting),
+            move.eq(arrived & (~waiting_full | self.take_tile)),
+            room.eq(~arrived | move),
+            complete.eq(shift & (left == 0)),
+        ]
+        with m.If(shift):
+            m.d.sync += arriving.eq(Cat(arriving[machine.bus_width:], beat))
+            m.d.sync += left.eq(Mux(left == 0, beats - 1, left - 1))
+        with m.If(complete):
+            m.d.sync += arrived.eq(1)
+        with m.Elif(move):
+            m.d.sync += arrived.eq(0)
+        with m.If(move):
+            m.d.sync += [waiting.eq(arriving), waiting_full.eq(1)]
+        with m.Elif(self.take_tile):
+            m.d.sync += waiting_full.eq(0)
+
+        available = Signal(range(3))
+        m.d.comb += self.tile_available.eq(available != 0)
+        m.d.sync += available.eq(available + complete - self.claim_tile)
+
+    def _collect_parameters(self, m: Module, beat: Signal, shift: Signal, room: Signal) -> None:
+        machine = self.machine
+        beats = machine.parameter_bytes // machine.bus_bytes
+        lanes = Signal(_LANE_BITS * machine.output_lanes, reset_less=True)
+        left = Signal(range(beats), init=beats - 1)
+        full = Signal()
+        m.d.comb += room.eq(~full)
+        if machine.bus_bytes >= _LANE_BYTES:
+            arriving = Cat(*(beat[offset:offset + _LANE_BITS] for offset in range(0, machine.bus_width, 64)))
+            enter = shift
+        else:  # a beat is half a lane: the bias, then the shift
+            bias = Signal(32, reset_less=True)
+            with m.If(shift):
+                m.d.sync += bias.eq(beat)
+            arriving = Cat(bias, beat[:SHIFT_BITS])
+            enter = shift & ~left[0]
+        with m.If(enter):
+            m.d.sync += lanes.eq(Cat(lanes[len(arriving):], arriving))
+        with m.If(shift):
+            m.d.sync += left.eq(Mux(left == 0, beats - 1, left - 1))
+        with m.If(shift & (left == 0)):
+            m.d.sync += [full.eq(1), self.parameters_available.eq(1)]
+        with m.Else():
+            with m.If(self.release_parameters):
+                m.d.sync += full.eq(0)
+            with m.If(self.claim_parameters):
+                m.d.sync += self.parameters_available.eq(0)
+        for lane in range(machine.output_lanes):
+            m.d.comb += [
+                self.bias[lane].eq(lanes[_LANE_BITS * lane:_LANE_BITS * lane + 32].as_signed()),
+                self.shift[lane].eq(lanes[_LANE_BITS * lane + 32:_LANE_BITS * (lane + 1)].as_signed()),
+            ]
