@@ -1,0 +1,346 @@
+"""The gateware side of `hw.serial_protocol`: requests become accesses to memory and registers."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Signal
+from amaranth.lib import stream
+from amaranth.lib.crc.catalog import CRC32_ETHERNET
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.serial_protocol import (
+    DATA_ALIGNMENT,
+    ESCAPE,
+    ESCAPE_MASK,
+    FLAG,
+    MAXIMUM_DATA,
+    REQUEST_HEADER_BYTES,
+    RESPONSE_HEADER_BYTES,
+    Command,
+    Identity,
+    ResponseStatus,
+)
+
+__all__ = ["SerialBridge"]
+
+_CRC_BYTES = 4
+#: Received bytes that may wait while a request is executed: those of a request that follows at once.
+_WAITING_BYTES = 64
+_BEAT_BYTES = 8
+
+
+class SerialBridge(Component):
+    """Executes framed requests, one at a time, in order.
+
+    A request is executed only after its checksum has been found right, and answered once.  Anything
+    else is dropped silently, and the next flag starts afresh.
+
+    Parameters
+    ----------
+    memory_bytes : int
+        Size of the external memory, told to the host; accesses beyond it are refused.
+    clock_hz : int
+        The clock, told to the host.
+
+    Members
+    -------
+    received : In(8), received_valid : In(1)
+        Bytes from the line; they cannot wait.
+    sent : Out(stream of 8 bits)
+        Bytes for the line.
+    memory_ready : In(1)
+        The external memory has been initialised.
+    m_axi_* :
+        AXI4 manager, 64 bits, single beats, one access at a time.
+    m_axil_* :
+        AXI4-Lite manager, 32 bits, one access at a time.
+    executing : Out(1)
+        A request is being executed or answered.
+    """
+
+    received: In(8)
+    received_valid: In(1)
+    sent: Out(stream.Signature(8))
+    memory_ready: In(1)
+    executing: Out(1)
+
+    m_axi_awvalid: Out(1)
+    m_axi_awready: In(1)
+    m_axi_awaddr: Out(32)
+    m_axi_wvalid: Out(1)
+    m_axi_wready: In(1)
+    m_axi_wdata: Out(64)
+    m_axi_bvalid: In(1)
+    m_axi_bready: Out(1)
+    m_axi_bresp: In(2)
+    m_axi_arvalid: Out(1)
+    m_axi_arready: In(1)
+    m_axi_araddr: Out(32)
+    m_axi_rvalid: In(1)
+    m_axi_rready: Out(1)
+    m_axi_rdata: In(64)
+    m_axi_rresp: In(2)
+
+    m_axil_awvalid: Out(1)
+    m_axil_awready: In(1)
+    m_axil_awaddr: Out(32)
+    m_axil_wvalid: Out(1)
+    m_axil_wready: In(1)
+    m_axil_wdata: Out(32)
+    m_axil_wstrb: Out(4)
+    m_axil_bvalid: In(1)
+    m_axil_bready: Out(1)
+    m_axil_bresp: In(2)
+    m_axil_arvalid: Out(1)
+    m_axil_arready: In(1)
+    m_axil_araddr: Out(32)
+    m_axil_rvalid: In(1)
+    m_axil_rready: Out(1)
+    m_axil_rdata: In(32)
+    m_axil_rresp: In(2)
+
+    def __init__(self, memory_bytes: int, clock_hz: int) -> None:
+        if not 0 < memory_bytes < 1 << 32 or memory_bytes % DATA_ALIGNMENT:
+            raise ValueError(f"memory_bytes must be a multiple of {DATA_ALIGNMENT} below 2^32, not {memory_bytes!r}")
+        if not 0 < clock_hz < 1 << 32:
+            raise ValueError(f"clock_hz must be 1 to 2^32 - 1, not {clock_hz!r}")
+        self.memory_bytes = memory_bytes
+        self.clock_hz = clock_hz
+        super().__init__()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.waiting = waiting = SyncFIFOBuffered(width=8, depth=_WAITING_BYTES)
+        m.submodules.buffer = buffer = Memory(shape=8, depth=MAXIMUM_DATA, init=[])
+        buffer_write, buffer_read = buffer.write_port(), buffer.read_port()
+        # A byte that finds no room is lost; the checksum will say so.
+        m.d.comb += [waiting.w_data.eq(self.received), waiting.w_en.eq(self.received_valid)]
+
+        crc_in = m.submodules.crc_in = CRC32_ETHERNET(data_width=8).create()
+        crc_out = m.submodules.crc_out = CRC32_ETHERNET(data_width=8).create()
+
+        # --- the request -------------------------------------------------------------------------
+        header = Signal(8 * REQUEST_HEADER_BYTES)
+        sequence, command = header[0:8], header[8:16]
+        address, count = header[16:48], header[48:64]
+        longest = REQUEST_HEADER_BYTES + MAXIMUM_DATA + _CRC_BYTES
+        length = Signal(range(longest + 1))  # bytes of this frame so far
+        escaped, too_long = Signal(), Signal()
+        previous, previous_known = Signal(8), Signal()
+        position = Signal(range(MAXIMUM_DATA))  # byte of the buffer
+        store = Signal()  # the received byte goes into the buffer at `position`
+        beat = Signal(64)
+        lane = Signal(range(_BEAT_BYTES))
+
+        taken, flag = Signal(8), Signal()
+        m.d.comb += [taken.eq(waiting.r_data ^ (escaped * ESCAPE_MASK)), flag.eq(waiting.r_data == FLAG),
+                     crc_in.data.eq(taken), buffer_write.addr.eq(position)]
+
+        # --- the answer --------------------------------------------------------------------------
+        status = Signal(ResponseStatus)
+        register_value = Signal(32)
+        answer_bytes = Signal(range(MAXIMUM_DATA + 1))
+        identity = Identity(self.memory_bytes, self.clock_hz, memory_ready=False).encode()
+        ready = Identity(self.memory_bytes, self.clock_hz, memory_ready=True).encode()
+        identity_bytes = Array(Const(no, 8) if no == yes else self.memory_ready for no, yes in zip(identity, ready))
+
+        # --- checks of a whole request -----------------------------------------------------------
+        data_bytes = Signal.like(length)
+        memory_fits, acceptable = Signal(), Signal()
+        m.d.comb += [
+            data_bytes.eq(length - (REQUEST_HEADER_BYTES + _CRC_BYTES)),
+            memory_fits.eq((address % DATA_ALIGNMENT == 0) & (count % DATA_ALIGNMENT == 0) & (count != 0)
+                           & (count <= MAXIMUM_DATA) & (address + count <= self.memory_bytes)),
+        ]
+        with m.Switch(command):
+            with m.Case(Command.IDENTIFY):
+                m.d.comb += acceptable.eq((data_bytes == 0) & (count == 0))
+            with m.Case(Command.READ_MEMORY):
+                m.d.comb += acceptable.eq((data_bytes == 0) & memory_fits)
+            with m.Case(Command.WRITE_MEMORY):
+                m.d.comb += acceptable.eq((data_bytes == count) & memory_fits)
+            with m.Case(Command.READ_REGISTER):
+                m.d.comb += acceptable.eq((data_bytes == 0) & (count == 4) & (address % 4 == 0))
+            with m.Case(Command.WRITE_REGISTER):
+                m.d.comb += acceptable.eq((data_bytes == 4) & (count == 4) & (address % 4 == 0))
+
+        m.d.comb += [
+            self.m_axi_awaddr.eq(address), self.m_axi_wdata.eq(beat), self.m_axi_araddr.eq(address),
+            self.m_axil_awaddr.eq(address), self.m_axil_wdata.eq(register_value), self.m_axil_wstrb.eq(0b1111),
+            self.m_axil_araddr.eq(address),
+        ]
+
+        def wait_for_response(valid: Signal, ready: Signal, response: Signal, next_state: str) -> None:
+            m.d.comb += ready.eq(1)
+            with m.If(valid):
+                with m.If(response != 0):
+                    m.d.sync += status.eq(ResponseStatus.BUS_ERROR)
+                m.next = next_state
+
+        def hold_until_taken(*channels: tuple[Signal, Signal]) -> None:
+            for valid, ready in channels:
+                with m.If(ready):
+                    m.d.sync += valid.eq(0)
+
+        hold_until_taken(
+            (self.m_axi_awvalid, self.m_axi_awready), (self.m_axi_wvalid, self.m_axi_wready),
+            (self.m_axi_arvalid, self.m_axi_arready), (self.m_axil_awvalid, self.m_axil_awready),
+            (self.m_axil_wvalid, self.m_axil_wready), (self.m_axil_arvalid, self.m_axil_arready))
+
+        # `length` counts the bytes of the answer, header and checksum included.
+        content_bytes = RESPONSE_HEADER_BYTES + answer_bytes
+        answer_byte, plain = Signal(8), Signal(8)
+        with m.If(length == 0):
+            m.d.comb += plain.eq(sequence)
+        with m.Elif(length == 1):
+            m.d.comb += plain.eq(status)
+        with m.Elif(length >= content_bytes):
+            m.d.comb += plain.eq(crc_out.crc.word_select((length - content_bytes)[:2], 8))
+        with m.Else(), m.Switch(command):
+            with m.Case(Command.IDENTIFY):
+                m.d.comb += plain.eq(identity_bytes[position[:4]])
+            with m.Case(Command.READ_MEMORY):
+                m.d.comb += plain.eq(buffer_read.data)
+            with m.Default():
+                m.d.comb += plain.eq(register_value.word_select(position[:2], 8))
+
+        with m.FSM() as fsm:
+            with m.State("RECEIVE"):
+                with m.If(waiting.r_rdy):
+                    m.d.comb += waiting.r_en.eq(1)
+                    with m.If(flag):
+                        m.d.sync += [escaped.eq(0), too_long.eq(0)]
+                        with m.If(crc_in.match_detected & ~escaped & ~too_long
+                                  & (length >= REQUEST_HEADER_BYTES + _CRC_BYTES)):
+                            m.next = "CHECK"
+                        with m.Else():
+                            m.d.comb += crc_in.start.eq(1)
+                            m.d.sync += [length.eq(0), position.eq(0)]
+                    with m.Elif((waiting.r_data == ESCAPE) & ~escaped):
+                        m.d.sync += escaped.eq(1)
+                    with m.Elif(length == longest):
+                        m.d.sync += too_long.eq(1)
+                    with m.Else():
+                        m.d.comb += crc_in.valid.eq(1)
+                        m.d.sync += [escaped.eq(0), length.eq(length + 1)]
+                        with m.If(length < REQUEST_HEADER_BYTES):
+                            m.d.sync += header.eq(Cat(header[8:], taken))
+                        with m.Elif(length < REQUEST_HEADER_BYTES + MAXIMUM_DATA):
+                            m.d.comb += store.eq(1)
+                            m.d.sync += position.eq(position + 1)
+                            with m.If(length < REQUEST_HEADER_BYTES + 4):
+                                m.d.sync += register_value.eq(Cat(register_value[8:], taken))
+
+            with m.State("CHECK"):
+                m.d.sync += [previous.eq(sequence), previous_known.eq(1), answer_bytes.eq(0), position.eq(0),
+                             lane.eq(0), status.eq(ResponseStatus.OKAY)]
+                m.next = "ANSWER"
+                with m.If(~acceptable):
+                    m.d.sync += status.eq(ResponseStatus.BAD_REQUEST)
+                with m.Else(), m.Switch(command):
+                    with m.Case(Command.IDENTIFY):
+                        m.d.sync += answer_bytes.eq(len(identity))
+                    with m.Case(Command.READ_MEMORY):
+                        with m.If(self.memory_ready):
+                            m.next = "READ"
+                        with m.Else():
+                            m.d.sync += status.eq(ResponseStatus.NOT_READY)
+                    with m.Case(Command.WRITE_MEMORY):
+                        with m.If(self.memory_ready):
+                            m.next = "GATHER"
+                        with m.Else():
+                            m.d.sync += status.eq(ResponseStatus.NOT_READY)
+                    with m.Case(Command.READ_REGISTER):
+                        m.d.sync += self.m_axil_arvalid.eq(1)
+                        m.next = "READ REGISTER"
+                    with m.Case(Command.WRITE_REGISTER):
+                        # A repetition finds its write done, with the status that it had.
+                        with m.If(previous_known & (previous == sequence)):
+                            m.d.sync += status.eq(status)
+                        with m.Else():
+                            m.d.sync += [self.m_axil_awvalid.eq(1), self.m_axil_wvalid.eq(1)]
+                            m.next = "WRITE REGISTER"
+
+            with m.State("READ"):
+                m.d.sync += self.m_axi_arvalid.eq(1)
+                m.next = "READ DATA"
+            with m.State("READ DATA"):
+                m.d.sync += [beat.eq(self.m_axi_rdata)]
+                wait_for_response(self.m_axi_rvalid, self.m_axi_rready, self.m_axi_rresp, "SCATTER")
+            with m.State("SCATTER"):
+                m.d.comb += store.eq(1)
+                m.d.sync += [beat.eq(beat[8:]), position.eq(position + 1), lane.eq(lane + 1)]
+                with m.If(lane == _BEAT_BYTES - 1):
+                    m.d.sync += address.eq(address + _BEAT_BYTES)
+                    m.next = "READ"
+                    with m.If(position == (count - 1)[:len(position)]):
+                        m.d.sync += answer_bytes.eq(count)
+                        m.next = "ANSWER"
+
+            with m.State("GATHER"):
+                # one cycle for the buffer to read the byte at `position`, one to take it
+                m.next = "GATHER BYTE"
+            with m.State("GATHER BYTE"):
+                m.d.sync += [beat.eq(Cat(beat[8:], buffer_read.data)), position.eq(position + 1), lane.eq(lane + 1)]
+                m.next = "GATHER"
+                with m.If(lane == _BEAT_BYTES - 1):
+                    m.d.sync += [self.m_axi_awvalid.eq(1), self.m_axi_wvalid.eq(1)]
+                    m.next = "WRITE RESPONSE"
+            with m.State("WRITE RESPONSE"):
+                wait_for_response(self.m_axi_bvalid, self.m_axi_bready, self.m_axi_bresp, "WRITE NEXT")
+            with m.State("WRITE NEXT"):
+                m.d.sync += address.eq(address + _BEAT_BYTES)
+                m.next = "GATHER"
+                with m.If(position == count[:len(position)]):
+                    m.next = "ANSWER"
+
+            with m.State("READ REGISTER"):
+                m.d.sync += [register_value.eq(self.m_axil_rdata), answer_bytes.eq(4)]
+                wait_for_response(self.m_axil_rvalid, self.m_axil_rready, self.m_axil_rresp, "ANSWER")
+            with m.State("WRITE REGISTER"):
+                wait_for_response(self.m_axil_bvalid, self.m_axil_bready, self.m_axil_bresp, "ANSWER")
+
+            with m.State("ANSWER"):
+                m.d.comb += [crc_out.start.eq(1), self.sent.valid.eq(1), self.sent.payload.eq(FLAG)]
+                m.d.sync += [length.eq(0), position.eq(0)]
+                with m.If(self.sent.ready):
+                    m.next = "FETCH"
+                with m.If(status != ResponseStatus.OKAY):
+                    m.d.sync += answer_bytes.eq(0)
+
+            with m.State("FETCH"):
+                # `plain` is the byte after the one before has passed the checksum
+                m.next = "LATCH"
+            with m.State("LATCH"):
+                m.d.sync += answer_byte.eq(plain)
+                m.d.comb += [crc_out.data.eq(plain), crc_out.valid.eq(length < content_bytes)]
+                m.next = "SEND"
+                with m.If((plain == FLAG) | (plain == ESCAPE)):
+                    m.next = "SEND ESCAPE"
+            with m.State("SEND ESCAPE"):
+                m.d.comb += [self.sent.valid.eq(1), self.sent.payload.eq(ESCAPE)]
+                with m.If(self.sent.ready):
+                    m.d.sync += answer_byte.eq(answer_byte ^ ESCAPE_MASK)
+                    m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += [self.sent.valid.eq(1), self.sent.payload.eq(answer_byte)]
+                with m.If(self.sent.ready):
+                    m.d.sync += length.eq(length + 1)
+                    with m.If(length >= RESPONSE_HEADER_BYTES):
+                        m.d.sync += position.eq(position + 1)
+                    m.next = "FETCH"
+                    with m.If(length == content_bytes + (_CRC_BYTES - 1)):
+                        m.next = "END"
+            with m.State("END"):
+                m.d.comb += [self.sent.valid.eq(1), self.sent.payload.eq(FLAG), crc_in.start.eq(1)]
+                with m.If(self.sent.ready):
+                    m.d.sync += [length.eq(0), position.eq(0)]
+                    m.next = "RECEIVE"
+
+        m.d.comb += [
+            buffer_read.addr.eq(position), buffer_write.en.eq(store), self.executing.eq(~fsm.ongoing("RECEIVE")),
+        ]
+        with m.If(fsm.ongoing("SCATTER")):
+            m.d.comb += buffer_write.data.eq(beat[:8])
+        with m.Else():
+            m.d.comb += buffer_write.data.eq(taken)
+        return m
