@@ -94,7 +94,8 @@ class Multiplier(wiring.Component):
             "i_SOURCEA": Const(0, 1),
             "i_SOURCEB": Const(0, 1),
         }
-        for register, enable in (("INPUTA", "CE0"), ("INPUTB", "CE1"), ("PIPELINE", "CE0"), ("OUTPUT", "CE0")):
+        enables = {"INPUTA": "CE0", "INPUTB": "CE1", "PIPELINE": "CE0", "OUTPUT": "CE0"}
+        for register, enable in enables.items():
             arguments[f"p_REG_{register}_CLK"] = "CLK0"
             arguments[f"p_REG_{register}_CE"] = enable
             arguments[f"p_REG_{register}_RST"] = "RST0"

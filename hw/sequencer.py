@@ -164,9 +164,8 @@ class Sequencer(wiring.Component):
                 ]
                 with m.If(granted):
                     m.d.sync += state.eq(_State.RUN)
-            with m.Case(_State.RUN):
-                with m.If(self.finished):
-                    m.d.sync += state.eq(_State.SIGNAL)
+            with m.Case(_State.RUN), m.If(self.finished):
+                m.d.sync += state.eq(_State.SIGNAL)
             with m.Case(_State.SIGNAL):
                 m.d.comb += self.tokens.signal_valid.eq(1)
                 m.d.sync += state.eq(_State.IDLE)
@@ -251,9 +250,8 @@ class Sequencer(wiring.Component):
                     prepared.last.eq(last_kernel_column & last_kernel_row & last_input_block),
                     prepared.needs_tile.eq(prepared.first | ~code.hold_weights),
                 ]
-            with m.Case(_PassState.READY):
-                with m.If(take):
-                    m.d.sync += pass_state.eq(_PassState.ADVANCE)
+            with m.Case(_PassState.READY), m.If(take):
+                m.d.sync += pass_state.eq(_PassState.ADVANCE)
 
         with m.If(state == _State.WAIT):
             m.d.sync += [

@@ -1,0 +1,209 @@
+"""COMPUTE as `docs/machine.md` says it, in numpy, and random instructions: for tests only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from hw.isa import Instruction, Mode, Opcode
+from hw.machine import Machine
+
+Bytes = NDArray[np.uint8]
+
+
+def rounded_quotient(numerator: NDArray, denominator: NDArray | int) -> NDArray:
+    floor, remainder = numerator // denominator, numerator % denominator
+    return floor + ((2 * remainder > denominator) | ((2 * remainder == denominator) & (floor % 2 == 1)))
+
+
+def rounded_shift(value: NDArray, shift: NDArray | int) -> NDArray:
+    """``value * 2**-shift`` in Python integers, so that nothing overflows."""
+    value, shift = np.broadcast_arrays(value.astype(object), np.asarray(shift, object))
+    return rounded_quotient(value * 2 ** np.maximum(-shift, 0), 2 ** np.maximum(shift, 0)).astype(np.int64)
+
+
+def signed_bytes(word: Bytes, signed: int) -> NDArray[np.int64]:
+    return (word.view(np.int8) if signed else word).astype(np.int64)
+
+
+@dataclass
+class Pass:
+    """One pass: its first word of weights and how many words it reads."""
+
+    first: bool
+    last: bool
+    tile: bool
+
+
+def passes(code: Instruction) -> list[Pass]:
+    """The passes of one output block."""
+    count = code["input_blocks"] * code["kernel_rows"] * code["kernel_columns"]
+    return [Pass(k == 0, k == count - 1, k == 0 or not code["hold_weights"]) for k in range(count)]
+
+
+def beats_of(machine: Machine, code: Instruction, rng: Generator, shifts: NDArray | None = None,
+             ) -> tuple[list[bytes], list[bool]]:
+    """A random weight stream for an instruction: its parameter blocks and tiles, and which is which."""
+    columns, lanes = machine.output_lanes, machine.input_lanes
+    blocks: list[bytes] = []
+    kinds: list[bool] = []
+    for _ in range(code["output_blocks"]):
+        large = code["average"] and code["divisor_shift"] > 0
+        bias = rng.integers(-2**30, 2**30, columns) >> int(rng.integers(8 if large else 0, 28))
+        bias = np.where(rng.random(columns) < 0.05, 2**30 if not large else 0, bias)
+        shift = rng.integers(-9, 41, columns) if rng.random() < 0.2 else rng.integers(0, 16, columns)
+        if code["mode"] == Mode.MAXIMUM.value:
+            bias, shift = np.zeros(columns, np.int64), rng.integers(-2, 3, columns)
+        block = np.zeros((columns, 8), np.uint8)
+        block[:, :4] = bias.astype("<i4").view(np.uint8).reshape(columns, 4)
+        block[:, 4] = (shift if shifts is None else shifts).astype(np.int8).view(np.uint8)
+        blocks.append(block.tobytes())
+        kinds.append(True)
+        for one in passes(code):
+            if not one.tile:
+                continue
+            tile = rng.integers(-128, 128, (columns, lanes)).astype(np.int8)
+            if rng.random() < 0.1:
+                tile[:] = -128
+            if code["mode"] != Mode.DENSE.value:
+                tile[:, 1:] = 0
+            if code["mode"] == Mode.MAXIMUM.value:
+                tile[:, 0] = 1
+            blocks.append(tile.tobytes())
+            kinds.append(False)
+    return blocks, kinds
+
+
+def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterator[bytes]) -> None:
+    """Execute one instruction on the scratchpad (words, output_lanes), taking blocks from the stream."""
+    lanes, columns = machine.input_lanes, machine.output_lanes
+    mode = Mode(code["mode"])
+    rows = np.arange(code["output_rows"])[:, None]
+    cols = np.arange(code["output_columns"])[None, :]
+    tile = np.zeros((columns, lanes), np.int64)
+    for ob in range(code["output_blocks"]):
+        block = np.frombuffer(next(stream), np.uint8).reshape(columns, 8)
+        bias = block[:, :4].copy().view("<i4")[:, 0].astype(np.int64)
+        shift = block[:, 4].view(np.int8).astype(np.int64)
+        acc = np.zeros((code["output_rows"], code["output_columns"], columns), np.int64)
+        schedule = iter(passes(code))
+        for ib in range(code["input_blocks"]):
+            plane, half = divmod(code["first_block"] + ib, columns // lanes)
+            if mode is not Mode.DENSE:
+                plane = ob
+            for ky in range(code["kernel_rows"]):
+                for kx in range(code["kernel_columns"]):
+                    now = next(schedule)
+                    if now.tile:
+                        tile = np.frombuffer(next(stream), np.int8).reshape(columns, lanes).astype(np.int64)
+                    row = code["origin_row"] + rows * code["stride_rows"] + ky * code["dilation_rows"]
+                    column = (code["origin_column"] + cols * code["stride_columns"]
+                              + kx * code["dilation_columns"])
+                    address = (code["source_address"] + plane * code["source_plane_step"]
+                               + rows * code["source_row_step"] + ky * code["source_tap_row_step"]
+                               + cols * code["stride_columns"] + kx * code["dilation_columns"]) % 65536
+                    inside = ((row >= 0) & (row < code["image_rows"])
+                              & (column >= 0) & (column < code["image_columns"]))
+                    x = signed_bytes(scratch[np.where(inside, address, 0)], code["input_signed"])
+                    x = np.where(inside[..., None], x, -256 if mode is Mode.MAXIMUM else 0)
+                    if mode is Mode.DENSE:
+                        product = x[..., half * lanes:(half + 1) * lanes] @ tile.T
+                    else:
+                        product = x * tile[:, 0]
+                    if mode is Mode.MAXIMUM:
+                        acc = product if now.first else np.maximum(acc, product)
+                    else:
+                        acc = (bias if now.first else acc) + product
+        assert np.abs(acc).max() < 2**31
+        if code["average"]:
+            places = code["divisor_shift"]
+            assert np.abs(acc).max() << max(places, 0) < 2**31
+            value = rounded_quotient(acc << max(places, 0), code["divisor"] << max(-places, 0))
+        else:
+            value = rounded_shift(acc, shift)
+        value = np.clip(value, code["low"], code["high"])
+        target = (code["destination_address"] + ob * code["destination_plane_step"]
+                  + rows * code["destination_row_step"] + cols) % 65536
+        if code["residual"]:
+            other = signed_bytes(scratch[(target + code["residual_offset"]) % 65536], code["residual_signed"])
+            total = (value << code["own_shift"]) + (other << code["residual_shift"])
+            value = np.clip(rounded_shift(total, code["sum_shift"]), code["sum_low"], code["sum_high"])
+        scratch[target] = (value & 255).astype(np.uint8)
+
+
+def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = None) -> Instruction:
+    """A legal instruction whose results do not depend on the order of its reads and writes.
+
+    The lower half of the scratchpad holds its image, the upper half its results and residuals.
+    """
+    def some(low: int, high: int) -> int:
+        return int(rng.integers(low, high + 1))
+
+    mode = rng.choice([Mode.DENSE, Mode.DENSE, Mode.DEPTHWISE, Mode.MAXIMUM]) if mode is None else mode
+    per_word = machine.blocks_per_word
+    half_words = machine.scratchpad_words // 2
+    while True:
+        input_blocks = some(1, 2 * per_word + 1) if mode is Mode.DENSE else 1
+        first_block = some(0, per_word - 1) if mode is Mode.DENSE else 0
+        output_blocks = some(1, 3)
+        planes = -(-(first_block + input_blocks) // per_word) if mode is Mode.DENSE else output_blocks
+        kernel = (some(1, 4), some(1, 4))
+        stride = (some(1, 3), some(1, 3))
+        dilation = (some(1, 3), some(1, 2))
+        image = (some(1, 12), some(1, 12))
+        pitch = image[1] + some(0, 2)
+        plane_step = image[0] * pitch + some(0, 3)
+        if rng.random() < 0.25:
+            output = (1, 1)
+        else:
+            output = (some(1, 9), some(1, 9))
+        origin = (some(-4, 2), some(-4, 2))
+        if output[0] * output[1] > machine.accumulator_depth or planes * plane_step > half_words:
+            continue
+        row_step = output[1] + some(0, 2)
+        out_plane = output[0] * row_step + some(0, 2)
+        result_words = output_blocks * out_plane
+        if 2 * result_words > half_words:
+            continue
+        if input_blocks * kernel[0] * kernel[1] * output[0] * output[1] * output_blocks > 3000:
+            continue
+        break
+    base = some(0, half_words - planes * plane_step)
+    target = half_words + some(0, half_words // 2 - result_words)
+    fields = {
+        "source_address": (base + origin[0] * pitch + origin[1]) % 65536,
+        "source_plane_step": plane_step,
+        "source_row_step": stride[0] * pitch,
+        "source_tap_row_step": dilation[0] * pitch,
+        "image_rows": image[0], "image_columns": image[1],
+        "origin_row": origin[0], "origin_column": origin[1],
+        "stride_rows": stride[0], "stride_columns": stride[1],
+        "dilation_rows": dilation[0], "dilation_columns": dilation[1],
+        "kernel_rows": kernel[0], "kernel_columns": kernel[1],
+        "first_block": first_block, "input_blocks": input_blocks, "output_blocks": output_blocks,
+        "mode": mode.value, "input_signed": some(0, 1), "hold_weights": int(rng.random() < 0.3),
+        "output_rows": output[0], "output_columns": output[1],
+        "destination_address": target, "destination_plane_step": out_plane,
+        "destination_row_step": row_step,
+    }
+    fields["low"], fields["high"] = sorted((some(-128, 255), some(-128, 255)))
+    kind = rng.random()
+    if kind < 0.35:
+        fields |= {"residual": 1, "residual_signed": some(0, 1),
+                   "residual_offset": rng.choice([0, half_words // 2]),
+                   "own_shift": some(0, 15) if rng.random() < 0.5 else 0, "residual_shift": some(0, 15),
+                   "sum_shift": some(-9, 31) if rng.random() < 0.3 else some(0, 16)}
+        fields["sum_low"], fields["sum_high"] = sorted((some(-128, 255), some(-128, 255)))
+    elif kind < 0.5 and machine.average_pooling:
+        fields |= {"average": 1, "divisor": some(1, 60) if rng.random() < 0.7 else some(1, 16383),
+                   "divisor_shift": some(-8, 8)}
+    # the average's dividend is limited: few enough products, no large bias (beats_of)
+    if fields.get("average", 0) and fields["divisor_shift"] > 0:
+        fields["divisor_shift"] = min(fields["divisor_shift"], 4)
+        fields["kernel_rows"] = min(fields["kernel_rows"], 2)
+    return Instruction(Opcode.COMPUTE, {name: int(value) for name, value in fields.items()},
+                       wait=some(0, 7), signal=some(0, 7), layer=some(0, 65535))

