@@ -57,47 +57,6 @@ class SerialBridge(Component):
         A request is being executed or answered.
     """
 
-    received: In(8)
-    received_valid: In(1)
-    sent: Out(stream.Signature(8))
-    memory_ready: In(1)
-    executing: Out(1)
-
-    m_axi_awvalid: Out(1)
-    m_axi_awready: In(1)
-    m_axi_awaddr: Out(32)
-    m_axi_wvalid: Out(1)
-    m_axi_wready: In(1)
-    m_axi_wdata: Out(64)
-    m_axi_bvalid: In(1)
-    m_axi_bready: Out(1)
-    m_axi_bresp: In(2)
-    m_axi_arvalid: Out(1)
-    m_axi_arready: In(1)
-    m_axi_araddr: Out(32)
-    m_axi_rvalid: In(1)
-    m_axi_rready: Out(1)
-    m_axi_rdata: In(64)
-    m_axi_rresp: In(2)
-
-    m_axil_awvalid: Out(1)
-    m_axil_awready: In(1)
-    m_axil_awaddr: Out(32)
-    m_axil_wvalid: Out(1)
-    m_axil_wready: In(1)
-    m_axil_wdata: Out(32)
-    m_axil_wstrb: Out(4)
-    m_axil_bvalid: In(1)
-    m_axil_bready: Out(1)
-    m_axil_bresp: In(2)
-    m_axil_arvalid: Out(1)
-    m_axil_arready: In(1)
-    m_axil_araddr: Out(32)
-    m_axil_rvalid: In(1)
-    m_axil_rready: Out(1)
-    m_axil_rdata: In(32)
-    m_axil_rresp: In(2)
-
     def __init__(self, memory_bytes: int, clock_hz: int) -> None:
         if not 0 < memory_bytes < 1 << 32 or memory_bytes % DATA_ALIGNMENT:
             raise ValueError(f"memory_bytes must be a multiple of {DATA_ALIGNMENT} below 2^32, not {memory_bytes!r}")
@@ -105,7 +64,46 @@ class SerialBridge(Component):
             raise ValueError(f"clock_hz must be 1 to 2^32 - 1, not {clock_hz!r}")
         self.memory_bytes = memory_bytes
         self.clock_hz = clock_hz
-        super().__init__()
+        super().__init__({
+            "received": In(8),
+            "received_valid": In(1),
+            "sent": Out(stream.Signature(8)),
+            "memory_ready": In(1),
+            "executing": Out(1),
+            "m_axi_awvalid": Out(1),
+            "m_axi_awready": In(1),
+            "m_axi_awaddr": Out(32),
+            "m_axi_wvalid": Out(1),
+            "m_axi_wready": In(1),
+            "m_axi_wdata": Out(64),
+            "m_axi_bvalid": In(1),
+            "m_axi_bready": Out(1),
+            "m_axi_bresp": In(2),
+            "m_axi_arvalid": Out(1),
+            "m_axi_arready": In(1),
+            "m_axi_araddr": Out(32),
+            "m_axi_rvalid": In(1),
+            "m_axi_rready": Out(1),
+            "m_axi_rdata": In(64),
+            "m_axi_rresp": In(2),
+            "m_axil_awvalid": Out(1),
+            "m_axil_awready": In(1),
+            "m_axil_awaddr": Out(32),
+            "m_axil_wvalid": Out(1),
+            "m_axil_wready": In(1),
+            "m_axil_wdata": Out(32),
+            "m_axil_wstrb": Out(4),
+            "m_axil_bvalid": In(1),
+            "m_axil_bready": Out(1),
+            "m_axil_bresp": In(2),
+            "m_axil_arvalid": Out(1),
+            "m_axil_arready": In(1),
+            "m_axil_araddr": Out(32),
+            "m_axil_rvalid": In(1),
+            "m_axil_rready": Out(1),
+            "m_axil_rdata": In(32),
+            "m_axil_rresp": In(2),
+        })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

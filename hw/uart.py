@@ -62,13 +62,13 @@ class UARTReceiver(Component):
         A byte, for one cycle; there is no way to make the line wait.
     """
 
-    rx: In(1, init=1)
-    data: Out(8)
-    valid: Out(1)
-
     def __init__(self, clocks_per_bit: int) -> None:
         self.clocks_per_bit = _check_clocks(clocks_per_bit)
-        super().__init__()
+        super().__init__({
+            "rx": In(1, init=1),
+            "data": Out(8),
+            "valid": Out(1),
+        })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -127,12 +127,12 @@ class UARTTransmitter(Component):
         The line, idle high.
     """
 
-    data: In(stream.Signature(8))
-    tx: Out(1, init=1)
-
     def __init__(self, clocks_per_bit: int) -> None:
         self.clocks_per_bit = _check_clocks(clocks_per_bit)
-        super().__init__()
+        super().__init__({
+            "data": In(stream.Signature(8)),
+            "tx": Out(1, init=1),
+        })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
