@@ -1,0 +1,135 @@
+"""Fixed-point model → program file: the passes of the compiler, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from compiler.dependencies import insert_tokens
+from compiler.error import CompileError
+from compiler.lower import Lowered, lower
+from compiler.memory_map import MemoryMap
+from compiler.residency import Plan, plan
+from compiler.schedule import Schedule, schedule
+from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, assemble
+from hw.machine import Machine
+from hw.program_file import Layer, ProgramFile, Segment
+from quant.fixed_model import FixedModel
+
+__all__ = ["Compilation", "compile_model", "compile_passes"]
+
+
+@dataclass
+class Compilation:
+    """A program file with what led to it, for reports and tests."""
+
+    program: ProgramFile
+    lowered: Lowered
+    plan: Plan
+    schedule: Schedule
+    memory_map: MemoryMap
+
+
+def compile_model(model: FixedModel, machine: Machine, known_input: NDArray[np.integer],
+                  known_tensors: Mapping[str, NDArray[np.integer]], *, progress: bool = False) -> ProgramFile:
+    """Compile a model for a machine.
+
+    Parameters
+    ----------
+    model : FixedModel
+    machine : Machine
+    known_input : int array (C, H, W)
+        Input of the known answer.
+    known_tensors : mapping of tensor name to int array (C, H, W) or (1, C, H, W)
+        What `sim.reference` computes for it: every tensor that is in memory afterwards.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Raises
+    ------
+    CompileError
+        If the machine cannot run the model; all reasons at once.
+    """
+    return compile_passes(model, machine, known_input, known_tensors, progress=progress).program
+
+
+def compile_passes(model: FixedModel, machine: Machine, known_input: NDArray[np.integer],
+                   known_tensors: Mapping[str, NDArray[np.integer]], *, progress: bool = False) -> Compilation:
+    """As `compile_model`, with the intermediate results."""
+    graph = model.graph
+    with tqdm(total=5, desc=f"compile {graph.name}", unit="pass", disable=None if progress else True) as bar:
+        lowered = lower(model, machine)
+        bar.update()
+        operations = [operation for layer in lowered.layers for operation in layer.operations]
+        layer_of = [number for number, layer in enumerate(lowered.layers) for _ in layer.operations]
+        planned = plan(operations, machine)
+        bar.update()
+        scheduled = schedule(planned, layer_of, [lowered.views[name] for name in graph.shapes if name in lowered.views],
+                             machine)
+        bar.update()
+        insert_tokens(scheduled.program, machine.scratchpad_words, scheduled.maps.words)
+        bar.update()
+        code_bytes = (len(scheduled.program) + 1) * INSTRUCTION_BYTES
+        memory = MemoryMap.of(code_bytes, scheduled.weights.byte_count, scheduled.maps.byte_count)
+        segments = [Segment("instructions", memory.instructions, _code(scheduled, memory))]
+        segments += _weight_segments(lowered, planned, scheduled, memory, layer_of)
+        bar.update()
+    places = {name: memory.tensor(scheduled.maps, name, view, graph.shapes[name], model.formats[name])
+              for name, view in lowered.views.items()}
+
+    def known(name: str) -> NDArray[np.int64]:
+        if name not in known_tensors:
+            raise CompileError(f"{name}: the known answer lacks this tensor")
+        return np.asarray(known_tensors[name], np.int64).reshape(graph.shapes[name])
+
+    layers = [Layer(number, layer.name, layer.kind, layer.macs, places[layer.tensor],
+                    Layer.checksum_of(known(layer.tensor)))
+              for number, layer in enumerate(lowered.layers)]
+    program = ProgramFile(
+        name=graph.name, machine=machine, memory_bytes=memory.end, program_address=memory.instructions,
+        segments=segments, input=places[graph.input], output=places[graph.output], output_shape=graph.output_shape,
+        layers=layers, known_input=np.asarray(known_input, np.int64).reshape(graph.shapes[graph.input]),
+        known_output=known(graph.output), preparation=_preparation(model),
+        host_operations=graph.host_operations, input_layout=graph.input_layout)
+    return Compilation(program, lowered, planned, scheduled, memory)
+
+
+def _preparation(model: FixedModel) -> dict:
+    preparation = model.preparation
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(preparation).items()}
+
+
+def _code(scheduled: Schedule, memory: MemoryMap) -> bytes:
+    base = {"weights": memory.weights, "maps": memory.maps, "": 0}
+    words = []
+    for entry in scheduled.program:
+        instruction = entry.instruction
+        if entry.base:
+            instruction.fields["memory_address"] += base[entry.base]
+        words.append(assemble(instruction))
+    words.append(assemble(Instruction(Opcode.END)))
+    return b"".join(words)
+
+
+def _weight_segments(lowered: Lowered, planned: Plan, scheduled: Schedule, memory: MemoryMap,
+                     layer_of: list[int]) -> list[Segment]:
+    """One segment for the weights of each operation."""
+    segments: list[Segment] = []
+    start, content, current = 0, bytearray(), -1
+
+    def finish() -> None:
+        if content:
+            name = f"weights {lowered.layers[layer_of[current]].name}"
+            segments.append(Segment(name, memory.weights + start, bytes(content)))
+
+    for step, offset, stream in scheduled.weights.contents([step.operation for step in planned.steps]):
+        if step != current:
+            finish()
+            start, content, current = offset, bytearray(), step
+        content += bytes(offset - start - len(content)) + stream
+    finish()
+    return segments

@@ -1,0 +1,159 @@
+"""What the machine executes, before tiling: operations on feature maps in external memory.
+
+An operation is one COMPUTE instruction of unlimited size: it reads some planes of one feature map and
+writes a rectangle of some planes of another (`docs/machine.md`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.isa import Mode
+
+__all__ = ["Average", "Operation", "Residual", "Storage", "View", "WeightTiles"]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A place in external memory for ``planes`` planes of ``rows`` x ``columns`` words.
+
+    A tensor lives in a `View` of a storage; several inputs of a Concat may share one.
+    """
+
+    name: str
+    planes: int
+    rows: int
+    columns: int
+
+    @property
+    def words(self) -> int:
+        """Scratchpad words that the whole of it takes."""
+        return self.planes * self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class View:
+    """Consecutive planes of a storage; ``signed`` says how a reader takes their bytes."""
+
+    storage: Storage
+    first_plane: int
+    planes: int
+    signed: bool
+
+    def part(self, first: int, count: int) -> View:
+        """``count`` of its planes from its plane ``first`` on."""
+        return View(self.storage, self.first_plane + first, count, self.signed)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A second operand added after the first clip: fields of COMPUTE of the same names."""
+
+    view: View
+    own_shift: int
+    residual_shift: int
+    sum_shift: int
+    sum_low: int
+    sum_high: int
+
+
+@dataclass(frozen=True)
+class Average:
+    """Division instead of a shift: accumulator * 2^divisor_shift / divisor."""
+
+    divisor: int
+    divisor_shift: int
+
+
+class WeightTiles(Protocol):
+    """Where an operation's weights come from, one output block at a time."""
+
+    def source_blocks(self, block: int) -> tuple[int, int]:
+        """First block of ``input_lanes`` channels that an output block reads, and how many."""
+        ...
+
+    def tiles(self, block: int) -> NDArray[np.int8]:
+        """(tiles, output lane, input lane) weights of an output block in the order of its passes."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One step of a network on the machine.
+
+    Attributes
+    ----------
+    name, kind : str
+        The layer it belongs to, and what it is for people.
+    source, destination : View
+    first_row, first_column, rows, columns : int
+        Rectangle of the destination that it writes.
+    kernel, stride, dilation : (rows, columns)
+    origin : (row, column)
+        Corner of the window of the destination's pixel (0, 0): minus the padding.
+    weights : WeightTiles
+        One set of tiles for each plane of the destination.
+    bias : int64 array (planes, output lanes)
+    shift : int64 array (planes, output lanes)
+        Right shifts, −9 … 40.
+    low, high : int
+        Clip bounds of the operation's own result.
+    average : Average or None
+    residual : Residual or None
+    macs : int
+        Products that the network asks for, without padding of lanes.
+    """
+
+    name: str
+    kind: str
+    mode: Mode
+    source: View
+    destination: View
+    first_row: int
+    first_column: int
+    rows: int
+    columns: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    origin: tuple[int, int] = (0, 0)
+    weights: WeightTiles
+    hold_weights: bool = False
+    bias: NDArray[np.int64]
+    shift: NDArray[np.int64]
+    low: int
+    high: int
+    average: Average | None = None
+    residual: Residual | None = None
+    macs: int = 0
+
+    @property
+    def taps(self) -> int:
+        """Positions of the kernel."""
+        return self.kernel[0] * self.kernel[1]
+
+    def source_planes(self, first_block: int, blocks: int, blocks_per_word: int) -> tuple[int, int]:
+        """First plane of ``source`` that these output blocks read, and how many."""
+        if self.mode is not Mode.DENSE:
+            return first_block, blocks
+        ranges = [self.weights.source_blocks(block) for block in range(first_block, first_block + blocks)]
+        first = min(start for start, _ in ranges) // blocks_per_word
+        last = max(start + count - 1 for start, count in ranges) // blocks_per_word
+        return first, last - first + 1
+
+    def passes(self, block: int) -> int:
+        """Passes over the tile's pixels that an output block takes."""
+        return self.taps * (self.weights.source_blocks(block)[1] if self.mode is Mode.DENSE else 1)
+
+    def window(self, axis: int, first: int, count: int) -> tuple[int, int]:
+        """Rows (axis 0) or columns (1) of the source, [low, high), that ``count`` outputs from ``first``
+        (counted in the destination) read.  At least one, so that an image part is never empty."""
+        size = (self.source.storage.rows, self.source.storage.columns)[axis]
+        start = self.origin[axis] + first * self.stride[axis]
+        end = start + (count - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+        low = min(max(start, 0), size - 1)
+        return low, max(min(end, size), low + 1)

@@ -1,0 +1,173 @@
+"""Which feature maps stay in the scratchpad between layers, and where.
+
+Every operation writes its result to external memory anyway (each layer can be checked there); a map
+that also stays on chip spares the next operation the load and, above all, the wait for the store.
+The choice is greedy: a map becomes resident if the modelled cycles of the operations that live through
+it do not grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compiler.operation import Operation, Storage
+from compiler.tile import Tiling, TilingProblem, choose_tiling
+from hw.machine import Machine
+
+__all__ = ["Plan", "Residency", "Step", "plan"]
+
+
+@dataclass(frozen=True)
+class Residency:
+    """A storage whose words are all in the scratchpad from ``base`` on, in the layout of external memory,
+    during the operations ``first`` … ``last``."""
+
+    storage: Storage
+    first: int
+    last: int
+    base: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation, how it is tiled, and where its slots begin."""
+
+    operation: Operation
+    tiling: Tiling
+    slots_base: int
+    source: Residency | None
+    destination: Residency | None
+    residual: Residency | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All operations in order."""
+
+    steps: list[Step]
+    residencies: list[Residency]
+
+
+class _Planner:
+    def __init__(self, operations: list[Operation], machine: Machine) -> None:
+        self.operations = operations
+        self.machine = machine
+        self.residencies: list[Residency] = []
+        self._tilings: dict[tuple, Tiling | None] = {}
+
+    def resident(self, storage: Storage, number: int, residencies: list[Residency]) -> Residency | None:
+        for residency in residencies:
+            if residency.storage == storage and residency.first <= number <= residency.last:
+                return residency
+        return None
+
+    def problem(self, number: int, residencies: list[Residency]) -> TilingProblem:
+        operation = self.operations[number]
+        source = self.resident(operation.source.storage, number, residencies)
+        destination = self.resident(operation.destination.storage, number, residencies)
+        residual_arrives = False
+        if operation.residual is not None:
+            residual = self.resident(operation.residual.view.storage, number, residencies)
+            residual_arrives = residual is None or destination is None
+        written = {other.destination.storage for other in self.operations[:number]}
+        arrives = source is not None and (source.first == number or source.storage not in written)
+        return TilingProblem(operation, self.machine, source is not None, arrives, destination is not None,
+                             residual_arrives)
+
+    def gap(self, number: int, residencies: list[Residency]) -> tuple[int, int]:
+        """Base and size of the largest free space during an operation."""
+        taken = sorted((residency.base, residency.base + residency.storage.words) for residency in residencies
+                       if residency.first <= number <= residency.last)
+        best, end = (0, 0), 0
+        for low, high in [*taken, (self.machine.scratchpad_words,) * 2]:
+            if low - end > best[1]:
+                best = (end, low - end)
+            end = max(end, high)
+        return best
+
+    def tiling(self, number: int, residencies: list[Residency]) -> Tiling | None:
+        problem = self.problem(number, residencies)
+        words = self.gap(number, residencies)[1]
+        key = (number, words, problem.source_resident, problem.source_arrives, problem.destination_resident,
+               problem.residual_arrives)
+        if key not in self._tilings:
+            self._tilings[key] = problem.best(words)
+        return self._tilings[key]
+
+    def cycles(self, first: int, last: int, residencies: list[Residency]) -> float:
+        total = 0.0
+        for number in range(first, last + 1):
+            tiling = self.tiling(number, residencies)
+            if tiling is None:
+                return float("inf")
+            total += tiling.cycles
+        return total
+
+    def uses(self, storage: Storage) -> list[int]:
+        """Operations that read a storage."""
+        return [number for number, operation in enumerate(self.operations)
+                if operation.source.storage == storage
+                or (operation.residual is not None and operation.residual.view.storage == storage)]
+
+    def _bases(self, storage: Storage, first: int, last: int) -> Iterator[int]:
+        """Lowest and highest place that is free all the time."""
+        taken = sorted((residency.base, residency.base + residency.storage.words) for residency in self.residencies
+                       if residency.first <= last and residency.last >= first)
+        end, bases = 0, []
+        for low, high in [*taken, (self.machine.scratchpad_words,) * 2]:
+            if low - end >= storage.words:
+                bases += [end, low - storage.words]
+            end = max(end, high)
+        if bases:
+            yield from {min(bases), max(bases)}
+
+    def consider(self, storage: Storage, first: int) -> None:
+        """Make a storage resident from an operation on, if that pays, for as long as it pays most."""
+        if storage.words > self.machine.scratchpad_words or self.resident(storage, first, self.residencies):
+            return
+        lasts = sorted({number for number in self.uses(storage) if number >= first}, reverse=True)
+        best: Residency | None = None
+        best_gain = -1.0
+        for last in lasts[:8]:
+            if last - first > 400:
+                continue
+            before = self.cycles(first, last, self.residencies)
+            for base in self._bases(storage, first, last):
+                residency = Residency(storage, first, last, base)
+                after = self.cycles(first, last, [*self.residencies, residency])
+                if after == float("inf"):
+                    continue
+                gain = before - after
+                if gain > best_gain and gain >= 0:
+                    best, best_gain = residency, gain
+        if best is not None:
+            self.residencies.append(best)
+
+
+def plan(operations: list[Operation], machine: Machine) -> Plan:
+    """Choose residencies, then the tiling of every operation in the space that remains.
+
+    Raises
+    ------
+    CompileError
+        If an operation does not fit at all.
+    """
+    planner = _Planner(operations, machine)
+    for number, operation in enumerate(operations):
+        choose_tiling(planner.problem(number, []), machine.scratchpad_words)
+        planner.consider(operation.source.storage, number)
+        planner.consider(operation.destination.storage, number)
+    steps = []
+    for number, operation in enumerate(operations):
+        base, words = planner.gap(number, planner.residencies)
+        residual = None
+        if operation.residual is not None:
+            residual = planner.resident(operation.residual.view.storage, number, planner.residencies)
+        tiling = planner.tiling(number, planner.residencies) or choose_tiling(
+            planner.problem(number, planner.residencies), words)
+        steps.append(Step(
+            operation, tiling, base,
+            planner.resident(operation.source.storage, number, planner.residencies),
+            planner.resident(operation.destination.storage, number, planner.residencies), residual))
+    return Plan(steps, planner.residencies)

@@ -1,0 +1,308 @@
+"""Tiled operations → instructions, in an order that is right when executed one after another.
+
+Loads, computations and stores of a tile follow one another; slots take turns, and the units' own
+queues let them overlap.  `compiler.dependencies` adds the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.dependencies import Box, Scheduled
+from compiler.memory_map import MapArea, align
+from compiler.operation import Operation, Storage, View
+from compiler.residency import Plan, Residency, Step
+from compiler.weights import weight_stream
+from hw.isa import Instruction, Mode, Opcode
+from hw.machine import Machine
+
+__all__ = ["Schedule", "WeightArea", "schedule"]
+
+_ADDRESS = 0xFFFF  # scratchpad addresses count modulo 2^16
+_RUN_LIMIT = 65535
+_BLOCK_LIMIT = 4095
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Rows and columns of a feature map."""
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Where the word of plane 0, row 0, column 0 of something is in the scratchpad, and the steps."""
+
+    base: int
+    plane_step: int
+    row_step: int
+
+
+class WeightArea:
+    """Weight streams one after another; each part that one COMPUTE takes starts aligned."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.byte_count = 0
+        #: (step, first block, blocks) → offset, in the order of offsets
+        self.parts: dict[tuple[int, int, int], int] = {}
+
+    def place(self, step: int, operation: Operation, first: int, blocks: int) -> tuple[int, int]:
+        """Offset of these blocks' stream and the tiles of each block."""
+        tiles = 1 if operation.hold_weights else operation.passes(first)
+        key = (step, first, blocks)
+        if key not in self.parts:
+            self.parts[key] = self.byte_count
+            size = blocks * (self.machine.parameter_bytes + tiles * self.machine.tile_bytes)
+            self.byte_count = align(self.byte_count + size)
+        return self.parts[key], tiles
+
+    def contents(self, operations: list[Operation]) -> Iterator[tuple[int, int, bytes]]:
+        """(step, offset, bytes) of every part."""
+        for (step, first, blocks), offset in self.parts.items():
+            yield step, offset, weight_stream(self.machine, operations[step], first, blocks)
+
+
+@dataclass
+class Schedule:
+    """Instructions without tokens and addresses of areas, and the areas they refer to."""
+
+    program: list[Scheduled]
+    weights: WeightArea
+    maps: MapArea
+
+
+class _Emitter:
+    def __init__(self, machine: Machine, maps: MapArea) -> None:
+        self.machine = machine
+        self.maps = maps
+        self.weights = WeightArea(machine)
+        self.program: list[Scheduled] = []
+        #: words of resident maps that are in the scratchpad: (planes, rows, columns)
+        self._present: dict[Residency, NDArray[np.bool_]] = {}
+        self.step_number = 0
+        self.layer = 0
+        self._source_turn = 0
+        self._destination_turn = 0
+
+    # memory transfers
+
+    def transfer(self, opcode: Opcode, storage: Storage, plane: int, planes: int, area: Rectangle,
+                 scratch: Scratch) -> None:
+        """LOAD or STORE of a rectangle of some planes; contiguous runs are merged.
+
+        ``scratch`` is where the rectangle's first word goes.
+        """
+        first = self.maps.word_of(storage, plane, area.row, area.column)
+        memory_plane, memory_row = storage.rows * storage.columns, storage.columns
+        scratch_plane, scratch_row = scratch.plane_step, scratch.row_step
+        rows, words = area.rows, area.columns
+        if (rows == 1 or memory_row == scratch_row == words) and rows * words <= _RUN_LIMIT:
+            rows, words = 1, rows * words
+        if rows == 1 and (planes == 1 or memory_plane == scratch_plane == words) and planes * words <= _RUN_LIMIT:
+            planes, words = 1, planes * words
+        memory = Box(first, planes, memory_plane, rows, memory_row, words)
+        place = Box(scratch.base, planes, scratch_plane, rows, scratch_row, words)
+        instruction = Instruction(opcode, {
+            "memory_address": first * self.machine.word_bytes,
+            "memory_plane_step": memory_plane * self.machine.word_bytes if planes > 1 else 0,
+            "memory_row_step": memory_row * self.machine.word_bytes if rows > 1 else 0,
+            "scratch_address": scratch.base, "scratch_plane_step": scratch_plane & _ADDRESS if planes > 1 else 0,
+            "scratch_row_step": scratch_row & _ADDRESS if rows > 1 else 0,
+            "planes": planes, "rows": rows, "words": words}, layer=self.layer)
+        if opcode is Opcode.LOAD:
+            self.program.append(Scheduled(instruction, "maps", map_reads=[memory], scratch_writes=[place]))
+        else:
+            self.program.append(Scheduled(instruction, "maps", scratch_reads=[place], map_writes=[memory]))
+
+    @staticmethod
+    def map_scratch(residency: Residency) -> Scratch:
+        """Where a resident map is."""
+        storage = residency.storage
+        return Scratch(residency.base, storage.rows * storage.columns, storage.columns)
+
+    def present(self, residency: Residency) -> NDArray[np.bool_]:
+        """Which words of a resident map have been brought or computed."""
+        storage = residency.storage
+        return self._present.setdefault(
+            residency, np.zeros((storage.planes, storage.rows, storage.columns), np.bool_))
+
+    def require(self, residency: Residency, plane: int, planes: int, area: Rectangle) -> None:
+        """Load those rows of a resident map that are not there yet."""
+        present = self.present(residency)
+        wanted = present[plane:plane + planes, area.row:area.row + area.rows,
+                         area.column:area.column + area.columns]
+        missing = ~wanted.all(axis=2)
+        if not missing.any():
+            return
+        rows = np.flatnonzero(missing.any(axis=0))
+        which = np.flatnonzero(missing.any(axis=1))
+        storage, scratch = residency.storage, self.map_scratch(residency)
+        first_row, first_plane = area.row + int(rows[0]), plane + int(which[0])
+        whole = Rectangle(first_row, 0, int(rows[-1] - rows[0]) + 1, storage.columns)
+        count = int(which[-1] - which[0]) + 1
+        base = scratch.base + first_plane * scratch.plane_step + first_row * scratch.row_step
+        self.transfer(Opcode.LOAD, storage, first_plane, count, whole,
+                      Scratch(base, scratch.plane_step, scratch.row_step))
+        present[first_plane:first_plane + count, whole.row:whole.row + whole.rows] = True
+
+    # operations
+
+    def step(self, number: int, step: Step) -> None:
+        """All instructions of one operation."""
+        self.step_number = number
+        operation, tiling = step.operation, step.tiling
+        blocks = operation.destination.planes
+        for row in range(0, operation.rows, tiling.tile_rows):
+            for column in range(0, operation.columns, tiling.tile_columns):
+                tile = Rectangle(operation.first_row + row, operation.first_column + column,
+                                 min(tiling.tile_rows, operation.rows - row),
+                                 min(tiling.tile_columns, operation.columns - column))
+                for group in range(0, blocks, tiling.group_blocks):
+                    count = min(tiling.group_blocks, blocks - group)
+                    source = self._source(step, tile, group, count)
+                    for chunk in range(group, group + count, tiling.chunk_blocks):
+                        self._chunk(step, tile, source, chunk, min(tiling.chunk_blocks, group + count - chunk))
+
+    def _window(self, operation: Operation, tile: Rectangle) -> Rectangle:
+        row, row_end = operation.window(0, tile.row, tile.rows)
+        column, column_end = operation.window(1, tile.column, tile.columns)
+        return Rectangle(row, column, row_end - row, column_end - column)
+
+    def _source(self, step: Step, tile: Rectangle, group: int, blocks: int) -> Scratch:
+        """Bring the input of a tile; the result is where the view's plane 0 and the map's pixel (0, 0)
+        are or would be, so that it may be negative."""
+        operation = step.operation
+        view, window = operation.source, self._window(operation, tile)
+        plane, planes = operation.source_planes(group, blocks, self.machine.blocks_per_word)
+        if step.source is not None:
+            self.require(step.source, view.first_plane + plane, planes, window)
+            scratch = self.map_scratch(step.source)
+            return Scratch(scratch.base + view.first_plane * scratch.plane_step, scratch.plane_step, scratch.row_step)
+        slot = step.slots_base + self._source_turn % step.tiling.source_slots * step.tiling.source_words
+        self._source_turn += 1
+        scratch = Scratch(slot, window.rows * window.columns, window.columns)
+        self.transfer(Opcode.LOAD, view.storage, view.first_plane + plane, planes, window, scratch)
+        base = slot - plane * scratch.plane_step - window.row * scratch.row_step - window.column
+        return Scratch(base, scratch.plane_step, scratch.row_step)
+
+    def _chunk(self, step: Step, tile: Rectangle, source: Scratch, first: int, blocks: int) -> None:
+        operation, tiling, view = step.operation, step.tiling, step.operation.destination
+        if step.destination is not None:
+            whole = self.map_scratch(step.destination)
+            base = (whole.base + (view.first_plane + first) * whole.plane_step + tile.row * whole.row_step
+                    + tile.column)
+            place = Scratch(base, whole.plane_step, whole.row_step)
+        else:
+            slots = step.slots_base + tiling.source_slots * tiling.source_words
+            slot = slots + self._destination_turn % tiling.destination_slots * tiling.destination_words
+            self._destination_turn += 1
+            place = Scratch(slot, tile.rows * tile.columns, tile.columns)
+        offset = self._residual(step, tile, first, blocks, place)
+        if step.destination is not None:
+            self.present(step.destination)[
+                view.first_plane + first:view.first_plane + first + blocks,
+                tile.row:tile.row + tile.rows, tile.column:tile.column + tile.columns] = True
+        for run, count in self._runs(operation, first, blocks):
+            self._compute(step, tile, source, run, count,
+                          Scratch(place.base + (run - first) * place.plane_step, place.plane_step, place.row_step),
+                          offset)
+        self.transfer(Opcode.STORE, view.storage, view.first_plane + first, blocks, tile, place)
+
+    def _residual(self, step: Step, tile: Rectangle, first: int, blocks: int, place: Scratch) -> int:
+        """Bring the second operand; the result is its offset from the destination in the scratchpad."""
+        residual = step.operation.residual
+        if residual is None:
+            return 0
+        view = residual.view
+        if step.residual is not None and step.destination is not None:
+            self.require(step.residual, view.first_plane + first, blocks, tile)
+            whole = self.map_scratch(step.residual)
+            base = whole.base + (view.first_plane + first) * whole.plane_step + tile.row * whole.row_step + tile.column
+            return base - place.base
+        self.transfer(Opcode.LOAD, view.storage, view.first_plane + first, blocks, tile, place)
+        return 0
+
+    @staticmethod
+    def _runs(operation: Operation, first: int, blocks: int) -> Iterator[tuple[int, int]]:
+        """Consecutive output blocks that one COMPUTE can do: they read the same input blocks."""
+        start = first
+        for block in range(first, first + blocks):
+            end = block + 1
+            if (end == first + blocks or end - start == _BLOCK_LIMIT
+                    or (operation.mode is Mode.DENSE
+                        and operation.weights.source_blocks(end) != operation.weights.source_blocks(start))):
+                yield start, end - start
+                start = end
+
+    def _compute(self, step: Step, tile: Rectangle, source: Scratch, first: int, blocks: int, place: Scratch,
+                 residual_offset: int) -> None:
+        operation, view = step.operation, step.operation.source
+        window = self._window(operation, tile)
+        plane, planes = operation.source_planes(first, blocks, self.machine.blocks_per_word)
+        first_block, input_blocks = 0, 1
+        if operation.mode is Mode.DENSE:
+            start, input_blocks = operation.weights.source_blocks(first)
+            first_block = start % self.machine.blocks_per_word
+        # the image part that is in the scratchpad: all of a resident map, else the window
+        part = window
+        if step.source is not None:
+            part = Rectangle(0, 0, view.storage.rows, view.storage.columns)
+        row = operation.origin[0] + tile.row * operation.stride[0]
+        column = operation.origin[1] + tile.column * operation.stride[1]
+        origin = source.base + plane * source.plane_step + row * source.row_step + column
+        offset, tiles = self.weights.place(self.step_number, operation, first, blocks)
+        self.program.append(Scheduled(Instruction(
+            Opcode.WEIGHTS, {"memory_address": offset, "blocks": blocks, "tiles": tiles}, layer=self.layer), "weights"))
+        fields = {
+            "source_address": origin & _ADDRESS, "source_plane_step": source.plane_step & _ADDRESS,
+            "source_row_step": operation.stride[0] * source.row_step & _ADDRESS,
+            "source_tap_row_step": operation.dilation[0] * source.row_step & _ADDRESS,
+            "image_rows": part.rows, "image_columns": part.columns,
+            "origin_row": row - part.row, "origin_column": column - part.column,
+            "stride_rows": operation.stride[0], "stride_columns": operation.stride[1],
+            "dilation_rows": operation.dilation[0], "dilation_columns": operation.dilation[1],
+            "kernel_rows": operation.kernel[0], "kernel_columns": operation.kernel[1],
+            "first_block": first_block, "input_blocks": input_blocks, "output_blocks": blocks,
+            "mode": operation.mode.value, "input_signed": int(view.signed),
+            "hold_weights": int(operation.hold_weights),
+            "output_rows": tile.rows, "output_columns": tile.columns,
+            "destination_address": place.base, "destination_plane_step": place.plane_step & _ADDRESS,
+            "destination_row_step": place.row_step & _ADDRESS,
+            "low": operation.low, "high": operation.high,
+        }
+        reads = [Box(source.base + plane * source.plane_step + window.row * source.row_step + window.column,
+                     planes, source.plane_step, window.rows, source.row_step, window.columns)]
+        writes = [Box(place.base, blocks, place.plane_step, tile.rows, place.row_step, tile.columns)]
+        if (residual := operation.residual) is not None:
+            fields |= {
+                "residual": 1, "residual_signed": int(residual.view.signed),
+                "residual_offset": residual_offset & _ADDRESS, "own_shift": residual.own_shift,
+                "residual_shift": residual.residual_shift, "sum_shift": residual.sum_shift,
+                "sum_low": residual.sum_low, "sum_high": residual.sum_high}
+            reads.append(Box(place.base + residual_offset, blocks, place.plane_step, tile.rows, place.row_step,
+                             tile.columns))
+        if operation.average is not None:
+            fields |= {"average": 1, "divisor": operation.average.divisor,
+                       "divisor_shift": operation.average.divisor_shift}
+        self.program.append(Scheduled(Instruction(Opcode.COMPUTE, fields, layer=self.layer),
+                                      scratch_reads=reads, scratch_writes=writes))
+
+
+def schedule(plan: Plan, layer_of_step: list[int], views: list[View], machine: Machine) -> Schedule:
+    """Instructions of a whole plan; ``views`` are all tensors, in the order in which memory holds them."""
+    maps = MapArea(machine)
+    maps.place(view.storage for view in views)
+    emitter = _Emitter(machine, maps)
+    for number, step in enumerate(plan.steps):
+        emitter.layer = layer_of_step[number]
+        emitter.step(number, step)
+    return Schedule(emitter.program, emitter.weights, maps)

@@ -1,0 +1,406 @@
+"""The program simulator: executes a program's memory image, instruction by instruction, in numpy.
+
+Every instruction does what `docs/machine.md` says, bit for bit.  Besides, it finds what would go wrong
+in hardware: addresses outside the scratchpad, words that nobody wrote, sums past 32 bits, tokens that
+are missing or left over, and accesses of two units that no token orders (`sim.hazards`).  Its cycle
+counts are estimates (`sim.timing`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, disassemble
+from hw.machine import Machine
+from hw.program_file import ProgramFile, TensorPlace
+from quant.number_format import round_half_even_divide, round_half_even_shift
+from sim.hazards import HazardCheck
+from sim.timing import LayerTiming, TimingModel
+
+__all__ = ["ProgramSimulator", "ProgramSimulatorError", "RunReport"]
+
+_ADDRESSES = 1 << 16
+_INT32 = 1 << 31
+#: Elements of the largest matrix that a COMPUTE builds at once.
+_CHUNK = 1 << 24
+
+
+class ProgramSimulatorError(ValueError):
+    """A program does what no machine may do; the message names the instruction."""
+
+
+@dataclass
+class RunReport:
+    """What a run did: executed instructions and the estimated cycles of each layer."""
+
+    instructions: int = 0
+    cycles: int = 0
+    layers: dict[int, LayerTiming] = field(default_factory=dict)
+
+
+@dataclass
+class _Fifo:
+    """Weight bytes on their way to the compute unit."""
+
+    parts: list[NDArray[np.uint8]] = field(default_factory=list)
+
+    def put(self, content: NDArray[np.uint8]) -> None:
+        self.parts.append(content)
+
+    def take(self, count: int) -> NDArray[np.uint8]:
+        taken = []
+        while count and self.parts:
+            part = self.parts[0]
+            taken.append(part[:count])
+            count -= len(taken[-1])
+            if len(taken[-1]) == len(part):
+                self.parts.pop(0)
+            else:
+                self.parts[0] = part[len(taken[-1]):]
+        if count:
+            raise ProgramSimulatorError("takes more weights than WEIGHTS instructions before it brought")
+        return np.concatenate(taken) if len(taken) > 1 else taken[0]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+
+class ProgramSimulator:
+    """One machine with its external memory.
+
+    Parameters
+    ----------
+    machine : Machine
+    memory_bytes : int
+        Size of the external memory.
+    check : bool
+        Check words that nobody wrote and the order that tokens give (`sim.hazards`).
+
+    Attributes
+    ----------
+    memory : uint8 array
+        The external memory; read feature maps from it with `read`.
+    scratchpad : uint8 array (words, output_lanes)
+    report : RunReport
+        Of the newest run.
+    """
+
+    def __init__(self, machine: Machine, memory_bytes: int, *, check: bool = True) -> None:
+        self.machine = machine
+        self.memory = np.zeros(-(-memory_bytes // 64) * 64, np.uint8)
+        self.scratchpad = np.zeros((machine.scratchpad_words, machine.output_lanes), np.uint8)
+        self.check = check
+        self.report = RunReport()
+        self._program: ProgramFile | None = None
+        self._program_address = 0
+        self._known = np.zeros(len(self.memory) // machine.word_bytes, np.bool_)
+        self._scratch_known = np.zeros(machine.scratchpad_words, np.bool_)
+        self._fifo = _Fifo()
+        self._hazards: HazardCheck | None = None
+
+    def load(self, program: ProgramFile) -> None:
+        """Put a program's segments into the memory.
+
+        Raises
+        ------
+        ProgramSimulatorError
+            If it was compiled for another machine or needs more memory.
+        """
+        if program.machine.digest() != self.machine.digest():
+            raise ProgramSimulatorError(f"{program.name}: compiled for another machine; compile it for this one")
+        if program.memory_bytes > len(self.memory):
+            raise ProgramSimulatorError(f"{program.name}: needs {program.memory_bytes} bytes of memory, "
+                                        f"there are {len(self.memory)}")
+        for segment in program.segments:
+            self.write_memory(segment.address, segment.content)
+        self._program = program
+        self._program_address = program.program_address
+
+    def write_memory(self, address: int, content: bytes) -> None:
+        """What a host does: write bytes."""
+        self.memory[address:address + len(content)] = np.frombuffer(content, np.uint8)
+        word = self.machine.word_bytes
+        self._known[address // word:-(-(address + len(content)) // word)] = True
+
+    def read(self, place: TensorPlace) -> NDArray[np.int64]:
+        """The (C, H, W) integers of a tensor in memory."""
+        count = place.byte_count(self.machine.word_bytes)
+        return place.unpack(self.memory[place.address:place.address + count].tobytes(), self.machine.word_bytes)
+
+    def run(self, integers: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Write the input (C, H, W), execute the loaded program, return the output (C, H, W).
+
+        Raises
+        ------
+        ProgramSimulatorError
+            If no program is loaded or the program does what no machine may do.
+        """
+        if self._program is None:
+            raise ProgramSimulatorError("no program is loaded")
+        program = self._program
+        self.write_memory(program.input.address, program.input.pack(integers, self.machine.word_bytes))
+        self.execute(self._program_address)
+        return self.read(program.output)
+
+    def execute(self, address: int) -> RunReport:
+        """Execute instructions from a byte address to END, in their order."""
+        self._scratch_known[:] = False
+        self._fifo = _Fifo()
+        self._hazards = HazardCheck(len(self._scratch_known), len(self._known)) if self.check else None
+        timing = TimingModel(self.machine)
+        number = 0
+        while True:
+            name = "unknown"
+            try:
+                instruction = disassemble(self.memory[address:address + INSTRUCTION_BYTES].tobytes())
+                name = instruction.opcode.name
+                if instruction.opcode is Opcode.END:
+                    break
+                self._execute(number, instruction)
+                timing.execute(instruction)
+            except ValueError as error:
+                raise ProgramSimulatorError(f"instruction {number} ({name}): {error}") from None
+            number += 1
+            address += INSTRUCTION_BYTES
+        if len(self._fifo):
+            raise ProgramSimulatorError(f"END: {len(self._fifo)} bytes of weights are left over")
+        if self._hazards is not None and (left := self._hazards.leftover()):
+            raise ProgramSimulatorError(f"END: tokens are left over: {left}")
+        self.report = RunReport(number, timing.cycles, timing.layers)
+        return self.report
+
+    def _execute(self, number: int, instruction: Instruction) -> None:
+        if self._hazards is not None:
+            self._hazards.start(number, instruction)
+        match instruction.opcode:
+            case Opcode.LOAD | Opcode.STORE:
+                self._transfer(instruction)
+            case Opcode.WEIGHTS:
+                self._weights(instruction)
+            case Opcode.COMPUTE:
+                _Compute(self, instruction).execute()
+        if self._hazards is not None:
+            self._hazards.finish(number, instruction)
+
+    # accesses
+
+    def _require(self, condition: bool, message: str) -> None:
+        if not condition:
+            raise ProgramSimulatorError(message)
+
+    def scratch_read(self, addresses: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Words of the scratchpad, with all checks."""
+        self._check_scratch(addresses)
+        if self.check:
+            unknown = ~self._scratch_known[addresses]
+            if unknown.any():
+                raise ProgramSimulatorError(f"reads scratchpad word {int(addresses[unknown][0])}, "
+                                            "which nobody has written")
+        if self._hazards is not None:
+            self._hazards.scratch(addresses, writing=False)
+        return self.scratchpad[addresses]
+
+    def scratch_write(self, addresses: NDArray[np.int64], words: NDArray[np.uint8]) -> None:
+        """Write words of the scratchpad, with all checks."""
+        self._check_scratch(addresses)
+        if self._hazards is not None:
+            self._hazards.scratch(addresses, writing=True)
+        self._scratch_known[addresses] = True
+        self.scratchpad[addresses] = words
+
+    def _check_scratch(self, addresses: NDArray[np.int64]) -> None:
+        if addresses.size:
+            highest = int(addresses.max())
+            self._require(highest < len(self.scratchpad),
+                          f"scratchpad word {highest} does not exist, there are {len(self.scratchpad)}")
+
+    def _transfer(self, instruction: Instruction) -> None:
+        word_bytes = self.machine.word_bytes
+        counts = [instruction[name] for name in ("planes", "rows", "words")]
+        self._require(min(counts) >= 1, "planes, rows and words must be at least 1")
+        planes, rows, words = (np.arange(count) for count in counts)
+        for name in ("memory_address", "memory_plane_step", "memory_row_step"):
+            self._require(instruction[name] % word_bytes == 0, f"{name} is not a multiple of {word_bytes}")
+        memory = (instruction["memory_address"] + planes[:, None, None] * instruction["memory_plane_step"]
+                  + rows[:, None] * instruction["memory_row_step"]).astype(np.int64) // word_bytes + words
+        scratch = (instruction["scratch_address"] + planes[:, None, None] * instruction["scratch_plane_step"]
+                   + rows[:, None] * instruction["scratch_row_step"] + words) % _ADDRESSES
+        memory, scratch = memory.ravel(), scratch.ravel()
+        self._require(int(memory.max()) < len(self._known), f"memory ends at byte {len(self.memory)}")
+        target = scratch if instruction.opcode is Opcode.LOAD else memory
+        self._require(len(np.unique(target)) == len(target), "writes two words to the same place")
+        words_of_memory = self.memory.reshape(-1, word_bytes)
+        if instruction.opcode is Opcode.LOAD:
+            if self.check and not self._known[memory].all():
+                raise ProgramSimulatorError(f"reads byte {int(memory[~self._known[memory]][0]) * word_bytes} of memory, "
+                                            "which nobody has written")
+            if self._hazards is not None:
+                self._hazards.memory(memory, writing=False)
+            self.scratch_write(scratch, words_of_memory[memory])
+        else:
+            if self._hazards is not None:
+                self._hazards.memory(memory, writing=True)
+            words_of_memory[memory] = self.scratch_read(scratch)
+            self._known[memory] = True
+
+    def _weights(self, instruction: Instruction) -> None:
+        machine = self.machine
+        address = instruction["memory_address"]
+        self._require(address % 64 == 0, "memory_address is not a multiple of 64")
+        count = instruction["blocks"] * (machine.parameter_bytes + instruction["tiles"] * machine.tile_bytes)
+        self._require(address + count <= len(self.memory), f"memory ends at byte {len(self.memory)}")
+        words = np.arange(address // machine.word_bytes, -(-(address + count) // machine.word_bytes))
+        if self.check and not self._known[words].all():
+            raise ProgramSimulatorError("reads weights that nobody has written")
+        if self._hazards is not None:
+            self._hazards.unordered_read(words)
+        self._fifo.put(self.memory[address:address + count].copy())
+
+    def take_weights(self, count: int) -> NDArray[np.uint8]:
+        """Bytes from the weight FIFO."""
+        return self._fifo.take(count)
+
+
+class _Compute:
+    """One COMPUTE instruction, all pixels of a pass at once."""
+
+    def __init__(self, simulator: ProgramSimulator, instruction: Instruction) -> None:
+        self.simulator = simulator
+        self.machine = simulator.machine
+        self.i = instruction
+        self.mode = Mode(instruction["mode"])
+        self.rows, self.columns = instruction["output_rows"], instruction["output_columns"]
+        self.pixels = self.rows * self.columns
+
+    def _check(self) -> None:
+        i, require = self.i, self.simulator._require
+        for name in ("image_rows", "image_columns", "stride_rows", "stride_columns", "dilation_rows",
+                     "dilation_columns", "kernel_rows", "kernel_columns", "input_blocks", "output_blocks",
+                     "output_rows", "output_columns"):
+            require(i[name] >= 1, f"{name} must be at least 1")
+        require(self.pixels <= self.machine.accumulator_depth,
+                f"{self.pixels} output pixels, the accumulators hold {self.machine.accumulator_depth}")
+        require(i["low"] <= i["high"], "low is above high")
+        require(min(i["low"], i["sum_low"]) >= -128, "a lower bound is below -128")
+        if self.mode is not Mode.DENSE:
+            require(i["input_blocks"] == 1 and i["first_block"] == 0, "input_blocks must be 1 and first_block 0")
+        require(i["first_block"] < self.machine.blocks_per_word, "first_block is past the first word")
+        if i["residual"]:
+            require(i["sum_low"] <= i["sum_high"], "sum_low is above sum_high")
+            require(-9 <= i["sum_shift"] <= 31, "sum_shift must be -9 to 31")
+            require(not i["average"], "average and residual together")
+        if i["average"]:
+            require(self.machine.average_pooling, "this machine has no divider")
+            require(i["divisor"] >= 1, "divisor must be at least 1")
+            require(-8 <= i["divisor_shift"] <= 8, "divisor_shift must be -8 to 8")
+
+    def execute(self) -> None:
+        self._check()
+        i, machine = self.i, self.machine
+        dense = self.mode is Mode.DENSE
+        taps = i["kernel_rows"] * i["kernel_columns"]
+        passes = taps * i["input_blocks"]
+        tiles = 1 if i["hold_weights"] else passes
+        shared: NDArray[np.float64] | None = None
+        if dense:
+            last = i["first_block"] + i["input_blocks"] - 1
+            planes = last // machine.blocks_per_word + 1
+            lanes = np.concatenate([self._windows(plane) for plane in range(planes)], axis=1)
+            # (pixels, channels, taps): only the blocks that are asked for
+            first = i["first_block"] * machine.input_lanes
+            lanes = lanes[:, first:first + i["input_blocks"] * machine.input_lanes]
+            # in the order of passes: block, tap, lane
+            shared = lanes.reshape(self.pixels, i["input_blocks"], machine.input_lanes, taps).transpose(
+                0, 1, 3, 2).reshape(self.pixels, -1).astype(np.float64)
+        for block in range(i["output_blocks"]):
+            content = self.simulator.take_weights(machine.parameter_bytes + tiles * machine.tile_bytes)
+            parameters = content[:machine.parameter_bytes].reshape(-1, 8)
+            bias = parameters[:, :4].copy().view("<i4").ravel().astype(np.int64)
+            shift = parameters[:, 4].view(np.int8).astype(np.int64)
+            self.simulator._require(not parameters[:, 5:].any(), "parameter padding is not zero")
+            weights = content[machine.parameter_bytes:].view(np.int8).reshape(
+                tiles, machine.output_lanes, machine.input_lanes)
+            if i["hold_weights"]:
+                weights = np.broadcast_to(weights, (passes, *weights.shape[1:]))
+            if shared is not None:
+                sums = self._dense(shared, weights, bias)
+            else:
+                sums = self._channelwise(block, weights, bias)
+            self.simulator._require(-_INT32 <= sums.min() and sums.max() < _INT32, "a sum passes 32 bits")
+            self._write(block, self._post(block, sums, shift))
+
+    def _windows(self, plane: int) -> NDArray[np.int64]:
+        """(pixels, output lanes, taps) inputs of one plane, zero or -256 outside the image."""
+        i = self.i
+        r, c = np.arange(self.rows)[:, None, None, None], np.arange(self.columns)[:, None, None]
+        ky, kx = np.arange(i["kernel_rows"])[:, None], np.arange(i["kernel_columns"])
+        row = i["origin_row"] + r * i["stride_rows"] + ky * i["dilation_rows"]
+        column = i["origin_column"] + c * i["stride_columns"] + kx * i["dilation_columns"]
+        inside = (row >= 0) & (row < i["image_rows"]) & (column >= 0) & (column < i["image_columns"])
+        address = (i["source_address"] + plane * i["source_plane_step"] + r * i["source_row_step"]
+                   + ky * i["source_tap_row_step"] + c * i["stride_columns"]
+                   + kx * i["dilation_columns"]) % _ADDRESSES
+        inside, address = np.broadcast_arrays(inside, address)
+        words = self.simulator.scratch_read(address[inside])
+        values = np.full((*inside.shape, self.machine.output_lanes), -256 if self.mode is Mode.MAXIMUM else 0, np.int64)
+        values[inside] = words.view(np.int8) if i["input_signed"] else words
+        taps = i["kernel_rows"] * i["kernel_columns"]
+        return values.reshape(self.pixels, taps, self.machine.output_lanes).transpose(0, 2, 1)
+
+    def _dense(self, inputs: NDArray[np.float64], weights: NDArray[np.int8],
+               bias: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sums (pixels, lanes).  float64 is exact: |sum| < 2^16 * passes * lanes < 2^53."""
+        lanes = self.machine.output_lanes
+        matrix = weights.transpose(0, 2, 1).reshape(-1, lanes).astype(np.float64)
+        if inputs.shape[1] * 255 * 128 + int(np.abs(bias).max()) >= _INT32:
+            self._check_partial_sums(inputs, matrix, bias)
+        return (inputs @ matrix).astype(np.int64) + bias
+
+    def _check_partial_sums(self, inputs: NDArray[np.float64], matrix: NDArray[np.float64],
+                            bias: NDArray[np.int64]) -> None:
+        bound = np.abs(inputs) @ np.abs(matrix) + np.abs(bias)
+        for pixel in np.flatnonzero((bound >= _INT32).any(axis=1)):
+            products = inputs[pixel][:, None] * matrix
+            by_pass = products.reshape(-1, self.machine.input_lanes, matrix.shape[1]).sum(axis=1)
+            partial = np.cumsum(by_pass, axis=0) + bias
+            self.simulator._require(-_INT32 <= partial.min() and partial.max() < _INT32, "a partial sum passes 32 bits")
+
+    def _channelwise(self, block: int, weights: NDArray[np.int8], bias: NDArray[np.int64]) -> NDArray[np.int64]:
+        self.simulator._require(not weights[:, :, 1:].any(), "weights of other input lanes are not zero")
+        by_tap = weights[:, :, 0].astype(np.int64).T  # (lanes, taps)
+        products = self._windows(block) * by_tap
+        if self.mode is Mode.MAXIMUM:
+            self.simulator._require(bool((by_tap == 1).all()) and not bias.any(),
+                                    "maximum with weights other than 1 or biases")
+            return products.max(axis=2)
+        return products.sum(axis=2) + bias
+
+    def _post(self, block: int, sums: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int64]:
+        i = self.i
+        if i["average"]:
+            left, right = max(i["divisor_shift"], 0), max(-i["divisor_shift"], 0)
+            self.simulator._require(int(np.abs(sums).max()) << left < _INT32, "a dividend passes 32 bits")
+            values = round_half_even_divide(sums << left, i["divisor"] << right)
+        else:
+            self.simulator._require(-9 <= shift.min() and shift.max() <= 40, "a shift is not -9 to 40")
+            values = round_half_even_shift(sums, shift)
+        values = np.clip(values, i["low"], i["high"])
+        if i["residual"]:
+            words = self.simulator.scratch_read((self._destination(block) + i["residual_offset"]) % _ADDRESSES)
+            other = (words.view(np.int8) if i["residual_signed"] else words).astype(np.int64)
+            total = (values << i["own_shift"]) + (other << i["residual_shift"])
+            values = np.clip(round_half_even_shift(total, i["sum_shift"]), i["sum_low"], i["sum_high"])
+        return values
+
+    def _destination(self, block: int) -> NDArray[np.int64]:
+        i = self.i
+        address = (i["destination_address"] + block * i["destination_plane_step"]
+                   + np.arange(self.rows)[:, None] * i["destination_row_step"] + np.arange(self.columns))
+        return address.ravel() % _ADDRESSES
+
+    def _write(self, block: int, values: NDArray[np.int64]) -> None:
+        self.simulator.scratch_write(self._destination(block), (values & 255).astype(np.uint8))
