@@ -149,7 +149,7 @@ def _attempt(model: OnnxModel, boundaries: AbstractSet[str], distinct: AbstractS
             output = end
         graph = Graph(model.name, nodes, shapes, model.input, output, output_shape, layout, host)
     aliases = {name: tensor for name, tensor in aliases.items() if tensor in shapes}
-    records = interpreter.finish(nodes, builder)
+    records = interpreter.finish(nodes, shapes)
     return Import(model.name, graph, nodes, shapes, aliases, records, builder.origin, shape, layout)
 
 

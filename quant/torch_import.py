@@ -52,14 +52,8 @@ def export_module(module: torch.nn.Module, example: Sequence[int] | torch.Tensor
             except Exception as error:
                 raise ModelError(f"{name}: it does not accept an input of shape {list(image.shape)} "
                                  f"({_first_line(error)}); give the shape it was trained with") from None
-            try:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    program = torch.onnx.export(module, (image,), dynamo=True, verbose=False)
-                assert program is not None
-                proto = program.model_proto
-            except Exception as error:
-                raise ModelError(f"{name}: torch cannot export it ({_first_line(error)}); "
-                                 "export it to ONNX by other means") from None
+            with contextlib.redirect_stdout(io.StringIO()):
+                proto = _exported(module, image)
     finally:
         logger.setLevel(level)
         for part in training:
@@ -83,6 +77,24 @@ def import_module(module: torch.nn.Module, example: Sequence[int] | torch.Tensor
     """
     from quant.onnx_import import import_with_aliases
     return import_with_aliases(export_module(module, example))[0]
+
+
+def _exported(module: torch.nn.Module, image: torch.Tensor) -> ModelProto:
+    """The model that torch's exporter makes, or its older one for modules that the newer one refuses."""
+    import onnx
+    import torch
+    try:
+        program = torch.onnx.export(module, (image,), dynamo=True, verbose=False)
+        assert program is not None
+        return program.model_proto
+    except Exception as error:  # the exporter raises many kinds of its own
+        stream = io.BytesIO()
+        try:
+            torch.onnx.export(module, (image,), stream, dynamo=False)
+        except Exception:
+            raise ModelError(f"{type(module).__name__}: torch cannot export it ({_first_line(error)}); "
+                             "export it to ONNX by other means") from None
+        return onnx.load_from_string(stream.getvalue())
 
 
 def _first_line(error: BaseException) -> str:

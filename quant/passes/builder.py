@@ -95,6 +95,12 @@ class Builder:
         ONNX tensors that only rearrange a graph tensor, with that tensor's name.
     origin : dict
         For each node of the graph the ONNX node that it was made for.
+    reserved : set
+        Names of the model's tensors.
+    current : str
+        The ONNX node that is being translated.
+    makers : dict
+        For each ONNX tensor the ONNX node that computes it.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -104,6 +110,7 @@ class Builder:
     origin: dict[str, str] = field(default_factory=dict)
     reserved: set[str] = field(default_factory=set)
     current: str = ""
+    makers: dict[str, str] = field(default_factory=dict)
     _node_names: set[str] = field(default_factory=set)
     _regular: dict[str, tuple[str, Pads, int]] = field(default_factory=dict)
 
@@ -133,33 +140,34 @@ class Builder:
             name = f"{wanted}_{count}"
         return name
 
-    def emit(self, node: Node, shape: Shape) -> None:
-        """Append a node whose output has ``shape``."""
+    def emit(self, node: Node, shape: Shape, maker: str | None = None) -> None:
+        """Append a node whose output has ``shape``, made for the ONNX node ``maker`` or the current one."""
         self.nodes.append(node)
         self.shapes[node.output] = shape
-        self.origin[node.name] = self.current
+        self.origin[node.name] = maker or self.current
 
     def view(self, tensor: str, onnx_shape: tuple[int, ...]) -> View:
         """A whole graph tensor, in its own order, with the shape it has in the model."""
         return View(tensor, tensor, order_of(math.prod(self.shapes[tensor])).reshape(onnx_shape))
 
     def select(self, tensor: str, output: str, name: str, activation: Activation) -> None:
-        """Append a Select that takes everything and applies an activation."""
+        """Append a Select that takes everything and applies an activation, for the ONNX node ``name``."""
         shape = self.shapes[tensor]
         self.emit(Select(name=self.node_name(name), inputs=(tensor,), output=output, size=shape,
-                         activation=activation), shape)
+                         activation=activation), shape, name)
 
     def scale(self, tensor: str, output: str, name: str, scale: NDArray[Any], shift: NDArray[Any],
               pads: Pads = (0, 0, 0, 0)) -> None:
         """Append ``scale * x + shift`` per channel, as a depthwise convolution with one tap.
 
+        ``name`` is that of the ONNX node that it stands for.
         With ``pads`` it also surrounds the result with zeros (the shift must be zero then).
         """
         channels, rows, columns = self.shapes[tensor]
         weight = np.asarray(scale, np.float32).reshape(channels, 1, 1, 1)
         shape = (channels, rows + pads[0] + pads[2], columns + pads[1] + pads[3])
         self.emit(Convolution(name=self.node_name(name), inputs=(tensor,), output=output, weight=weight,
-                              bias=np.asarray(shift, np.float32), groups=channels, pads=pads), shape)
+                              bias=np.asarray(shift, np.float32), groups=channels, pads=pads), shape, name)
 
     def regular(self, view: View) -> tuple[str, Pads, int]:
         """The (C, H, W) tensor that a (1, C, H, W) view is, the padding around it, and its filling.
@@ -195,10 +203,11 @@ class Builder:
     def _select_window(self, view: View, window: Window) -> str:
         output = view.name if view.name not in self.shapes else self.tensor_name(f"{view.name}/select")
         channels = window.size[0] + window.channels_before + window.channels_after
-        self.emit(Select(name=self.node_name(self.current), inputs=(view.tensor,), output=output,
+        maker = self.makers.get(view.name, self.current)
+        self.emit(Select(name=self.node_name(maker), inputs=(view.tensor,), output=output,
                          start=window.start, step=window.step, size=window.size,
                          pad_channels=(window.channels_before, window.channels_after)),
-                  (channels, *window.size[1:]))
+                  (channels, *window.size[1:]), maker)
         return output
 
     def _permuted_channels(self, view: View, index: NDArray[np.int32]) -> str | None:
@@ -215,9 +224,10 @@ class Builder:
             weight = np.zeros((len(order), channels, 1, 1), np.float32)
             weight[np.arange(len(order)), order] = 1
             output = view.name if view.name not in self.shapes else self.tensor_name(key)
-            self.emit(Convolution(name=self.node_name(self.current), inputs=(view.tensor,), output=output,
+            maker = self.makers.get(view.name, self.current)
+            self.emit(Convolution(name=self.node_name(maker), inputs=(view.tensor,), output=output,
                                   weight=weight, bias=np.zeros(len(order), np.float32)),
-                      (len(order), rows, columns))
+                      (len(order), rows, columns), maker)
             self._regular[key] = output, (0, 0, 0, 0), -1
         return self._regular[key][0]
 
@@ -295,7 +305,8 @@ class Builder:
             raise RefusedError("it pads with minus infinity", "only MaxPool can follow such a Pad")
         output = wanted if wanted not in self.shapes else self.tensor_name(f"{wanted}/padded")
         channels = self.shapes[tensor][0]
-        self.scale(tensor, output, self.current, np.ones(channels), np.zeros(channels), pads)
+        maker = self.makers.get(wanted, self.current)
+        self.scale(tensor, output, maker, np.ones(channels), np.zeros(channels), pads)
         return output
 
     def never_negative(self, tensor: str) -> bool:

@@ -178,6 +178,7 @@ class Interpreter:
                 self._refuse(node, self._unsupported(node))
             return
         self.builder.current = node.name
+        self.builder.makers.update((name, node.name) for name in node.proto.output)
         count = len(self.builder.nodes)
         try:
             results = self._results(node)
@@ -206,6 +207,8 @@ class Interpreter:
             if not self.formats:
                 raise ModelError(f"{self.model.name}: it is a fixed-point model already ({node.name} is a "
                                  f"{operator}); evaluate or compile it, or give the float model")
+            if operator == "QuantizeLinear" and isinstance(inputs[0], View):
+                self.builder.protected.add(inputs[0].tensor)
             return movement.lower_identity(self.builder, node, inputs)
         if node.proto.domain not in ("", "ai.onnx") or operator not in LOWERINGS:
             raise self._unsupported(node)
@@ -334,15 +337,16 @@ class Interpreter:
                     self._inferred[value.name] = tuple(dim.dim_value for dim in dimensions)
         return self._inferred
 
-    def finish(self, nodes: Sequence[Node], builder: Builder) -> list[NodeRecord]:
+    def finish(self, nodes: Sequence[Node], shapes: dict[str, Shape]) -> list[NodeRecord]:
         """The records, with the place of each node now that everything is folded together."""
+        origin = self.builder.origin
         alive: dict[str, list[Node]] = {}
         for node in nodes:
-            alive.setdefault(builder.origin[node.name], []).append(node)
+            alive.setdefault(origin[node.name], []).append(node)
         made: dict[str, list[Node]] = {}
-        for node in builder.nodes:
-            made.setdefault(builder.origin[node.name], []).append(node)
-        places = {record.name: _place(alive.get(record.name, []), made.get(record.name, []), builder.shapes)
+        for node in self.builder.nodes:
+            made.setdefault(origin[node.name], []).append(node)
+        places = {record.name: _place(alive.get(record.name, []), made.get(record.name, []), shapes)
                   for record in self.records}
         return [replace(record, place=record.place or places[record.name]) for record in self.records]
 

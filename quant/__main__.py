@@ -1,0 +1,72 @@
+"""The command line of ``quant``: ``python -m quant inspect | calibrate | evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+#: The modules of the subcommands: each has ``add_parser(subparsers)`` and ``run(arguments) -> int``.
+_COMMANDS = ("quant.inspect", "quant.calibrate_command", "quant.evaluate")
+
+_PACKAGES = ("quant", "hw", "compiler", "sim", "sw_driver", "models")
+
+_EXAMPLES = """\
+examples:
+  python -m quant inspect model.onnx
+  python -m quant calibrate model.onnx --data images.npz -o fixed.onnx
+  python -m quant evaluate fixed.onnx --float model.onnx --data test.npz
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m quant", description="From a float model to a power-of-two fixed-point model.",
+        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in _COMMANDS:
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            continue
+        module.add_parser(subparsers)
+        for subparser in set(subparsers.choices.values()):
+            if subparser.get_default("run") is None:
+                subparser.set_defaults(run=module.run)
+    return parser
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether an exception is one of the project's own, or about a file, so that its message suffices."""
+    return isinstance(error, OSError) or (
+        isinstance(error, ValueError) and type(error).__module__.split(".")[0] in _PACKAGES)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the exit code is 0, 1 after an error and 2 after wrong usage."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        code = parsed.run(parsed)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _is_for_the_user(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
