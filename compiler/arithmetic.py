@@ -44,8 +44,9 @@ def sum_settings(fl_own: int, fl_residual: int, fl_out: int) -> tuple[int, int, 
     return own, other, min(max(shift, -9), 31)
 
 
-def average_settings(largest_sum: int, count: int, shift: int,
-                     division: bool) -> tuple[int, Average | None, int] | None:
+def average_settings(
+    largest_sum: int, count: int, shift: int, division: bool
+) -> tuple[int, Average | None, int] | None:
     """How to get ``sum * 2^shift / count``, for |sum| <= largest_sum.
 
     Returns (power-of-two weight of the pass as its exponent, division or None, right shift); the
@@ -63,7 +64,10 @@ def average_settings(largest_sum: int, count: int, shift: int,
         for extra in (power, *(other for other in range(14) if other != power)):
             divisor, divisor_shift = odd << extra, shift - power - exponent + extra
             largest = largest_sum << exponent
-            if (divisor <= _LARGEST_DIVISOR and -8 <= divisor_shift <= 8
-                    and largest << max(divisor_shift, 0) < _INT32):
+            if (
+                divisor <= _LARGEST_DIVISOR
+                and -8 <= divisor_shift <= 8
+                and largest << max(divisor_shift, 0) < _INT32
+            ):
                 return exponent, Average(divisor, divisor_shift), 0
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,10 @@ from hw.machine import Machine
 from hw.program_file import Layer, ProgramFile, Segment
 from quant.fixed_model import FixedModel
 
-__all__ = ["Compilation", "compile_model", "compile_passes"]
+#: Values of tensors by name.
+KnownTensors = Mapping[str, NDArray[np.integer]]
+
+__all__ = ["Compilation", "KnownTensors", "compile_model", "compile_passes"]
 
 
 @dataclass
@@ -34,8 +37,14 @@ class Compilation:
     memory_map: MemoryMap
 
 
-def compile_model(model: FixedModel, machine: Machine, known_input: NDArray[np.integer],
-                  known_tensors: Mapping[str, NDArray[np.integer]], *, progress: bool = False) -> ProgramFile:
+def compile_model(
+    model: FixedModel,
+    machine: Machine,
+    known_input: NDArray[np.integer],
+    known_tensors: KnownTensors | Callable[[], KnownTensors],
+    *,
+    progress: bool = False,
+) -> ProgramFile:
     """Compile a model for a machine.
 
     Parameters
@@ -44,8 +53,9 @@ def compile_model(model: FixedModel, machine: Machine, known_input: NDArray[np.i
     machine : Machine
     known_input : int array (C, H, W)
         Input of the known answer.
-    known_tensors : mapping of tensor name to int array (C, H, W) or (1, C, H, W)
-        What `sim.reference` computes for it: every tensor that is in memory afterwards.
+    known_tensors : mapping of tensor name to int array (C, H, W) or (1, C, H, W), or a function
+        What `sim.reference` computes for it: every tensor that is in memory afterwards.  A function
+        is called once the model is known to fit the machine.
     progress : bool
         Show a progress bar on stderr.
 
@@ -57,8 +67,14 @@ def compile_model(model: FixedModel, machine: Machine, known_input: NDArray[np.i
     return compile_passes(model, machine, known_input, known_tensors, progress=progress).program
 
 
-def compile_passes(model: FixedModel, machine: Machine, known_input: NDArray[np.integer],
-                   known_tensors: Mapping[str, NDArray[np.integer]], *, progress: bool = False) -> Compilation:
+def compile_passes(
+    model: FixedModel,
+    machine: Machine,
+    known_input: NDArray[np.integer],
+    known_tensors: KnownTensors | Callable[[], KnownTensors],
+    *,
+    progress: bool = False,
+) -> Compilation:
     """As `compile_model`, with the intermediate results."""
     graph = model.graph
     with tqdm(total=5, desc=f"compile {graph.name}", unit="pass", disable=None if progress else True) as bar:
@@ -68,8 +84,12 @@ def compile_passes(model: FixedModel, machine: Machine, known_input: NDArray[np.
         layer_of = [number for number, layer in enumerate(lowered.layers) for _ in layer.operations]
         planned = plan(operations, machine)
         bar.update()
-        scheduled = schedule(planned, layer_of, [lowered.views[name] for name in graph.shapes if name in lowered.views],
-                             machine)
+        scheduled = schedule(
+            planned,
+            layer_of,
+            [lowered.views[name] for name in graph.shapes if name in lowered.views],
+            machine,
+        )
         bar.update()
         insert_tokens(scheduled.program, machine.scratchpad_words, scheduled.maps.words)
         bar.update()
@@ -78,29 +98,53 @@ def compile_passes(model: FixedModel, machine: Machine, known_input: NDArray[np.
         segments = [Segment("instructions", memory.instructions, _code(scheduled, memory))]
         segments += _weight_segments(lowered, planned, scheduled, memory, layer_of)
         bar.update()
-    places = {name: memory.tensor(scheduled.maps, name, view, graph.shapes[name], model.formats[name])
-              for name, view in lowered.views.items()}
+    places = {
+        name: memory.tensor(scheduled.maps, name, view, graph.shapes[name], model.formats[name])
+        for name, view in lowered.views.items()
+    }
+
+    tensors = known_tensors() if callable(known_tensors) else known_tensors
 
     def known(name: str) -> NDArray[np.int64]:
-        if name not in known_tensors:
+        if name not in tensors:
             raise CompileError(f"{name}: the known answer lacks this tensor")
-        return np.asarray(known_tensors[name], np.int64).reshape(graph.shapes[name])
+        return np.asarray(tensors[name], np.int64).reshape(graph.shapes[name])
 
-    layers = [Layer(number, layer.name, layer.kind, layer.macs, places[layer.tensor],
-                    Layer.checksum_of(known(layer.tensor)))
-              for number, layer in enumerate(lowered.layers)]
+    layers = [
+        Layer(
+            number,
+            layer.name,
+            layer.kind,
+            layer.macs,
+            places[layer.tensor],
+            Layer.checksum_of(known(layer.tensor)),
+        )
+        for number, layer in enumerate(lowered.layers)
+    ]
     program = ProgramFile(
-        name=graph.name, machine=machine, memory_bytes=memory.end, program_address=memory.instructions,
-        segments=segments, input=places[graph.input], output=places[graph.output], output_shape=graph.output_shape,
-        layers=layers, known_input=np.asarray(known_input, np.int64).reshape(graph.shapes[graph.input]),
-        known_output=known(graph.output), preparation=_preparation(model),
-        host_operations=graph.host_operations, input_layout=graph.input_layout)
+        name=graph.name,
+        machine=machine,
+        memory_bytes=memory.end,
+        program_address=memory.instructions,
+        segments=segments,
+        input=places[graph.input],
+        output=places[graph.output],
+        output_shape=graph.output_shape,
+        layers=layers,
+        known_input=np.asarray(known_input, np.int64).reshape(graph.shapes[graph.input]),
+        known_output=known(graph.output),
+        preparation=_preparation(model),
+        host_operations=graph.host_operations,
+        input_layout=graph.input_layout,
+    )
     return Compilation(program, lowered, planned, scheduled, memory)
 
 
 def _preparation(model: FixedModel) -> dict:
     preparation = model.preparation
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(preparation).items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in vars(preparation).items()
+    }
 
 
 def _code(scheduled: Schedule, memory: MemoryMap) -> bytes:
@@ -115,8 +159,9 @@ def _code(scheduled: Schedule, memory: MemoryMap) -> bytes:
     return b"".join(words)
 
 
-def _weight_segments(lowered: Lowered, planned: Plan, scheduled: Schedule, memory: MemoryMap,
-                     layer_of: list[int]) -> list[Segment]:
+def _weight_segments(
+    lowered: Lowered, planned: Plan, scheduled: Schedule, memory: MemoryMap, layer_of: list[int]
+) -> list[Segment]:
     """One segment for the weights of each operation."""
     segments: list[Segment] = []
     start, content, current = 0, bytearray(), -1

@@ -42,8 +42,11 @@ class Box:
         if not 0 <= self.base < end <= len(memory):
             raise AssertionError(f"{self} lies outside the {len(memory)} words")
         item = memory.itemsize
-        return as_strided(memory[self.base:], (self.planes, self.rows, self.words),
-                          (self.plane_step * item, self.row_step * item, item))
+        return as_strided(
+            memory[self.base :],
+            (self.planes, self.rows, self.words),
+            (self.plane_step * item, self.row_step * item, item),
+        )
 
 
 @dataclass
@@ -76,8 +79,9 @@ class _History:
             for box in reads:
                 latest[other] = max(latest[other], int(box.of(self.writes[other]).max()))
             for box in writes:
-                latest[other] = max(latest[other], int(box.of(self.writes[other]).max()),
-                                    int(box.of(self.reads[other]).max()))
+                latest[other] = max(
+                    latest[other], int(box.of(self.writes[other]).max()), int(box.of(self.reads[other]).max())
+                )
 
     def record(self, unit: Unit, number: int, reads: Iterable[Box], writes: Iterable[Box]) -> None:
         for box in reads:
@@ -115,7 +119,9 @@ def insert_tokens(program: list[Scheduled], scratchpad_words: int, map_words: in
                 raise AssertionError("a signal would be given twice")
             pair = waits[(other, unit)]
             if len(pair) >= _TOKEN_LIMIT and done[latest[other]][unit] < pair[-_TOKEN_LIMIT]:
-                raise AssertionError(f"more than {_TOKEN_LIMIT} tokens could wait between {other.name} and {unit.name}")
+                raise AssertionError(
+                    f"more than {_TOKEN_LIMIT} tokens could wait between {other.name} and {unit.name}"
+                )
             source.signal |= 1 << unit
             scheduled.instruction.wait |= 1 << other
             pair.append(number)

@@ -67,7 +67,9 @@ def lower(model: FixedModel, machine: Machine) -> Lowered:
     fused: dict[str, Node] = {}
     for add, candidates in fusable_additions(graph).items():
         for node in candidates:
-            if not isinstance(node, AveragePool) or all(part.average is None for part in nodes.averages(node)):
+            if not isinstance(node, AveragePool) or all(
+                part.average is None for part in nodes.averages(node)
+            ):
                 fused[add] = node
                 break
     deferred = {node.name for node in fused.values()}
@@ -101,8 +103,10 @@ def _format_problems(model: FixedModel) -> Iterator[str]:
         if weights.bits > 8 or weights.values.min(initial=0) < -128 or weights.values.max(initial=0) > 127:
             yield f"{node.name}: weights of {weights.bits} bits, the machine has 8; calibrate with fewer"
         if (bound := accumulator_bound(model, node)) >= _INT32:
-            yield (f"{node.name}: sums can reach {bound}, past the 32-bit accumulator; use fewer bits for "
-                   "its weights or its input")
+            yield (
+                f"{node.name}: sums can reach {bound}, past the 32-bit accumulator; use fewer bits for "
+                "its weights or its input"
+            )
 
 
 @dataclass(frozen=True)
@@ -142,13 +146,18 @@ class _NodeLowering:
         fl_own, fl_other, fl_out = (self.model.formats[tensor].fl for tensor in (own, other, node.output))
         settings = sum_settings(fl_own, fl_other, fl_out)
         if settings is None:
-            raise CompileError(f"{node.name}: its operands' fractional lengths {fl_own} and {fl_other} are "
-                               "more than 15 apart; choose closer ones")
+            raise CompileError(
+                f"{node.name}: its operands' fractional lengths {fl_own} and {fl_other} are "
+                "more than 15 apart; choose closer ones"
+            )
         residual = Residual(views[other], *settings, *self._bounds(node))
-        return LoweredLayer(name, kind, node.output,
-                            tuple(replace(operation, residual=residual) for operation in operations))
+        return LoweredLayer(
+            name, kind, node.output, tuple(replace(operation, residual=residual) for operation in operations)
+        )
 
-    def _operations(self, node: Node, views: dict[str, View], destination: View) -> tuple[str, list[Operation]]:
+    def _operations(
+        self, node: Node, views: dict[str, View], destination: View
+    ) -> tuple[str, list[Operation]]:
         match node:
             case Convolution():
                 return self._convolution(node, views[node.inputs[0]], destination)
@@ -173,12 +182,15 @@ class _NodeLowering:
         dilation = (1 if kernel[0] == 1 else dilation[0], 1 if kernel[1] == 1 else dilation[1])
         for what, pair in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
             if max(pair) > _LIMITS[what]:
-                raise CompileError(f"{node.name}: {what} {pair[0]}x{pair[1]}, the machine has at most "
-                                   f"{_LIMITS[what]}")
+                raise CompileError(
+                    f"{node.name}: {what} {pair[0]}x{pair[1]}, the machine has at most {_LIMITS[what]}"
+                )
         for size in (self.graph.shapes[node.inputs[0]][1:], self.graph.shapes[node.output][1:]):
             if max(size) >= 1 << 15:
-                raise CompileError(f"{node.name}: a map of {size[0]}x{size[1]} pixels, the machine has at "
-                                   "most 32767 in each direction")
+                raise CompileError(
+                    f"{node.name}: a map of {size[0]}x{size[1]} pixels, the machine has at "
+                    "most 32767 in each direction"
+                )
         return {"kernel": kernel, "stride": stride, "dilation": dilation, "origin": origin}
 
     def _whole(self, node: Node) -> dict:
@@ -188,7 +200,7 @@ class _NodeLowering:
     def _lanes(self, values: NDArray[np.int64], planes: int) -> NDArray[np.int64]:
         """Values of channels as (planes, output lanes), zero past the last."""
         full = np.zeros(planes * self.machine.output_lanes, np.int64)
-        full[:len(values)] = values
+        full[: len(values)] = values
         return full.reshape(planes, self.machine.output_lanes)
 
     def _shift(self, node: Node) -> int:
@@ -215,39 +227,83 @@ class _NodeLowering:
             taps = DenseTaps(self.machine, weights.values, first)
             self._check_blocks(node, taps, destination.planes)
         low, high = self._bounds(node)
-        return kind, [Operation(
-            name=node.name, kind=kind, mode=mode, source=source, destination=destination, **self._whole(node),
-            **self._window(node, kernel, node.stride, (-node.pads[0], -node.pads[1]), node.dilation),
-            weights=taps, bias=self._lanes(weights.bias, destination.planes),
-            shift=self._lanes(shift, destination.planes), low=low, high=high,
-            macs=weights.values.size * rows * columns)]
+        return kind, [
+            Operation(
+                name=node.name,
+                kind=kind,
+                mode=mode,
+                source=source,
+                destination=destination,
+                **self._whole(node),
+                **self._window(node, kernel, node.stride, (-node.pads[0], -node.pads[1]), node.dilation),
+                weights=taps,
+                bias=self._lanes(weights.bias, destination.planes),
+                shift=self._lanes(shift, destination.planes),
+                low=low,
+                high=high,
+                macs=weights.values.size * rows * columns,
+            )
+        ]
 
     def _check_blocks(self, node: Node, taps: WeightTiles, planes: int) -> None:
         if max(taps.source_blocks(block)[1] for block in range(planes)) > _BLOCK_LIMIT:
-            raise CompileError(f"{node.name}: more than {_BLOCK_LIMIT * self.machine.input_lanes} input channels; "
-                               "use a machine with more input_lanes")
+            raise CompileError(
+                f"{node.name}: more than {_BLOCK_LIMIT * self.machine.input_lanes} input channels; "
+                "use a machine with more input_lanes"
+            )
 
-    def _channelwise(self, node: Node, kind: str, source: View, destination: View, low: int, high: int, *,
-                     mode: Mode = Mode.DEPTHWISE, weight: int = 1, channels: int | None = None, shift: int = 0,
-                     window: dict | None = None, region: dict | None = None,
-                     average: Average | None = None) -> Operation:
+    def _channelwise(
+        self,
+        node: Node,
+        kind: str,
+        source: View,
+        destination: View,
+        low: int,
+        high: int,
+        *,
+        mode: Mode = Mode.DEPTHWISE,
+        weight: int = 1,
+        channels: int | None = None,
+        shift: int = 0,
+        window: dict | None = None,
+        region: dict | None = None,
+        average: Average | None = None,
+    ) -> Operation:
         """An operation that keeps channels apart, with the same weight for every tap of every channel."""
         count = destination.planes * self.machine.output_lanes
         used = count if mode is Mode.MAXIMUM or channels is None else channels
         values = np.zeros((count, 1), np.int64)
         values[:used] = weight
         return Operation(
-            name=node.name, kind=kind, mode=mode, source=source.part(0, destination.planes),
-            destination=destination, **(region or self._whole(node)), **(window or {}),
-            weights=ChannelTaps(self.machine, values), hold_weights=True,
+            name=node.name,
+            kind=kind,
+            mode=mode,
+            source=source.part(0, destination.planes),
+            destination=destination,
+            **(region or self._whole(node)),
+            **(window or {}),
+            weights=ChannelTaps(self.machine, values),
+            hold_weights=True,
             bias=self._lanes(np.zeros(0, np.int64), destination.planes),
-            shift=self._lanes(np.full(count, shift), destination.planes), low=low, high=high, average=average)
+            shift=self._lanes(np.full(count, shift), destination.planes),
+            low=low,
+            high=high,
+            average=average,
+        )
 
     def _maximum(self, node: MaxPool, source: View, destination: View) -> Operation:
         return self._channelwise(
-            node, "maximum pooling", source, destination, *self._bounds(node), mode=Mode.MAXIMUM,
+            node,
+            "maximum pooling",
+            source,
+            destination,
+            *self._bounds(node),
+            mode=Mode.MAXIMUM,
             shift=self._shift(node),
-            window=self._window(node, node.kernel, node.stride, (-node.pads[0], -node.pads[1]), node.dilation))
+            window=self._window(
+                node, node.kernel, node.stride, (-node.pads[0], -node.pads[1]), node.dilation
+            ),
+        )
 
     def averages(self, node: AveragePool) -> list[_Part]:
         """Rectangles of the output with equal window counts, and how each is divided.
@@ -272,35 +328,66 @@ class _NodeLowering:
                 count = max(inside_rows * inside_columns, 1)
                 settings = average_settings(largest * count, count, shift, self.machine.average_pooling)
                 if settings is None and not self.machine.average_pooling:
-                    raise CompileError(f"{node.name}: windows of {count} elements need a division, which this "
-                                       "machine was built without (average_pooling)")
+                    raise CompileError(
+                        f"{node.name}: windows of {count} elements need a division, which this "
+                        "machine was built without (average_pooling)"
+                    )
                 if settings is None:
-                    raise CompileError(f"{node.name}: windows of {count} elements with an output of {shift} more "
-                                       "fractional bits than the input pass the divider's range; choose a closer "
-                                       "fractional length, or pool in two steps")
+                    raise CompileError(
+                        f"{node.name}: windows of {count} elements with an output of {shift} more "
+                        "fractional bits than the input pass the divider's range; choose a closer "
+                        "fractional length, or pool in two steps"
+                    )
                 parts.append(_Part((first_row, row_count), (first_column, column_count), *settings))
         return parts
 
     def _average(self, node: AveragePool, source: View, destination: View) -> Iterator[Operation]:
         window = self._window(node, node.kernel, node.stride, (-node.pads[0], -node.pads[1]))
         for part in self.averages(node):
-            region = {"first_row": part.rows[0], "rows": part.rows[1],
-                      "first_column": part.columns[0], "columns": part.columns[1]}
+            region = {
+                "first_row": part.rows[0],
+                "rows": part.rows[1],
+                "first_column": part.columns[0],
+                "columns": part.columns[1],
+            }
             yield self._channelwise(
-                node, "average pooling", source, destination, *self._bounds(node), weight=1 << part.exponent,
-                channels=self.graph.shapes[node.output][0], shift=part.shift, window=window, region=region,
-                average=part.average)
+                node,
+                "average pooling",
+                source,
+                destination,
+                *self._bounds(node),
+                weight=1 << part.exponent,
+                channels=self.graph.shapes[node.output][0],
+                shift=part.shift,
+                window=window,
+                region=region,
+                average=part.average,
+            )
 
-    def _permutation(self, node: Node, kind: str, source: View, destination: View,
-                     channels: NDArray[np.int64], **fields: object) -> Operation:
+    def _permutation(
+        self,
+        node: Node,
+        kind: str,
+        source: View,
+        destination: View,
+        channels: NDArray[np.int64],
+        **fields: object,
+    ) -> Operation:
         """A 1x1 convolution that moves channel ``channels[o]`` to o; −1 is zero."""
-        taps = DenseTaps(self.machine, (channels >= 0).astype(np.int64).reshape(-1, 1, 1, 1),
-                         np.maximum(channels, 0))
+        taps = DenseTaps(
+            self.machine, (channels >= 0).astype(np.int64).reshape(-1, 1, 1, 1), np.maximum(channels, 0)
+        )
         self._check_blocks(node, taps, destination.planes)
         return Operation(
-            name=node.name, kind=kind, mode=Mode.DENSE, source=source, destination=destination,
-            weights=taps, bias=self._lanes(np.zeros(0, np.int64), destination.planes),
-            **{**self._whole(node), **fields})  # pyright: ignore[reportArgumentType]
+            name=node.name,
+            kind=kind,
+            mode=Mode.DENSE,
+            source=source,
+            destination=destination,
+            weights=taps,
+            bias=self._lanes(np.zeros(0, np.int64), destination.planes),
+            **{**self._whole(node), **fields},
+        )  # pyright: ignore[reportArgumentType]
 
     def _select(self, node: Select, source: View, destination: View) -> Operation:
         lanes = self.machine.output_lanes
@@ -308,14 +395,36 @@ class _NodeLowering:
         (low, high), shift = self._bounds(node), self._shift(node)
         first_plane, lane = divmod(node.start[0], lanes)
         step = node.step[0] if node.size[0] > 1 else 1
-        if (lane == 0 and step == 1 and node.pad_channels[0] == 0
-                and first_plane + destination.planes <= source.planes):
-            return self._channelwise(node, "selection", source.part(first_plane, destination.planes), destination,
-                                     low, high, channels=node.size[0], shift=shift, window=window)
+        if (
+            lane == 0
+            and step == 1
+            and node.pad_channels[0] == 0
+            and first_plane + destination.planes <= source.planes
+        ):
+            return self._channelwise(
+                node,
+                "selection",
+                source.part(first_plane, destination.planes),
+                destination,
+                low,
+                high,
+                channels=node.size[0],
+                shift=shift,
+                window=window,
+            )
         before, after = node.pad_channels
         channels = np.pad(node.start[0] + step * np.arange(node.size[0]), (before, after), constant_values=-1)
-        return self._permutation(node, "selection", source, destination, channels, low=low, high=high,
-                                 shift=self._lanes(np.full(len(channels), shift), destination.planes), **window)
+        return self._permutation(
+            node,
+            "selection",
+            source,
+            destination,
+            channels,
+            low=low,
+            high=high,
+            shift=self._lanes(np.full(len(channels), shift), destination.planes),
+            **window,
+        )
 
     def _concat(self, node: Concat, views: dict[str, View], destination: View) -> Iterator[Operation]:
         """Copies of the inputs that are not yet where the concatenation wants them.
@@ -348,19 +457,34 @@ class _NodeLowering:
                 if start % lanes == 0:
                     skipped = planes[0] - first
                     yield self._channelwise(
-                        node, "concatenation", view.part(skipped, len(planes)), target, *bounds,
-                        channels=min(count - skipped * lanes, len(planes) * lanes), shift=shift)
+                        node,
+                        "concatenation",
+                        view.part(skipped, len(planes)),
+                        target,
+                        *bounds,
+                        channels=min(count - skipped * lanes, len(planes) * lanes),
+                        shift=shift,
+                    )
                     continue
                 channels = np.arange(planes[0] * lanes, (planes[-1] + 1) * lanes) - start
                 channels[(channels < 0) | (channels >= count)] = -1
                 own = with_zero if shared else bounds
                 yield self._permutation(
-                    node, "concatenation", view, target, channels, low=own[0], high=own[1],
+                    node,
+                    "concatenation",
+                    view,
+                    target,
+                    channels,
+                    low=own[0],
+                    high=own[1],
                     shift=self._lanes(np.full(len(channels), shift), len(planes)),
-                    residual=Residual(target, 0, 0, 0, *bounds) if shared else None)
+                    residual=Residual(target, 0, 0, 0, *bounds) if shared else None,
+                )
 
 
-def _equal_counts(size: int, outputs: int, kernel: int, stride: int, pads: Pads, axis: int) -> list[tuple[int, int, int]]:
+def _equal_counts(
+    size: int, outputs: int, kernel: int, stride: int, pads: Pads, axis: int
+) -> list[tuple[int, int, int]]:
     """Runs of outputs along one axis whose windows hold the same number of elements inside the image:
     (first, count, elements)."""
     starts = np.arange(outputs) * stride - pads[axis]

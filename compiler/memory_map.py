@@ -47,8 +47,11 @@ class MapArea:
 
     def word_of(self, storage: Storage, plane: int, row: int, column: int) -> int:
         """Where a pixel of a plane is, in words from the area's start."""
-        return (self.offsets[storage.name] // self.machine.word_bytes
-                + (plane * storage.rows + row) * storage.columns + column)
+        return (
+            self.offsets[storage.name] // self.machine.word_bytes
+            + (plane * storage.rows + row) * storage.columns
+            + column
+        )
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,15 @@ class MemoryMap:
         maps = align(weights + weight_bytes)
         end = align(maps + map_bytes)
         if end > _ADDRESS_LIMIT:
-            raise CompileError(f"the program takes {end} bytes of memory, addresses reach {_ADDRESS_LIMIT}; "
-                               "use a smaller network or a smaller input")
+            raise CompileError(
+                f"the program takes {end} bytes of memory, addresses reach {_ADDRESS_LIMIT}; "
+                "use a smaller network or a smaller input"
+            )
         return cls(0, weights, maps, end)
 
-    def tensor(self, area: MapArea, name: str, view: View, shape: tuple[int, int, int], form: Format) -> TensorPlace:
+    def tensor(
+        self, area: MapArea, name: str, view: View, shape: tuple[int, int, int], form: Format
+    ) -> TensorPlace:
         """Where a tensor is, for the program file."""
         address = self.maps + area.word_of(view.storage, view.first_plane, 0, 0) * area.machine.word_bytes
         return TensorPlace(name, shape, form.bits, form.signed, form.fl, address)

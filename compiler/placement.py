@@ -27,8 +27,12 @@ def fusable_additions(graph: Graph) -> dict[str, list[Node]]:
         candidates = []
         for tensor in add.inputs:
             node = graph.producer(tensor)
-            if (node is not None and not isinstance(node, Add | Concat) and tensor != graph.output
-                    and len(graph.consumers(tensor)) == 1):
+            if (
+                node is not None
+                and not isinstance(node, Add | Concat)
+                and tensor != graph.output
+                and len(graph.consumers(tensor)) == 1
+            ):
                 candidates.append(node)
         found[add.name] = sorted(candidates, key=lambda node: -order[node.name])
     return found
@@ -47,7 +51,9 @@ def place_tensors(model: FixedModel, machine: Machine, hidden: set[str]) -> dict
         if tensor not in views:
             channels, rows, columns = graph.shapes[tensor]
             planes = -(-channels // lanes)
-            views[tensor] = View(Storage(tensor, planes, rows, columns), 0, planes, model.formats[tensor].signed)
+            views[tensor] = View(
+                Storage(tensor, planes, rows, columns), 0, planes, model.formats[tensor].signed
+            )
         return views[tensor]
 
     for node in reversed(graph.nodes):  # outer concatenations first: inner ones live in them
@@ -61,13 +67,18 @@ def place_tensors(model: FixedModel, machine: Machine, hidden: set[str]) -> dict
             channels = graph.shapes[tensor][0]
             least, most = model.tensor_bounds(tensor)
             plane = whole.first_plane + offset // lanes
-            if (tensor not in views
-                    and offset % lanes == 0
-                    and (channels % lanes == 0 or number == len(node.inputs) - 1)
-                    and model.formats[tensor].fl == model.formats[node.output].fl
-                    and low <= least and most <= high
-                    and plane * plane_bytes % MEMORY_ALIGNMENT == 0):
-                views[tensor] = View(whole.storage, plane, -(-channels // lanes), model.formats[tensor].signed)
+            if (
+                tensor not in views
+                and offset % lanes == 0
+                and (channels % lanes == 0 or number == len(node.inputs) - 1)
+                and model.formats[tensor].fl == model.formats[node.output].fl
+                and low <= least
+                and most <= high
+                and plane * plane_bytes % MEMORY_ALIGNMENT == 0
+            ):
+                views[tensor] = View(
+                    whole.storage, plane, -(-channels // lanes), model.formats[tensor].signed
+                )
             offset += channels
     for tensor in graph.shapes:
         if tensor not in hidden:

@@ -72,13 +72,17 @@ class _Planner:
             residual_arrives = residual is None or destination is None
         written = {other.destination.storage for other in self.operations[:number]}
         arrives = source is not None and (source.first == number or source.storage not in written)
-        return TilingProblem(operation, self.machine, source is not None, arrives, destination is not None,
-                             residual_arrives)
+        return TilingProblem(
+            operation, self.machine, source is not None, arrives, destination is not None, residual_arrives
+        )
 
     def gap(self, number: int, residencies: list[Residency]) -> tuple[int, int]:
         """Base and size of the largest free space during an operation."""
-        taken = sorted((residency.base, residency.base + residency.storage.words) for residency in residencies
-                       if residency.first <= number <= residency.last)
+        taken = sorted(
+            (residency.base, residency.base + residency.storage.words)
+            for residency in residencies
+            if residency.first <= number <= residency.last
+        )
         best, end = (0, 0), 0
         for low, high in [*taken, (self.machine.scratchpad_words,) * 2]:
             if low - end > best[1]:
@@ -89,8 +93,14 @@ class _Planner:
     def tiling(self, number: int, residencies: list[Residency]) -> Tiling | None:
         problem = self.problem(number, residencies)
         words = self.gap(number, residencies)[1]
-        key = (number, words, problem.source_resident, problem.source_arrives, problem.destination_resident,
-               problem.residual_arrives)
+        key = (
+            number,
+            words,
+            problem.source_resident,
+            problem.source_arrives,
+            problem.destination_resident,
+            problem.residual_arrives,
+        )
         if key not in self._tilings:
             self._tilings[key] = problem.best(words)
         return self._tilings[key]
@@ -106,14 +116,20 @@ class _Planner:
 
     def uses(self, storage: Storage) -> list[int]:
         """Operations that read a storage."""
-        return [number for number, operation in enumerate(self.operations)
-                if operation.source.storage == storage
-                or (operation.residual is not None and operation.residual.view.storage == storage)]
+        return [
+            number
+            for number, operation in enumerate(self.operations)
+            if operation.source.storage == storage
+            or (operation.residual is not None and operation.residual.view.storage == storage)
+        ]
 
     def _bases(self, storage: Storage, first: int, last: int) -> Iterator[int]:
         """Lowest and highest place that is free all the time."""
-        taken = sorted((residency.base, residency.base + residency.storage.words) for residency in self.residencies
-                       if residency.first <= last and residency.last >= first)
+        taken = sorted(
+            (residency.base, residency.base + residency.storage.words)
+            for residency in self.residencies
+            if residency.first <= last and residency.last >= first
+        )
         end, bases = 0, []
         for low, high in [*taken, (self.machine.scratchpad_words,) * 2]:
             if low - end >= storage.words:
@@ -165,9 +181,16 @@ def plan(operations: list[Operation], machine: Machine) -> Plan:
         if operation.residual is not None:
             residual = planner.resident(operation.residual.view.storage, number, planner.residencies)
         tiling = planner.tiling(number, planner.residencies) or choose_tiling(
-            planner.problem(number, planner.residencies), words)
-        steps.append(Step(
-            operation, tiling, base,
-            planner.resident(operation.source.storage, number, planner.residencies),
-            planner.resident(operation.destination.storage, number, planner.residencies), residual))
+            planner.problem(number, planner.residencies), words
+        )
+        steps.append(
+            Step(
+                operation,
+                tiling,
+                base,
+                planner.resident(operation.source.storage, number, planner.residencies),
+                planner.resident(operation.destination.storage, number, planner.residencies),
+                residual,
+            )
+        )
     return Plan(steps, planner.residencies)

@@ -95,8 +95,9 @@ class _Emitter:
 
     # memory transfers
 
-    def transfer(self, opcode: Opcode, storage: Storage, plane: int, planes: int, area: Rectangle,
-                 scratch: Scratch) -> None:
+    def transfer(
+        self, opcode: Opcode, storage: Storage, plane: int, planes: int, area: Rectangle, scratch: Scratch
+    ) -> None:
         """LOAD or STORE of a rectangle of some planes; contiguous runs are merged.
 
         ``scratch`` is where the rectangle's first word goes.
@@ -107,17 +108,29 @@ class _Emitter:
         rows, words = area.rows, area.columns
         if (rows == 1 or memory_row == scratch_row == words) and rows * words <= _RUN_LIMIT:
             rows, words = 1, rows * words
-        if rows == 1 and (planes == 1 or memory_plane == scratch_plane == words) and planes * words <= _RUN_LIMIT:
+        if (
+            rows == 1
+            and (planes == 1 or memory_plane == scratch_plane == words)
+            and planes * words <= _RUN_LIMIT
+        ):
             planes, words = 1, planes * words
         memory = Box(first, planes, memory_plane, rows, memory_row, words)
         place = Box(scratch.base, planes, scratch_plane, rows, scratch_row, words)
-        instruction = Instruction(opcode, {
-            "memory_address": first * self.machine.word_bytes,
-            "memory_plane_step": memory_plane * self.machine.word_bytes if planes > 1 else 0,
-            "memory_row_step": memory_row * self.machine.word_bytes if rows > 1 else 0,
-            "scratch_address": scratch.base, "scratch_plane_step": scratch_plane & _ADDRESS if planes > 1 else 0,
-            "scratch_row_step": scratch_row & _ADDRESS if rows > 1 else 0,
-            "planes": planes, "rows": rows, "words": words}, layer=self.layer)
+        instruction = Instruction(
+            opcode,
+            {
+                "memory_address": first * self.machine.word_bytes,
+                "memory_plane_step": memory_plane * self.machine.word_bytes if planes > 1 else 0,
+                "memory_row_step": memory_row * self.machine.word_bytes if rows > 1 else 0,
+                "scratch_address": scratch.base,
+                "scratch_plane_step": scratch_plane & _ADDRESS if planes > 1 else 0,
+                "scratch_row_step": scratch_row & _ADDRESS if rows > 1 else 0,
+                "planes": planes,
+                "rows": rows,
+                "words": words,
+            },
+            layer=self.layer,
+        )
         if opcode is Opcode.LOAD:
             self.program.append(Scheduled(instruction, "maps", map_reads=[memory], scratch_writes=[place]))
         else:
@@ -133,13 +146,15 @@ class _Emitter:
         """Which words of a resident map have been brought or computed."""
         storage = residency.storage
         return self._present.setdefault(
-            residency, np.zeros((storage.planes, storage.rows, storage.columns), np.bool_))
+            residency, np.zeros((storage.planes, storage.rows, storage.columns), np.bool_)
+        )
 
     def require(self, residency: Residency, plane: int, planes: int, area: Rectangle) -> None:
         """Load those rows of a resident map that are not there yet."""
         present = self.present(residency)
-        wanted = present[plane:plane + planes, area.row:area.row + area.rows,
-                         area.column:area.column + area.columns]
+        wanted = present[
+            plane : plane + planes, area.row : area.row + area.rows, area.column : area.column + area.columns
+        ]
         missing = ~wanted.all(axis=2)
         if not missing.any():
             return
@@ -150,9 +165,15 @@ class _Emitter:
         whole = Rectangle(first_row, 0, int(rows[-1] - rows[0]) + 1, storage.columns)
         count = int(which[-1] - which[0]) + 1
         base = scratch.base + first_plane * scratch.plane_step + first_row * scratch.row_step
-        self.transfer(Opcode.LOAD, storage, first_plane, count, whole,
-                      Scratch(base, scratch.plane_step, scratch.row_step))
-        present[first_plane:first_plane + count, whole.row:whole.row + whole.rows] = True
+        self.transfer(
+            Opcode.LOAD,
+            storage,
+            first_plane,
+            count,
+            whole,
+            Scratch(base, scratch.plane_step, scratch.row_step),
+        )
+        present[first_plane : first_plane + count, whole.row : whole.row + whole.rows] = True
 
     # operations
 
@@ -163,14 +184,19 @@ class _Emitter:
         blocks = operation.destination.planes
         for row in range(0, operation.rows, tiling.tile_rows):
             for column in range(0, operation.columns, tiling.tile_columns):
-                tile = Rectangle(operation.first_row + row, operation.first_column + column,
-                                 min(tiling.tile_rows, operation.rows - row),
-                                 min(tiling.tile_columns, operation.columns - column))
+                tile = Rectangle(
+                    operation.first_row + row,
+                    operation.first_column + column,
+                    min(tiling.tile_rows, operation.rows - row),
+                    min(tiling.tile_columns, operation.columns - column),
+                )
                 for group in range(0, blocks, tiling.group_blocks):
                     count = min(tiling.group_blocks, blocks - group)
                     source = self._source(step, tile, group, count)
                     for chunk in range(group, group + count, tiling.chunk_blocks):
-                        self._chunk(step, tile, source, chunk, min(tiling.chunk_blocks, group + count - chunk))
+                        self._chunk(
+                            step, tile, source, chunk, min(tiling.chunk_blocks, group + count - chunk)
+                        )
 
     def _window(self, operation: Operation, tile: Rectangle) -> Rectangle:
         row, row_end = operation.window(0, tile.row, tile.rows)
@@ -186,7 +212,9 @@ class _Emitter:
         if step.source is not None:
             self.require(step.source, view.first_plane + plane, planes, window)
             scratch = self.map_scratch(step.source)
-            return Scratch(scratch.base + view.first_plane * scratch.plane_step, scratch.plane_step, scratch.row_step)
+            return Scratch(
+                scratch.base + view.first_plane * scratch.plane_step, scratch.plane_step, scratch.row_step
+            )
         slot = step.slots_base + self._source_turn % step.tiling.source_slots * step.tiling.source_words
         self._source_turn += 1
         scratch = Scratch(slot, window.rows * window.columns, window.columns)
@@ -198,8 +226,12 @@ class _Emitter:
         operation, tiling, view = step.operation, step.tiling, step.operation.destination
         if step.destination is not None:
             whole = self.map_scratch(step.destination)
-            base = (whole.base + (view.first_plane + first) * whole.plane_step + tile.row * whole.row_step
-                    + tile.column)
+            base = (
+                whole.base
+                + (view.first_plane + first) * whole.plane_step
+                + tile.row * whole.row_step
+                + tile.column
+            )
             place = Scratch(base, whole.plane_step, whole.row_step)
         else:
             slots = step.slots_base + tiling.source_slots * tiling.source_words
@@ -209,12 +241,20 @@ class _Emitter:
         offset = self._residual(step, tile, first, blocks, place)
         if step.destination is not None:
             self.present(step.destination)[
-                view.first_plane + first:view.first_plane + first + blocks,
-                tile.row:tile.row + tile.rows, tile.column:tile.column + tile.columns] = True
+                view.first_plane + first : view.first_plane + first + blocks,
+                tile.row : tile.row + tile.rows,
+                tile.column : tile.column + tile.columns,
+            ] = True
         for run, count in self._runs(operation, first, blocks):
-            self._compute(step, tile, source, run, count,
-                          Scratch(place.base + (run - first) * place.plane_step, place.plane_step, place.row_step),
-                          offset)
+            self._compute(
+                step,
+                tile,
+                source,
+                run,
+                count,
+                Scratch(place.base + (run - first) * place.plane_step, place.plane_step, place.row_step),
+                offset,
+            )
         self.transfer(Opcode.STORE, view.storage, view.first_plane + first, blocks, tile, place)
 
     def _residual(self, step: Step, tile: Rectangle, first: int, blocks: int, place: Scratch) -> int:
@@ -226,7 +266,12 @@ class _Emitter:
         if step.residual is not None and step.destination is not None:
             self.require(step.residual, view.first_plane + first, blocks, tile)
             whole = self.map_scratch(step.residual)
-            base = whole.base + (view.first_plane + first) * whole.plane_step + tile.row * whole.row_step + tile.column
+            base = (
+                whole.base
+                + (view.first_plane + first) * whole.plane_step
+                + tile.row * whole.row_step
+                + tile.column
+            )
             return base - place.base
         self.transfer(Opcode.LOAD, view.storage, view.first_plane + first, blocks, tile, place)
         return 0
@@ -237,14 +282,27 @@ class _Emitter:
         start = first
         for block in range(first, first + blocks):
             end = block + 1
-            if (end == first + blocks or end - start == _BLOCK_LIMIT
-                    or (operation.mode is Mode.DENSE
-                        and operation.weights.source_blocks(end) != operation.weights.source_blocks(start))):
+            if (
+                end == first + blocks
+                or end - start == _BLOCK_LIMIT
+                or (
+                    operation.mode is Mode.DENSE
+                    and operation.weights.source_blocks(end) != operation.weights.source_blocks(start)
+                )
+            ):
                 yield start, end - start
                 start = end
 
-    def _compute(self, step: Step, tile: Rectangle, source: Scratch, first: int, blocks: int, place: Scratch,
-                 residual_offset: int) -> None:
+    def _compute(
+        self,
+        step: Step,
+        tile: Rectangle,
+        source: Scratch,
+        first: int,
+        blocks: int,
+        place: Scratch,
+        residual_offset: int,
+    ) -> None:
         operation, view = step.operation, step.operation.source
         window = self._window(operation, tile)
         plane, planes = operation.source_planes(first, blocks, self.machine.blocks_per_word)
@@ -260,41 +318,90 @@ class _Emitter:
         column = operation.origin[1] + tile.column * operation.stride[1]
         origin = source.base + plane * source.plane_step + row * source.row_step + column
         offset, tiles = self.weights.place(self.step_number, operation, first, blocks)
-        self.program.append(Scheduled(Instruction(
-            Opcode.WEIGHTS, {"memory_address": offset, "blocks": blocks, "tiles": tiles}, layer=self.layer), "weights"))
+        self.program.append(
+            Scheduled(
+                Instruction(
+                    Opcode.WEIGHTS,
+                    {"memory_address": offset, "blocks": blocks, "tiles": tiles},
+                    layer=self.layer,
+                ),
+                "weights",
+            )
+        )
         fields = {
-            "source_address": origin & _ADDRESS, "source_plane_step": source.plane_step & _ADDRESS,
+            "source_address": origin & _ADDRESS,
+            "source_plane_step": source.plane_step & _ADDRESS,
             "source_row_step": operation.stride[0] * source.row_step & _ADDRESS,
             "source_tap_row_step": operation.dilation[0] * source.row_step & _ADDRESS,
-            "image_rows": part.rows, "image_columns": part.columns,
-            "origin_row": row - part.row, "origin_column": column - part.column,
-            "stride_rows": operation.stride[0], "stride_columns": operation.stride[1],
-            "dilation_rows": operation.dilation[0], "dilation_columns": operation.dilation[1],
-            "kernel_rows": operation.kernel[0], "kernel_columns": operation.kernel[1],
-            "first_block": first_block, "input_blocks": input_blocks, "output_blocks": blocks,
-            "mode": operation.mode.value, "input_signed": int(view.signed),
+            "image_rows": part.rows,
+            "image_columns": part.columns,
+            "origin_row": row - part.row,
+            "origin_column": column - part.column,
+            "stride_rows": operation.stride[0],
+            "stride_columns": operation.stride[1],
+            "dilation_rows": operation.dilation[0],
+            "dilation_columns": operation.dilation[1],
+            "kernel_rows": operation.kernel[0],
+            "kernel_columns": operation.kernel[1],
+            "first_block": first_block,
+            "input_blocks": input_blocks,
+            "output_blocks": blocks,
+            "mode": operation.mode.value,
+            "input_signed": int(view.signed),
             "hold_weights": int(operation.hold_weights),
-            "output_rows": tile.rows, "output_columns": tile.columns,
-            "destination_address": place.base, "destination_plane_step": place.plane_step & _ADDRESS,
+            "output_rows": tile.rows,
+            "output_columns": tile.columns,
+            "destination_address": place.base,
+            "destination_plane_step": place.plane_step & _ADDRESS,
             "destination_row_step": place.row_step & _ADDRESS,
-            "low": operation.low, "high": operation.high,
+            "low": operation.low,
+            "high": operation.high,
         }
-        reads = [Box(source.base + plane * source.plane_step + window.row * source.row_step + window.column,
-                     planes, source.plane_step, window.rows, source.row_step, window.columns)]
+        reads = [
+            Box(
+                source.base + plane * source.plane_step + window.row * source.row_step + window.column,
+                planes,
+                source.plane_step,
+                window.rows,
+                source.row_step,
+                window.columns,
+            )
+        ]
         writes = [Box(place.base, blocks, place.plane_step, tile.rows, place.row_step, tile.columns)]
         if (residual := operation.residual) is not None:
             fields |= {
-                "residual": 1, "residual_signed": int(residual.view.signed),
-                "residual_offset": residual_offset & _ADDRESS, "own_shift": residual.own_shift,
-                "residual_shift": residual.residual_shift, "sum_shift": residual.sum_shift,
-                "sum_low": residual.sum_low, "sum_high": residual.sum_high}
-            reads.append(Box(place.base + residual_offset, blocks, place.plane_step, tile.rows, place.row_step,
-                             tile.columns))
+                "residual": 1,
+                "residual_signed": int(residual.view.signed),
+                "residual_offset": residual_offset & _ADDRESS,
+                "own_shift": residual.own_shift,
+                "residual_shift": residual.residual_shift,
+                "sum_shift": residual.sum_shift,
+                "sum_low": residual.sum_low,
+                "sum_high": residual.sum_high,
+            }
+            reads.append(
+                Box(
+                    place.base + residual_offset,
+                    blocks,
+                    place.plane_step,
+                    tile.rows,
+                    place.row_step,
+                    tile.columns,
+                )
+            )
         if operation.average is not None:
-            fields |= {"average": 1, "divisor": operation.average.divisor,
-                       "divisor_shift": operation.average.divisor_shift}
-        self.program.append(Scheduled(Instruction(Opcode.COMPUTE, fields, layer=self.layer),
-                                      scratch_reads=reads, scratch_writes=writes))
+            fields |= {
+                "average": 1,
+                "divisor": operation.average.divisor,
+                "divisor_shift": operation.average.divisor_shift,
+            }
+        self.program.append(
+            Scheduled(
+                Instruction(Opcode.COMPUTE, fields, layer=self.layer),
+                scratch_reads=reads,
+                scratch_writes=writes,
+            )
+        )
 
 
 def schedule(plan: Plan, layer_of_step: list[int], views: list[View], machine: Machine) -> Schedule:

@@ -103,16 +103,22 @@ class TilingProblem:
     def _planes(self, group: int) -> tuple[int, int]:
         """Most input planes that a group loads, and those of all groups together."""
         blocks, per_word = self.operation.destination.planes, self.machine.blocks_per_word
-        counts = [self.operation.source_planes(first, min(group, blocks - first), per_word)[1]
-                  for first in range(0, blocks, group)]
+        counts = [
+            self.operation.source_planes(first, min(group, blocks - first), per_word)[1]
+            for first in range(0, blocks, group)
+        ]
         return max(counts), sum(counts)
 
     def _extent(self, axis: int, count: int) -> int:
         """Rows or columns of input, at most, for ``count`` outputs."""
         operation = self.operation
         size = (operation.source.storage.rows, operation.source.storage.columns)[axis]
-        return min(size, (count - 1) * operation.stride[axis]
-                   + (operation.kernel[axis] - 1) * operation.dilation[axis] + 1)
+        return min(
+            size,
+            (count - 1) * operation.stride[axis]
+            + (operation.kernel[axis] - 1) * operation.dilation[axis]
+            + 1,
+        )
 
     def best(self, words: int) -> Tiling | None:
         """The tiling with the fewest modelled cycles in ``words`` of the scratchpad; None if none fits."""
@@ -147,18 +153,39 @@ class TilingProblem:
         for chunk in chunks:
             destination_words = 0 if self.destination_resident else chunk * rows * columns
             for source_slots, destination_slots in ((2, 2), (2, 1), (1, 2), (1, 1)):
-                if (source_words == 0 and source_slots == 1) or (destination_words == 0 and destination_slots == 1):
+                if (source_words == 0 and source_slots == 1) or (
+                    destination_words == 0 and destination_slots == 1
+                ):
                     continue
                 if source_slots * source_words + destination_slots * destination_words > words:
                     continue
-                found.append(Tiling(
-                    rows, columns, group, chunk, source_slots if source_words else 0, source_words,
-                    destination_slots if destination_words else 0, destination_words,
-                    self._cycles(rows, columns, group, chunk, all_planes, source_slots, destination_slots)))
+                found.append(
+                    Tiling(
+                        rows,
+                        columns,
+                        group,
+                        chunk,
+                        source_slots if source_words else 0,
+                        source_words,
+                        destination_slots if destination_words else 0,
+                        destination_words,
+                        self._cycles(
+                            rows, columns, group, chunk, all_planes, source_slots, destination_slots
+                        ),
+                    )
+                )
         return found
 
-    def _cycles(self, rows: int, columns: int, group: int, chunk: int, all_planes: int,
-                source_slots: int, destination_slots: int) -> int:
+    def _cycles(
+        self,
+        rows: int,
+        columns: int,
+        group: int,
+        chunk: int,
+        all_planes: int,
+        source_slots: int,
+        destination_slots: int,
+    ) -> int:
         operation, machine = self.operation, self.machine
         down, across = -(-operation.rows // rows), -(-operation.columns // columns)
         tiles, blocks = down * across, operation.destination.planes
@@ -172,7 +199,11 @@ class TilingProblem:
         compute = tiles * (passes * per_pass + blocks * last) + computes * COMPUTE_OVERHEAD
         # bus
         weight_tiles = blocks if operation.hold_weights else passes
-        weights = tiles * (weight_tiles * machine.tile_bytes + blocks * machine.parameter_bytes) // machine.bus_bytes
+        weights = (
+            tiles
+            * (weight_tiles * machine.tile_bytes + blocks * machine.parameter_bytes)
+            // machine.bus_bytes
+        )
         load, first_load = 0.0, 0.0
         if not self.source_resident:
             words = self._extent(0, rows) * self._extent(1, columns)
@@ -180,7 +211,9 @@ class TilingProblem:
             load = tiles * all_planes * (words * machine.beats_per_word + row_count * ROW_OVERHEAD)
             load += tiles * groups * LOAD_LATENCY
         elif self.source_arrives:
-            load = operation.source.planes * self._extent(0, operation.rows) * self._extent(1, operation.columns)
+            load = (
+                operation.source.planes * self._extent(0, operation.rows) * self._extent(1, operation.columns)
+            )
             load = load * machine.beats_per_word + LOAD_LATENCY * tiles
         first_load = load / (tiles * groups)
         store = tiles * blocks * pixels * machine.beats_per_word
@@ -188,7 +221,9 @@ class TilingProblem:
             store += tiles * blocks * rows * ROW_OVERHEAD
         if self.residual_arrives:
             load += store
-        last_store = 0.0 if self.destination_resident else pixels * chunk * machine.beats_per_word + LOAD_LATENCY
+        last_store = (
+            0.0 if self.destination_resident else pixels * chunk * machine.beats_per_word + LOAD_LATENCY
+        )
         # what cannot overlap is added
         serial = 0.0
         overlapped = weights
@@ -214,5 +249,6 @@ def choose_tiling(problem: TilingProblem, words: int) -> Tiling:
         raise CompileError(
             f"{operation.name}: its smallest tile takes {problem.least_words()} words of {machine.word_bytes} bytes "
             f"({operation.source.planes} input planes, kernel {operation.kernel[0]}x{operation.kernel[1]}), the "
-            f"scratchpad has {words}; use a machine with more scratchpad_words")
+            f"scratchpad has {words}; use a machine with more scratchpad_words"
+        )
     return tiling

@@ -56,7 +56,7 @@ class DenseTaps:
         used = np.flatnonzero(values.reshape(len(values), -1).any(axis=1))
         for start in np.unique(starts[used]):
             chosen = used[starts[used] == start]
-            full[chosen, start:start + taken] = values[chosen]
+            full[chosen, start : start + taken] = values[chosen]
         blocked = full.reshape(self.machine.output_lanes, count, lanes, rows, columns)
         return blocked.transpose(1, 3, 4, 0, 2).reshape(-1, self.machine.output_lanes, lanes)
 
@@ -75,9 +75,9 @@ class ChannelTaps:
     def tiles(self, block: int) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""
         lanes = self.machine.output_lanes
-        values = self.values[block * lanes:(block + 1) * lanes]
+        values = self.values[block * lanes : (block + 1) * lanes]
         tiles = np.zeros((values.shape[1], lanes, self.machine.input_lanes), np.int8)
-        tiles[:, :len(values), 0] = values.T
+        tiles[:, : len(values), 0] = values.T
         return tiles
 
 

@@ -87,7 +87,9 @@ class HazardCheck:
             # the receiver is sure to have taken no more than these tokens by now
             taken = bisect_right(self._waits[pair], self._clock[unit][receiver])
             if self._signals[pair] - taken > MAXIMUM_TOKENS:
-                raise HazardError(f"more than {MAXIMUM_TOKENS} tokens can wait between {unit.name} and {receiver.name}")
+                raise HazardError(
+                    f"more than {MAXIMUM_TOKENS} tokens can wait between {unit.name} and {receiver.name}"
+                )
 
     def scratch(self, words: NDArray[np.int64], *, writing: bool) -> None:
         """The current instruction reads or writes these scratchpad words."""
@@ -108,8 +110,11 @@ class HazardCheck:
 
     def leftover(self) -> str:
         """Tokens that nobody has taken, for people; empty if there are none."""
-        return ", ".join(f"{len(tokens)} from {sender.name} to {receiver.name}"
-                         for (sender, receiver), tokens in self._tokens.items() if tokens)
+        return ", ".join(
+            f"{len(tokens)} from {sender.name} to {receiver.name}"
+            for (sender, receiver), tokens in self._tokens.items()
+            if tokens
+        )
 
     def _access(self, accesses: _Accesses, what: str, words: NDArray[np.int64], writing: bool) -> None:
         unit = self._unit
@@ -120,11 +125,15 @@ class HazardCheck:
             if other is unit:
                 continue
             complete = self._clock[unit][other]
-            for verb, newest in (("wrote", accesses.writers[other]), *((("read", accesses.readers[other]),) * writing)):
+            for verb, newest in (
+                ("wrote", accesses.writers[other]),
+                *((("read", accesses.readers[other]),) * writing),
+            ):
                 late = newest[words]
                 if late.max() > complete:
                     worst = int(late.argmax())
                     raise HazardError(
                         f"{'writes' if writing else 'reads'} {what} word {int(words.flat[worst])}, which instruction "
-                        f"{int(late.flat[worst])} ({other.name}) {verb}, without a token between them")
+                        f"{int(late.flat[worst])} ({other.name}) {verb}, without a token between them"
+                    )
         (accesses.writers if writing else accesses.readers)[unit][words] = self._number

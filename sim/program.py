@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, disassemble
@@ -60,7 +59,7 @@ class _Fifo:
             if len(taken[-1]) == len(part):
                 self.parts.pop(0)
             else:
-                self.parts[0] = part[len(taken[-1]):]
+                self.parts[0] = part[len(taken[-1]) :]
         if count:
             raise ProgramSimulatorError("takes more weights than WEIGHTS instructions before it brought")
         return np.concatenate(taken) if len(taken) > 1 else taken[0]
@@ -111,10 +110,13 @@ class ProgramSimulator:
             If it was compiled for another machine or needs more memory.
         """
         if program.machine.digest() != self.machine.digest():
-            raise ProgramSimulatorError(f"{program.name}: compiled for another machine; compile it for this one")
+            raise ProgramSimulatorError(
+                f"{program.name}: compiled for another machine; compile it for this one"
+            )
         if program.memory_bytes > len(self.memory):
-            raise ProgramSimulatorError(f"{program.name}: needs {program.memory_bytes} bytes of memory, "
-                                        f"there are {len(self.memory)}")
+            raise ProgramSimulatorError(
+                f"{program.name}: needs {program.memory_bytes} bytes of memory, there are {len(self.memory)}"
+            )
         for segment in program.segments:
             self.write_memory(segment.address, segment.content)
         self._program = program
@@ -122,14 +124,16 @@ class ProgramSimulator:
 
     def write_memory(self, address: int, content: bytes) -> None:
         """What a host does: write bytes."""
-        self.memory[address:address + len(content)] = np.frombuffer(content, np.uint8)
+        self.memory[address : address + len(content)] = np.frombuffer(content, np.uint8)
         word = self.machine.word_bytes
-        self._known[address // word:-(-(address + len(content)) // word)] = True
+        self._known[address // word : -(-(address + len(content)) // word)] = True
 
     def read(self, place: TensorPlace) -> NDArray[np.int64]:
         """The (C, H, W) integers of a tensor in memory."""
         count = place.byte_count(self.machine.word_bytes)
-        return place.unpack(self.memory[place.address:place.address + count].tobytes(), self.machine.word_bytes)
+        return place.unpack(
+            self.memory[place.address : place.address + count].tobytes(), self.machine.word_bytes
+        )
 
     def run(self, integers: NDArray[np.integer]) -> NDArray[np.int64]:
         """Write the input (C, H, W), execute the loaded program, return the output (C, H, W).
@@ -156,7 +160,7 @@ class ProgramSimulator:
         while True:
             name = "unknown"
             try:
-                instruction = disassemble(self.memory[address:address + INSTRUCTION_BYTES].tobytes())
+                instruction = disassemble(self.memory[address : address + INSTRUCTION_BYTES].tobytes())
                 name = instruction.opcode.name
                 if instruction.opcode is Opcode.END:
                     break
@@ -198,8 +202,9 @@ class ProgramSimulator:
         if self.check:
             unknown = ~self._scratch_known[addresses]
             if unknown.any():
-                raise ProgramSimulatorError(f"reads scratchpad word {int(addresses[unknown][0])}, "
-                                            "which nobody has written")
+                raise ProgramSimulatorError(
+                    f"reads scratchpad word {int(addresses[unknown][0])}, which nobody has written"
+                )
         if self._hazards is not None:
             self._hazards.scratch(addresses, writing=False)
         return self.scratchpad[addresses]
@@ -215,8 +220,10 @@ class ProgramSimulator:
     def _check_scratch(self, addresses: NDArray[np.int64]) -> None:
         if addresses.size:
             highest = int(addresses.max())
-            self._require(highest < len(self.scratchpad),
-                          f"scratchpad word {highest} does not exist, there are {len(self.scratchpad)}")
+            self._require(
+                highest < len(self.scratchpad),
+                f"scratchpad word {highest} does not exist, there are {len(self.scratchpad)}",
+            )
 
     def _transfer(self, instruction: Instruction) -> None:
         word_bytes = self.machine.word_bytes
@@ -225,10 +232,17 @@ class ProgramSimulator:
         planes, rows, words = (np.arange(count) for count in counts)
         for name in ("memory_address", "memory_plane_step", "memory_row_step"):
             self._require(instruction[name] % word_bytes == 0, f"{name} is not a multiple of {word_bytes}")
-        memory = (instruction["memory_address"] + planes[:, None, None] * instruction["memory_plane_step"]
-                  + rows[:, None] * instruction["memory_row_step"]).astype(np.int64) // word_bytes + words
-        scratch = (instruction["scratch_address"] + planes[:, None, None] * instruction["scratch_plane_step"]
-                   + rows[:, None] * instruction["scratch_row_step"] + words) % _ADDRESSES
+        memory = (
+            instruction["memory_address"]
+            + planes[:, None, None] * instruction["memory_plane_step"]
+            + rows[:, None] * instruction["memory_row_step"]
+        ).astype(np.int64) // word_bytes + words
+        scratch = (
+            instruction["scratch_address"]
+            + planes[:, None, None] * instruction["scratch_plane_step"]
+            + rows[:, None] * instruction["scratch_row_step"]
+            + words
+        ) % _ADDRESSES
         memory, scratch = memory.ravel(), scratch.ravel()
         self._require(int(memory.max()) < len(self._known), f"memory ends at byte {len(self.memory)}")
         target = scratch if instruction.opcode is Opcode.LOAD else memory
@@ -236,8 +250,10 @@ class ProgramSimulator:
         words_of_memory = self.memory.reshape(-1, word_bytes)
         if instruction.opcode is Opcode.LOAD:
             if self.check and not self._known[memory].all():
-                raise ProgramSimulatorError(f"reads byte {int(memory[~self._known[memory]][0]) * word_bytes} of memory, "
-                                            "which nobody has written")
+                raise ProgramSimulatorError(
+                    f"reads byte {int(memory[~self._known[memory]][0]) * word_bytes} of memory, "
+                    "which nobody has written"
+                )
             if self._hazards is not None:
                 self._hazards.memory(memory, writing=False)
             self.scratch_write(scratch, words_of_memory[memory])
@@ -258,7 +274,7 @@ class ProgramSimulator:
             raise ProgramSimulatorError("reads weights that nobody has written")
         if self._hazards is not None:
             self._hazards.unordered_read(words)
-        self._fifo.put(self.memory[address:address + count].copy())
+        self._fifo.put(self.memory[address : address + count].copy())
 
     def take_weights(self, count: int) -> NDArray[np.uint8]:
         """Bytes from the weight FIFO."""
@@ -278,16 +294,31 @@ class _Compute:
 
     def _check(self) -> None:
         i, require = self.i, self.simulator._require
-        for name in ("image_rows", "image_columns", "stride_rows", "stride_columns", "dilation_rows",
-                     "dilation_columns", "kernel_rows", "kernel_columns", "input_blocks", "output_blocks",
-                     "output_rows", "output_columns"):
+        for name in (
+            "image_rows",
+            "image_columns",
+            "stride_rows",
+            "stride_columns",
+            "dilation_rows",
+            "dilation_columns",
+            "kernel_rows",
+            "kernel_columns",
+            "input_blocks",
+            "output_blocks",
+            "output_rows",
+            "output_columns",
+        ):
             require(i[name] >= 1, f"{name} must be at least 1")
-        require(self.pixels <= self.machine.accumulator_depth,
-                f"{self.pixels} output pixels, the accumulators hold {self.machine.accumulator_depth}")
+        require(
+            self.pixels <= self.machine.accumulator_depth,
+            f"{self.pixels} output pixels, the accumulators hold {self.machine.accumulator_depth}",
+        )
         require(i["low"] <= i["high"], "low is above high")
         require(min(i["low"], i["sum_low"]) >= -128, "a lower bound is below -128")
         if self.mode is not Mode.DENSE:
-            require(i["input_blocks"] == 1 and i["first_block"] == 0, "input_blocks must be 1 and first_block 0")
+            require(
+                i["input_blocks"] == 1 and i["first_block"] == 0, "input_blocks must be 1 and first_block 0"
+            )
         require(i["first_block"] < self.machine.blocks_per_word, "first_block is past the first word")
         if i["residual"]:
             require(i["sum_low"] <= i["sum_high"], "sum_low is above sum_high")
@@ -312,25 +343,32 @@ class _Compute:
             lanes = np.concatenate([self._windows(plane) for plane in range(planes)], axis=1)
             # (pixels, channels, taps): only the blocks that are asked for
             first = i["first_block"] * machine.input_lanes
-            lanes = lanes[:, first:first + i["input_blocks"] * machine.input_lanes]
+            lanes = lanes[:, first : first + i["input_blocks"] * machine.input_lanes]
             # in the order of passes: block, tap, lane
-            shared = lanes.reshape(self.pixels, i["input_blocks"], machine.input_lanes, taps).transpose(
-                0, 1, 3, 2).reshape(self.pixels, -1).astype(np.float64)
+            shared = (
+                lanes.reshape(self.pixels, i["input_blocks"], machine.input_lanes, taps)
+                .transpose(0, 1, 3, 2)
+                .reshape(self.pixels, -1)
+                .astype(np.float64)
+            )
         for block in range(i["output_blocks"]):
             content = self.simulator.take_weights(machine.parameter_bytes + tiles * machine.tile_bytes)
-            parameters = content[:machine.parameter_bytes].reshape(-1, 8)
+            parameters = content[: machine.parameter_bytes].reshape(-1, 8)
             bias = parameters[:, :4].copy().view("<i4").ravel().astype(np.int64)
             shift = parameters[:, 4].view(np.int8).astype(np.int64)
             self.simulator._require(not parameters[:, 5:].any(), "parameter padding is not zero")
-            weights = content[machine.parameter_bytes:].view(np.int8).reshape(
-                tiles, machine.output_lanes, machine.input_lanes)
+            weights = (
+                content[machine.parameter_bytes :]
+                .view(np.int8)
+                .reshape(tiles, machine.output_lanes, machine.input_lanes)
+            )
             if i["hold_weights"]:
                 weights = np.broadcast_to(weights, (passes, *weights.shape[1:]))
             if shared is not None:
                 sums = self._dense(shared, weights, bias)
             else:
                 sums = self._channelwise(block, weights, bias)
-            self.simulator._require(-_INT32 <= sums.min() and sums.max() < _INT32, "a sum passes 32 bits")
+            self.simulator._require(sums.min() >= -_INT32 and sums.max() < _INT32, "a sum passes 32 bits")
             self._write(block, self._post(block, sums, shift))
 
     def _windows(self, plane: int) -> NDArray[np.int64]:
@@ -341,18 +379,26 @@ class _Compute:
         row = i["origin_row"] + r * i["stride_rows"] + ky * i["dilation_rows"]
         column = i["origin_column"] + c * i["stride_columns"] + kx * i["dilation_columns"]
         inside = (row >= 0) & (row < i["image_rows"]) & (column >= 0) & (column < i["image_columns"])
-        address = (i["source_address"] + plane * i["source_plane_step"] + r * i["source_row_step"]
-                   + ky * i["source_tap_row_step"] + c * i["stride_columns"]
-                   + kx * i["dilation_columns"]) % _ADDRESSES
+        address = (
+            i["source_address"]
+            + plane * i["source_plane_step"]
+            + r * i["source_row_step"]
+            + ky * i["source_tap_row_step"]
+            + c * i["stride_columns"]
+            + kx * i["dilation_columns"]
+        ) % _ADDRESSES
         inside, address = np.broadcast_arrays(inside, address)
         words = self.simulator.scratch_read(address[inside])
-        values = np.full((*inside.shape, self.machine.output_lanes), -256 if self.mode is Mode.MAXIMUM else 0, np.int64)
+        values = np.full(
+            (*inside.shape, self.machine.output_lanes), -256 if self.mode is Mode.MAXIMUM else 0, np.int64
+        )
         values[inside] = words.view(np.int8) if i["input_signed"] else words
         taps = i["kernel_rows"] * i["kernel_columns"]
         return values.reshape(self.pixels, taps, self.machine.output_lanes).transpose(0, 2, 1)
 
-    def _dense(self, inputs: NDArray[np.float64], weights: NDArray[np.int8],
-               bias: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _dense(
+        self, inputs: NDArray[np.float64], weights: NDArray[np.int8], bias: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Sums (pixels, lanes).  float64 is exact: |sum| < 2^16 * passes * lanes < 2^53."""
         lanes = self.machine.output_lanes
         matrix = weights.transpose(0, 2, 1).reshape(-1, lanes).astype(np.float64)
@@ -360,22 +406,28 @@ class _Compute:
             self._check_partial_sums(inputs, matrix, bias)
         return (inputs @ matrix).astype(np.int64) + bias
 
-    def _check_partial_sums(self, inputs: NDArray[np.float64], matrix: NDArray[np.float64],
-                            bias: NDArray[np.int64]) -> None:
+    def _check_partial_sums(
+        self, inputs: NDArray[np.float64], matrix: NDArray[np.float64], bias: NDArray[np.int64]
+    ) -> None:
         bound = np.abs(inputs) @ np.abs(matrix) + np.abs(bias)
         for pixel in np.flatnonzero((bound >= _INT32).any(axis=1)):
             products = inputs[pixel][:, None] * matrix
             by_pass = products.reshape(-1, self.machine.input_lanes, matrix.shape[1]).sum(axis=1)
             partial = np.cumsum(by_pass, axis=0) + bias
-            self.simulator._require(-_INT32 <= partial.min() and partial.max() < _INT32, "a partial sum passes 32 bits")
+            self.simulator._require(
+                partial.min() >= -_INT32 and partial.max() < _INT32, "a partial sum passes 32 bits"
+            )
 
-    def _channelwise(self, block: int, weights: NDArray[np.int8], bias: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _channelwise(
+        self, block: int, weights: NDArray[np.int8], bias: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         self.simulator._require(not weights[:, :, 1:].any(), "weights of other input lanes are not zero")
         by_tap = weights[:, :, 0].astype(np.int64).T  # (lanes, taps)
         products = self._windows(block) * by_tap
         if self.mode is Mode.MAXIMUM:
-            self.simulator._require(bool((by_tap == 1).all()) and not bias.any(),
-                                    "maximum with weights other than 1 or biases")
+            self.simulator._require(
+                bool((by_tap == 1).all()) and not bias.any(), "maximum with weights other than 1 or biases"
+            )
             return products.max(axis=2)
         return products.sum(axis=2) + bias
 
@@ -386,11 +438,13 @@ class _Compute:
             self.simulator._require(int(np.abs(sums).max()) << left < _INT32, "a dividend passes 32 bits")
             values = round_half_even_divide(sums << left, i["divisor"] << right)
         else:
-            self.simulator._require(-9 <= shift.min() and shift.max() <= 40, "a shift is not -9 to 40")
+            self.simulator._require(shift.min() >= -9 and shift.max() <= 40, "a shift is not -9 to 40")
             values = round_half_even_shift(sums, shift)
         values = np.clip(values, i["low"], i["high"])
         if i["residual"]:
-            words = self.simulator.scratch_read((self._destination(block) + i["residual_offset"]) % _ADDRESSES)
+            words = self.simulator.scratch_read(
+                (self._destination(block) + i["residual_offset"]) % _ADDRESSES
+            )
             other = (words.view(np.int8) if i["residual_signed"] else words).astype(np.int64)
             total = (values << i["own_shift"]) + (other << i["residual_shift"])
             values = np.clip(round_half_even_shift(total, i["sum_shift"]), i["sum_low"], i["sum_high"])
@@ -398,8 +452,12 @@ class _Compute:
 
     def _destination(self, block: int) -> NDArray[np.int64]:
         i = self.i
-        address = (i["destination_address"] + block * i["destination_plane_step"]
-                   + np.arange(self.rows)[:, None] * i["destination_row_step"] + np.arange(self.columns))
+        address = (
+            i["destination_address"]
+            + block * i["destination_plane_step"]
+            + np.arange(self.rows)[:, None] * i["destination_row_step"]
+            + np.arange(self.columns)
+        )
         return address.ravel() % _ADDRESSES
 
     def _write(self, block: int, values: NDArray[np.int64]) -> None:

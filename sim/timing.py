@@ -56,7 +56,9 @@ class TimingModel:
         """Account for one instruction."""
         self._fetched += -(-INSTRUCTION_BYTES // self.machine.bus_bytes)
         start = max(self._fetched, self._free[instruction.opcode])
-        unit = {Opcode.LOAD: Unit.LOAD, Opcode.COMPUTE: Unit.COMPUTE, Opcode.STORE: Unit.STORE}.get(instruction.opcode)
+        unit = {Opcode.LOAD: Unit.LOAD, Opcode.COMPUTE: Unit.COMPUTE, Opcode.STORE: Unit.STORE}.get(
+            instruction.opcode
+        )
         if unit is not None:
             for sender in Unit:
                 if instruction.wait >> sender & 1 and self._tokens[(sender, unit)]:

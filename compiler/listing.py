@@ -1,0 +1,42 @@
+"""Programs as text, for people who debug them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, Unit, disassemble
+from hw.program_file import ProgramFile
+
+__all__ = ["listing"]
+
+
+def _units(mask: int) -> str:
+    return "+".join(unit.name.lower() for unit in Unit if mask >> unit & 1)
+
+
+def _line(number: int, instruction: Instruction) -> str:
+    fields = [f"{name}={Mode(value).name if name == 'mode' else value}"
+              for name, value in instruction.fields.items() if value or name == "mode"]
+    tokens = []
+    if instruction.wait:
+        tokens.append(f"wait={_units(instruction.wait)}")
+    if instruction.signal:
+        tokens.append(f"signal={_units(instruction.signal)}")
+    return " ".join([f"{number:6}", f"{instruction.opcode.name:8}", *tokens, *fields])
+
+
+def listing(program: ProgramFile) -> Iterator[str]:
+    """One line for each instruction, with a heading where a layer begins; fields that are zero are left out."""
+    layers = {layer.number: layer for layer in program.layers}
+    current = -1
+    code = next(segment.content[program.program_address - segment.address:] for segment in program.segments
+                if segment.address <= program.program_address < segment.address + len(segment.content))
+    for number in range(len(code) // INSTRUCTION_BYTES):
+        instruction = disassemble(code[number * INSTRUCTION_BYTES:(number + 1) * INSTRUCTION_BYTES])
+        if instruction.opcode is not Opcode.END and instruction.layer != current:
+            current = instruction.layer
+            layer = layers[current]
+            yield f"; layer {layer.number}: {layer.name} ({layer.kind}) → {layer.tensor.name}"
+        yield _line(number, instruction)
+        if instruction.opcode is Opcode.END:
+            return
