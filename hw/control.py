@@ -1,0 +1,165 @@
+"""The control registers of `hw/registers.py` on AXI4-Lite, with the counters behind them."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.axi import AXI4Lite, Response
+from hw.machine import Machine
+from hw.registers import COUNTERS, Control, Register, Status
+
+__all__ = ["ADDRESS_WIDTH", "ControlRegisters"]
+
+#: Bits of a register's byte address.
+ADDRESS_WIDTH = 8
+
+_ERRORS = (Status.READ_ERROR, Status.WRITE_ERROR, Status.BAD_OPCODE, Status.TOKEN_ERROR)
+_COUNTED = tuple(counter for counter in COUNTERS if counter is not Register.CYCLES)
+
+
+def _bit(flag: Status) -> int:
+    return flag.bit_length() - 1
+
+
+class ControlRegisters(wiring.Component):
+    """AXI4-Lite subordinate, one read and one write at a time.
+
+    Addresses without a register read zero and ignore writes, with an OKAY response.  Byte strobes
+    are respected.
+
+    Parameters
+    ----------
+    machine : Machine
+        Whose digest is in the ID registers.
+
+    Members
+    -------
+    bus : ``In(AXI4Lite(8))``
+    start : ``Out(1)``
+        Strobe: a program starts at ``program_address``.
+    program_address : ``Out(32)``
+    finished : ``In(1)``
+        The program's END was reached and all units are idle; looked at only while a program runs, and
+        not before the second cycle after ``start``.
+    read_error, write_error, bad_opcode, token_error : ``In(1)``
+        Strobes that set the bits of `Status`.
+    compute_busy, compute_token_wait, compute_weight_wait : ``In(1)``
+    load_busy, store_busy, read_beats, write_beats : ``In(1)``
+        Each counted while high.
+    layer : ``In(16)``
+    done : ``Out(1)``
+        `Status.DONE`, as an interrupt line.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        super().__init__({
+            "bus": In(AXI4Lite(ADDRESS_WIDTH)),
+            "start": Out(1),
+            "program_address": Out(32),
+            "finished": In(1),
+            **{error.name.lower(): In(1) for error in _ERRORS if error.name},
+            **{counter.name.lower(): In(1) for counter in _COUNTED},
+            "layer": In(16),
+            "done": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bus = self.bus
+
+        # state of the program
+        busy, busy_before = Signal(), Signal()
+        finish = Signal()
+        errors = {error: Signal(name=error.name.lower()) for error in _ERRORS if error.name}
+        status = Signal(32)
+        m.d.comb += [
+            finish.eq(busy & busy_before & self.finished),
+            status[_bit(Status.BUSY)].eq(busy),
+            status[_bit(Status.DONE)].eq(self.done),
+        ]
+        m.d.sync += busy_before.eq(busy)
+        with m.If(finish):
+            m.d.sync += [busy.eq(0), self.done.eq(1)]
+        for error, held in errors.items():
+            assert error.name
+            m.d.comb += status[_bit(error)].eq(held)
+            with m.If(getattr(self, error.name.lower())):
+                m.d.sync += held.eq(1)
+            with m.Elif(self.start):
+                m.d.sync += held.eq(0)
+        with m.If(self.start):
+            m.d.sync += [busy.eq(1), self.done.eq(0)]
+
+        # counters
+        counters: dict[Register, Signal] = {}
+        for counter in COUNTERS:
+            value = counters[counter] = Signal(64, name=f"count_{counter.name.lower()}")
+            event = busy if counter is Register.CYCLES else getattr(self, counter.name.lower())
+            with m.If(self.start):
+                m.d.sync += value.eq(0)
+            with m.Elif(event):
+                m.d.sync += value.eq(value + 1)
+
+        # writes: address and data come in any order
+        address, address_held = Signal(ADDRESS_WIDTH), Signal()
+        value, strobes, value_held = Signal(32), Signal(4), Signal()
+        write = Signal()
+        m.d.comb += [
+            bus.awready.eq(~address_held),
+            bus.wready.eq(~value_held),
+            bus.bresp.eq(Response.OKAY),
+            write.eq(address_held & value_held & (~bus.bvalid | bus.bready)),
+        ]
+        with m.If(bus.bready):
+            m.d.sync += bus.bvalid.eq(0)
+        with m.If(bus.awvalid & bus.awready):
+            m.d.sync += [address.eq(bus.awaddr), address_held.eq(1)]
+        with m.If(bus.wvalid & bus.wready):
+            m.d.sync += [value.eq(bus.wdata), strobes.eq(bus.wstrb), value_held.eq(1)]
+        m.d.sync += self.start.eq(0)
+        with m.If(write):
+            m.d.sync += [address_held.eq(0), value_held.eq(0), bus.bvalid.eq(1)]
+            with m.Switch(address[2:]):
+                with m.Case(Register.CONTROL >> 2):
+                    m.d.sync += self.start.eq(value[Control.START.bit_length() - 1] & strobes[0]
+                                              & ~busy & ~self.start)
+                with m.Case(Register.PROGRAM_ADDRESS >> 2):
+                    m.d.sync += self.program_address.eq(Cat(
+                        Mux(strobes[n], value.word_select(n, 8), self.program_address.word_select(n, 8))
+                        for n in range(4)))
+
+        # reads; the word is chosen one cycle after its address came
+        wanted, wanted_held = Signal(ADDRESS_WIDTH), Signal()
+        high = Signal(32)  # of the counter whose low word was read last
+        read = Signal()
+        m.d.comb += [
+            bus.arready.eq(~wanted_held),
+            bus.rresp.eq(Response.OKAY),
+            read.eq(wanted_held & (~bus.rvalid | bus.rready)),
+        ]
+        with m.If(bus.rready):
+            m.d.sync += bus.rvalid.eq(0)
+        with m.If(bus.arvalid & bus.arready):
+            m.d.sync += [wanted.eq(bus.araddr), wanted_held.eq(1)]
+        with m.If(read):
+            m.d.sync += [wanted_held.eq(0), bus.rvalid.eq(1), bus.rdata.eq(0)]
+            with m.Switch(wanted[2:]):
+                with m.Case(Register.ID_LOW >> 2):
+                    m.d.sync += bus.rdata.eq(Const(self.machine.digest() & 0xFFFFFFFF, 32))
+                with m.Case(Register.ID_HIGH >> 2):
+                    m.d.sync += bus.rdata.eq(Const(self.machine.digest() >> 32, 32))
+                with m.Case(Register.STATUS >> 2):
+                    m.d.sync += bus.rdata.eq(status)
+                with m.Case(Register.PROGRAM_ADDRESS >> 2):
+                    m.d.sync += bus.rdata.eq(self.program_address)
+                with m.Case(Register.LAYER >> 2):
+                    m.d.sync += bus.rdata.eq(self.layer)
+                for counter, count in counters.items():
+                    with m.Case(counter >> 2):
+                        m.d.sync += [bus.rdata.eq(count[:32]), high.eq(count[32:])]
+                with m.Case(*((counter + 4) >> 2 for counter in COUNTERS)):
+                    m.d.sync += bus.rdata.eq(high)
+        return m

@@ -1,0 +1,146 @@
+"""The accelerator: all units, connected (`docs/machine.md`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.axi import AXI4, AXI4Lite
+from hw.compute import Compute
+from hw.control import ADDRESS_WIDTH, ControlRegisters
+from hw.fetch import Fetch
+from hw.isa import Unit
+from hw.load import Load
+from hw.machine import Machine
+from hw.read_port import ReadPort
+from hw.scratchpad import ComputePort, Scratchpad
+from hw.store import Store
+from hw.tokens import Tokens
+from hw.weights import Weights
+
+__all__ = ["Core"]
+
+
+class Core(wiring.Component):
+    """The whole accelerator.
+
+    Parameters
+    ----------
+    machine : Machine
+    multiplier : "portable" or "ecp5"
+        Whether multipliers and scratchpad are left to inference or instantiated for the ECP5.
+
+    Members
+    -------
+    m_axi : ``Out(AXI4(bus_width))``
+        External memory.
+    s_axil : ``In(AXI4Lite(8))``
+        The registers of `hw/registers.py`.
+    done : ``Out(1)``
+        Interrupt: the program has ended; low again when the next one starts.
+    layer : ``Out(16)``
+        Layer number of the newest COMPUTE instruction.
+    compute_busy, compute_token_wait, compute_weight_wait, load_busy, store_busy : ``Out(1)``
+        What the counters of the same names count.
+    """
+
+    def __init__(self, machine: Machine, *, multiplier: Literal["portable", "ecp5"] = "portable") -> None:
+        if multiplier not in ("portable", "ecp5"):
+            raise ValueError(f"multiplier must be 'portable' or 'ecp5', not {multiplier!r}")
+        self.machine = machine
+        self.multiplier = multiplier
+        super().__init__({
+            "m_axi": Out(AXI4(machine.bus_width)),
+            "s_axil": In(AXI4Lite(ADDRESS_WIDTH)),
+            "done": Out(1),
+            "layer": Out(16),
+            "compute_busy": Out(1),
+            "compute_token_wait": Out(1),
+            "compute_weight_wait": Out(1),
+            "load_busy": Out(1),
+            "store_busy": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        machine = self.machine
+        m.submodules.control = control = ControlRegisters(machine)
+        m.submodules.read_port = read_port = ReadPort(machine.bus_width, 3)
+        m.submodules.fetch = fetch = Fetch(machine)
+        m.submodules.load = load = Load(machine)
+        m.submodules.weights = weights = Weights(machine)
+        m.submodules.compute = compute = Compute(machine, multiplier=self.multiplier)
+        m.submodules.store = store = Store(machine)
+        m.submodules.scratchpad = scratchpad = Scratchpad(machine, memory=self.multiplier)
+        m.submodules.tokens = tokens = Tokens()
+
+        # buses
+        wiring.connect(m, control.bus, wiring.flipped(self.s_axil))
+        for part in (read_port.axi, store.axi):
+            for name, member in part.signature.members.items():
+                inside, outside = getattr(part, name), getattr(self.m_axi, name)
+                m.d.comb += outside.eq(inside) if member.flow is Out else inside.eq(outside)
+        for client, unit in zip(read_port.clients, (fetch, load, weights), strict=True):
+            wiring.connect(m, unit.port, client)
+
+        # instructions, tokens, weights, words
+        wiring.connect(m, fetch.load, load.instructions)
+        wiring.connect(m, fetch.weights, weights.instructions)
+        wiring.connect(m, fetch.compute, compute.instructions)
+        wiring.connect(m, fetch.store, store.instructions)
+        for number, unit in ((Unit.LOAD, load), (Unit.COMPUTE, compute), (Unit.STORE, store)):
+            wiring.connect(m, unit.tokens, tokens.units[number])
+        wiring.connect(m, weights.output, compute.weights)
+        wiring.connect(m, load.write, scratchpad.write)
+        wiring.connect(m, store.read, scratchpad.read)
+        for name, member in ComputePort(8 * machine.word_bytes).members.items():
+            inside, outside = getattr(compute, name), getattr(scratchpad.compute, name)
+            m.d.comb += outside.eq(inside) if member.flow is Out else inside.eq(outside)
+        m.d.comb += [store.read_data.eq(scratchpad.read_data), store.read_valid.eq(scratchpad.read_valid)]
+
+        # The program has ended when nothing has happened for some cycles: an instruction on its way
+        # from a queue into a unit, or a token to a waiting unit, may be seen in neither for one.
+        quiet, quiet_cycles = Signal(), Signal(range(8))
+        settled = Signal()
+        m.d.comb += [
+            quiet.eq(~(fetch.busy | fetch.load.valid | fetch.weights.valid | fetch.compute.valid
+                       | fetch.store.valid | load.busy | store.busy | ~compute.idle)),
+            settled.eq(quiet_cycles == 7),
+            # weights that nobody took (a program that stopped at a bad opcode)
+            weights.discard.eq(settled),
+            control.finished.eq(settled & ~weights.busy),
+            tokens.clear.eq(control.start),
+            fetch.start.eq(control.start),
+            fetch.address.eq(control.program_address),
+        ]
+        with m.If(~quiet | control.start):
+            m.d.sync += quiet_cycles.eq(0)
+        with m.Elif(~settled):
+            m.d.sync += quiet_cycles.eq(quiet_cycles + 1)
+
+        # status
+        m.d.comb += [
+            control.read_error.eq(fetch.read_error | read_port.clients[1].beats.valid
+                                  & read_port.clients[1].beats.payload.error
+                                  | read_port.clients[2].beats.valid
+                                  & read_port.clients[2].beats.payload.error),
+            control.write_error.eq(store.error),
+            control.bad_opcode.eq(fetch.bad_opcode),
+            control.token_error.eq(tokens.error),
+            control.read_beats.eq(read_port.beat),
+            control.write_beats.eq(store.beat),
+            control.layer.eq(compute.layer),
+            self.done.eq(control.done),
+            self.layer.eq(compute.layer),
+            self.compute_busy.eq(compute.busy),
+            self.compute_token_wait.eq(compute.token_wait),
+            self.compute_weight_wait.eq(compute.weight_wait),
+            self.load_busy.eq(load.busy),
+            self.store_busy.eq(store.busy),
+        ]
+        for name in ("compute_busy", "compute_token_wait", "compute_weight_wait", "load_busy", "store_busy"):
+            m.d.comb += getattr(control, name).eq(getattr(self, name))
+        return m

@@ -1,0 +1,180 @@
+"""The fetch unit: reads the program and hands each instruction to its unit's queue."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from hw.isa import INSTRUCTION_BYTES, Opcode, layout_of
+from hw.machine import Machine
+from hw.read_client import ReadClient, ReadPortSignature
+
+__all__ = ["QUEUED_OPCODES", "READ_AHEAD", "Fetch", "InstructionQueue"]
+
+#: The opcodes that have a unit and a queue.
+QUEUED_OPCODES = (Opcode.LOAD, Opcode.WEIGHTS, Opcode.COMPUTE, Opcode.STORE)
+
+#: Instructions that are read ahead of the one being handed out; past END they are read for nothing.
+READ_AHEAD = 4
+
+
+class InstructionQueue(wiring.Component):
+    """Queue of one unit's instructions, only as wide as the fields that the unit uses.
+
+    Parameters
+    ----------
+    opcode : Opcode
+        Whose instructions.
+    depth : int
+        How many.
+
+    Members
+    -------
+    input : ``In(stream.Signature(layout_of(opcode)))``
+    output : ``Out(stream.Signature(layout_of(opcode)))``
+        The same, with opcode and padding as they should be and, except for COMPUTE, ``layer`` zero.
+    """
+
+    def __init__(self, opcode: Opcode, *, depth: int = 16) -> None:
+        self.opcode = opcode
+        self.depth = depth
+        self.layout = layout_of(opcode)
+        unused = {"opcode"} if opcode is Opcode.COMPUTE else {"opcode", "layer"}
+        if opcode is Opcode.WEIGHTS:
+            unused |= {"wait", "signal"}
+        members: dict[str, ShapeLike] = self.layout.members
+        self.stored = data.StructLayout({name: shape for name, shape in members.items()
+                                         if name not in unused and not name.startswith("_")})
+        super().__init__({
+            "input": In(stream.Signature(self.layout)),
+            "output": Out(stream.Signature(self.layout)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        # distributed memory on an FPGA, 16 entries deep at no extra cost
+        m.submodules.queue = queue = SyncFIFO(width=self.stored.size, depth=self.depth)
+        entry, exit_ = Signal(self.stored), Signal(self.stored)
+        m.d.comb += [
+            queue.w_data.eq(entry.as_value()),
+            queue.w_en.eq(self.input.valid),
+            self.input.ready.eq(queue.w_rdy),
+            exit_.eq(queue.r_data),
+            self.output.valid.eq(queue.r_rdy),
+            queue.r_en.eq(self.output.ready),
+            self.output.payload.opcode.eq(self.opcode),
+        ]
+        for name in self.stored.members:
+            m.d.comb += [entry[name].eq(self.input.payload[name]), self.output.payload[name].eq(exit_[name])]
+        return m
+
+
+class Fetch(wiring.Component):
+    """Reads instructions in order until END and queues them for their units.
+
+    Parameters
+    ----------
+    machine : Machine
+
+    Members
+    -------
+    start : ``In(1)``
+        Strobe: fetch from ``address`` on. Only while not ``busy``.
+    address : ``In(32)``
+        Byte address of the first instruction, a multiple of 64.
+    port : ``Out(ReadPortSignature(bus_width))``
+    load, weights, compute, store : ``Out(stream.Signature(layout_of(…)))``
+        The queues' outputs.
+    busy : ``Out(1)``
+        END has not been reached, or data that was asked for is still to come.
+    read_error : ``Out(1)``
+        Strobe: an instruction was read with an error.
+    bad_opcode : ``Out(1)``
+        Strobe: an instruction's opcode is unknown; fetching stops.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        super().__init__({
+            "start": In(1),
+            "address": In(32),
+            "port": Out(ReadPortSignature(machine.bus_width)),
+            **{opcode.name.lower(): Out(stream.Signature(layout_of(opcode))) for opcode in QUEUED_OPCODES},
+            "busy": Out(1),
+            "read_error": Out(1),
+            "bad_opcode": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bus_width = self.machine.bus_width
+        beats = INSTRUCTION_BYTES // self.machine.bus_bytes
+        m.submodules.client = client = ReadClient(bus_width, depth=READ_AHEAD * beats, maximum_burst=beats,
+                                                  beats_width=beats.bit_length())
+        wiring.connect(m, client.port, wiring.flipped(self.port))
+
+        # reading: one burst after another, while the client has room, until told to stop
+        reading = Signal()
+        address = Signal(32)
+        m.d.comb += [
+            client.transfers.valid.eq(reading),
+            client.transfers.payload.address.eq(address),
+            client.transfers.payload.beats.eq(beats),
+        ]
+        with m.If(client.transfers.valid & client.transfers.ready):
+            m.d.sync += address.eq(address + INSTRUCTION_BYTES)
+
+        # gathering beats into an instruction, then handing it out
+        words = Signal(8 * INSTRUCTION_BYTES)
+        part = Signal(range(beats))
+        damaged = Signal()
+        beat = client.output
+        accepted = Signal()
+        with m.If(beat.valid & beat.ready):
+            m.d.sync += [words.word_select(part, bus_width).eq(beat.payload.data), part.eq(part + 1)]
+
+        queues = {opcode: InstructionQueue(opcode) for opcode in QUEUED_OPCODES}
+        for known, queue in queues.items():
+            m.submodules[f"{known.name.lower()}_queue"] = queue
+            wiring.connect(m, queue.output, wiring.flipped(getattr(self, known.name.lower())))
+            m.d.comb += queue.input.payload.eq(words)
+        opcode = Signal(3)
+        m.d.comb += opcode.eq(words[:3])
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.sync += [address.eq(self.address), reading.eq(1), part.eq(0), damaged.eq(0)]
+                    m.next = "GATHER"
+            with m.State("GATHER"):
+                m.d.comb += beat.ready.eq(1)
+                with m.If(beat.valid):
+                    m.d.sync += damaged.eq(damaged | beat.payload.error)
+                    with m.If(part == beats - 1):
+                        m.next = "DISPATCH"
+            with m.State("DISPATCH"):
+                with m.Switch(opcode):
+                    with m.Case(Opcode.END):
+                        m.d.comb += accepted.eq(1)
+                        m.d.sync += reading.eq(0)
+                        m.next = "DRAIN"
+                    for known, queue in queues.items():
+                        with m.Case(known):
+                            m.d.comb += [queue.input.valid.eq(1), accepted.eq(queue.input.ready)]
+                            with m.If(queue.input.ready):
+                                m.next = "GATHER"
+                    with m.Default():
+                        m.d.comb += [accepted.eq(1), self.bad_opcode.eq(1)]
+                        m.d.sync += reading.eq(0)
+                        m.next = "DRAIN"
+                with m.If(accepted):
+                    m.d.comb += self.read_error.eq(damaged)
+                    m.d.sync += damaged.eq(0)
+            with m.State("DRAIN"):
+                # what was read ahead past the end
+                m.d.comb += beat.ready.eq(1)
+                with m.If(client.idle & ~client.transfers.valid):
+                    m.next = "IDLE"
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        return m

@@ -1,0 +1,132 @@
+"""The load unit: feature maps from external memory to the scratchpad (LOAD in `docs/machine.md`)."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from hw.isa import Opcode, layout_of
+from hw.machine import Machine
+from hw.read_client import ReadClient, ReadPortSignature
+from hw.scratchpad import ADDRESS_WIDTH
+from hw.tokens import TokenPort
+from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
+
+__all__ = ["Load"]
+
+
+class Load(wiring.Component):
+    """Reads rows of words from memory and writes them into the scratchpad.
+
+    Addresses run ahead of data, also from one LOAD to the next: a LOAD that has its tokens may ask
+    for its rows while the one before it still writes.  Words are written in order.
+
+    Parameters
+    ----------
+    machine : Machine
+    depth : int
+        Beats that may be asked for and not yet be in the scratchpad.
+    maximum_burst : int
+        Most beats in a burst.
+
+    Members
+    -------
+    instructions : ``In(stream.Signature(layout_of(Opcode.LOAD)))``
+    tokens : ``Out(TokenPort)``
+    port : ``Out(ReadPortSignature(bus_width))``
+    write : ``Out(stream.Signature({"address": 16, "data": 8 * output_lanes}))``
+        Words for the scratchpad.
+    busy : ``Out(1)``
+        A load is being executed.
+    """
+
+    def __init__(self, machine: Machine, *, depth: int = 512, maximum_burst: int = 64) -> None:
+        self.machine = machine
+        self.depth = depth
+        self.maximum_burst = maximum_burst
+        super().__init__({
+            "instructions": In(stream.Signature(layout_of(Opcode.LOAD))),
+            "tokens": Out(TokenPort),
+            "port": Out(ReadPortSignature(machine.bus_width)),
+            "write": Out(stream.Signature(data.StructLayout({"address": ADDRESS_WIDTH,
+                                                             "data": 8 * machine.word_bytes}))),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        machine = self.machine
+        m.submodules.rows = rows = RowWalker(machine)
+        m.submodules.words = words = WordWalker()
+        m.submodules.client = client = ReadClient(machine.bus_width, depth=self.depth,
+                                                  maximum_burst=self.maximum_burst,
+                                                  beats_width=beats_width(machine))
+        m.submodules.walks = walks = SyncFIFO(width=SCRATCH_WALK.size, depth=4)
+        wiring.connect(m, client.port, wiring.flipped(self.port))
+
+        # a LOAD starts when its tokens are there and the row loops are free
+        memory_walk, scratch_walk = Signal(MEMORY_WALK), Signal(SCRATCH_WALK)
+        for walk in (memory_walk, scratch_walk):
+            m.d.comb += [walk[name].eq(self.instructions.payload[name]) for name in walk.shape().members]
+        start = Signal()
+        m.d.comb += [
+            self.tokens.wait.eq(self.instructions.payload.wait),
+            self.tokens.wait_valid.eq(self.instructions.valid & rows.walks.ready & walks.w_rdy),
+            start.eq(self.tokens.wait_valid & self.tokens.wait_ready),
+            self.instructions.ready.eq(start),
+            rows.walks.valid.eq(start),
+            rows.walks.payload.eq(memory_walk),
+            walks.w_en.eq(start),
+            walks.w_data.eq(scratch_walk.as_value()),
+            words.walks.valid.eq(walks.r_rdy),
+            words.walks.payload.eq(walks.r_data),
+            walks.r_en.eq(words.walks.ready),
+        ]
+        m.d.comb += [
+            client.transfers.valid.eq(rows.rows.valid),
+            client.transfers.payload.address.eq(rows.rows.payload.address),
+            client.transfers.payload.beats.eq(rows.rows.payload.beats),
+            rows.rows.ready.eq(client.transfers.ready),
+        ]
+
+        # beats are gathered into a word, the last of them going straight through
+        word = Signal(8 * machine.word_bytes)
+        parts = machine.beats_per_word
+        complete = Signal()
+        beat = client.output
+        if parts == 1:
+            m.d.comb += [word.eq(beat.payload.data), complete.eq(1)]
+        else:
+            earlier = Signal((parts - 1) * machine.bus_width)
+            part = Signal(range(parts))
+            m.d.comb += [word.eq(Cat(earlier, beat.payload.data)), complete.eq(part == parts - 1)]
+            with m.If(beat.valid & beat.ready):
+                m.d.sync += [part.eq(part + 1), earlier.eq(word[machine.bus_width:])]
+        # a register, so that port B's multiplexer hangs on nothing slower
+        last, signal = Signal(), Signal(3)
+        written = Signal()
+        free = Signal()
+        m.d.comb += [
+            written.eq(self.write.valid & self.write.ready),
+            free.eq(~self.write.valid | self.write.ready),
+            words.words.ready.eq(beat.valid & complete & free),
+            beat.ready.eq(~complete | (words.words.valid & free)),
+        ]
+        with m.If(self.write.ready):
+            m.d.sync += self.write.valid.eq(0)
+        with m.If(words.words.valid & words.words.ready):
+            m.d.sync += [
+                self.write.valid.eq(1),
+                self.write.payload.address.eq(words.words.payload.address),
+                self.write.payload.data.eq(word),
+                last.eq(words.words.payload.last),
+                signal.eq(words.words.payload.signal),
+            ]
+        m.d.comb += [
+            self.tokens.signal.eq(signal),
+            self.tokens.signal_valid.eq(written & last),
+            self.busy.eq(rows.rows.valid | walks.r_rdy | words.words.valid | self.write.valid),
+        ]
+        return m

@@ -1,0 +1,125 @@
+"""What every reader of external memory has: bursts ahead of data, and room for all of it."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from hw.bursts import BurstSplitter, burst_layout, transfer_layout
+from hw.stream_register import StreamRegister
+
+__all__ = ["ReadClient", "ReadPortSignature", "beat_layout"]
+
+
+def beat_layout(bus_width: int) -> data.StructLayout:
+    """One beat of read data: ``data``, its transfer's ``tag``, ``error`` (the response was not OKAY)."""
+    return data.StructLayout({"data": bus_width, "tag": 1, "error": 1})
+
+
+class ReadPortSignature(wiring.Signature):
+    """A client's side of the read port.
+
+    Parameters
+    ----------
+    bus_width : int
+        Bits of a beat.
+
+    Members
+    -------
+    bursts : ``Out(stream.Signature(burst_layout(1)))``
+        Bursts to be read.
+    beats : ``In(stream.Signature(beat_layout(bus_width), always_ready=True))``
+        Their data, in order; a client asks for no more than it can take.
+    """
+
+    def __init__(self, bus_width: int) -> None:
+        self.bus_width = bus_width
+        super().__init__({
+            "bursts": Out(stream.Signature(burst_layout(1))),
+            "beats": In(stream.Signature(beat_layout(bus_width), always_ready=True)),
+        })
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReadPortSignature) and self.bus_width == other.bus_width
+
+
+class ReadClient(wiring.Component):
+    """Turns transfers into a stream of their beats.
+
+    A burst is asked for only when the buffer has room for the whole of it, so that no client can
+    hold up the data of another on the bus that they share.
+
+    Parameters
+    ----------
+    bus_width : int
+        Bits of a beat.
+    depth : int
+        Beats in the buffer: a power of two.
+    maximum_burst : int
+        Most beats in a burst, at most ``depth``.
+    beats_width : int
+        Bits of a transfer's number of beats.
+
+    Members
+    -------
+    transfers : ``In(stream.Signature(transfer_layout(beats_width, 1)))``
+    output : ``Out(stream.Signature(beat_layout(bus_width)))``
+        All beats of all transfers, in order.
+    port : ``Out(ReadPortSignature(bus_width))``
+    idle : ``Out(1)``
+        No transfer is being cut, all beats that were asked for have come and have been taken.
+    """
+
+    def __init__(self, bus_width: int, *, depth: int, maximum_burst: int, beats_width: int) -> None:
+        if maximum_burst > depth:
+            raise ValueError(f"maximum_burst must be at most depth ({depth}), not {maximum_burst!r}")
+        self.bus_width = bus_width
+        self.depth = depth
+        self.maximum_burst = maximum_burst
+        self.beats_width = beats_width
+        super().__init__({
+            "transfers": In(stream.Signature(transfer_layout(beats_width, 1))),
+            "output": Out(stream.Signature(beat_layout(bus_width))),
+            "port": Out(ReadPortSignature(bus_width)),
+            "idle": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.splitter = splitter = BurstSplitter(self.bus_width // 8, self.maximum_burst,
+                                                         self.beats_width, 1)
+        # one more than a power of two, because the queue's last entry is its output register
+        m.submodules.buffer = buffer = SyncFIFOBuffered(width=self.bus_width + 2, depth=self.depth + 1)
+        m.submodules.register = register = StreamRegister(beat_layout(self.bus_width))
+        wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
+        wiring.connect(m, register.output, wiring.flipped(self.output))
+
+        length = Signal(range(self.maximum_burst + 1))
+        room = Signal(range(self.depth + 1), init=self.depth)  # neither asked for nor held
+        ask = Signal()
+        taken = Signal()
+        asked = Signal(range(self.maximum_burst + 1))
+        enough = Signal()
+        m.d.comb += [
+            length.eq(splitter.bursts.payload.length + 1),
+            enough.eq(room >= length),
+            self.port.bursts.payload.eq(splitter.bursts.payload),
+            self.port.bursts.valid.eq(splitter.bursts.valid & enough),
+            splitter.bursts.ready.eq(self.port.bursts.ready & enough),
+            ask.eq(self.port.bursts.valid & self.port.bursts.ready),
+            taken.eq(buffer.r_rdy & buffer.r_en),
+        ]
+        with m.If(ask):
+            m.d.comb += asked.eq(length)
+        m.d.sync += room.eq(room - asked + taken)
+        m.d.comb += [
+            self.idle.eq(splitter.idle & (room == self.depth) & ~register.output.valid),
+            buffer.w_data.eq(Cat(self.port.beats.payload.as_value())),
+            buffer.w_en.eq(self.port.beats.valid),
+            register.input.payload.eq(buffer.r_data),
+            register.input.valid.eq(buffer.r_rdy),
+            buffer.r_en.eq(register.input.ready),
+        ]
+        return m

@@ -1,0 +1,150 @@
+"""The feature-map scratchpad: one true dual-port memory of `output_lanes` bytes a word."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.machine import Machine
+
+__all__ = ["ADDRESS_WIDTH", "READ_LATENCY", "ComputePort", "Scratchpad"]
+
+#: Bits of a scratchpad address in instructions and between units; more than the scratchpad may have.
+ADDRESS_WIDTH = 16
+
+#: Cycles from a read's address to its data: the memory's own and its output register.
+READ_LATENCY = 2
+
+
+class ComputePort(wiring.Signature):
+    """How the compute unit uses the scratchpad; never refused.
+
+    Parameters
+    ----------
+    word_width : int
+        Bits of a word.
+
+    Members
+    -------
+    read_enable, read_address : ``Out``
+        Port A; ``read_data`` follows `READ_LATENCY` cycles later.
+    write_enable, write_address, write_data : ``Out``
+        Port B.
+    residual_enable, residual_address : ``Out``
+        Port B, not together with ``write_enable``; ``residual_data`` follows `READ_LATENCY` cycles later.
+    """
+
+    def __init__(self, word_width: int) -> None:
+        self.word_width = word_width
+        super().__init__({
+            "read_enable": Out(1), "read_address": Out(ADDRESS_WIDTH), "read_data": In(word_width),
+            "write_enable": Out(1), "write_address": Out(ADDRESS_WIDTH), "write_data": Out(word_width),
+            "residual_enable": Out(1), "residual_address": Out(ADDRESS_WIDTH),
+            "residual_data": In(word_width),
+        })
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ComputePort) and self.word_width == other.word_width
+
+
+class Scratchpad(wiring.Component):
+    """Memory with port A for compute's input words and port B for everybody.
+
+    Port B goes to compute first, then in turn to load and store.  An access is done in the cycle in
+    which it is taken: whatever starts afterwards on either port sees it.
+
+    Parameters
+    ----------
+    machine : Machine
+    memory : "portable" or "ecp5"
+        Whether the memory is left to inference or made of the ECP5's block RAMs.
+
+    Members
+    -------
+    compute : ``In(ComputePort(8 * output_lanes))``
+    write : ``In(stream.Signature({"address": 16, "data": 8 * output_lanes}))``
+        Words from load.
+    read : ``In(stream.Signature(16))``
+        Addresses from store.
+    read_data : ``Out(8 * output_lanes)``
+        Word for store, `READ_LATENCY` cycles after its address was taken.
+    read_valid : ``Out(1)``
+        ``read_data`` is one.
+    """
+
+    def __init__(self, machine: Machine, *, memory: Literal["portable", "ecp5"] = "portable") -> None:
+        self.machine = machine
+        self.memory = memory
+        width = 8 * machine.word_bytes
+        super().__init__({
+            "compute": In(ComputePort(width)),
+            "write": In(stream.Signature(data.StructLayout({"address": ADDRESS_WIDTH, "data": width}))),
+            "read": In(stream.Signature(ADDRESS_WIDTH)),
+            "read_data": Out(width),
+            "read_valid": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        width = 8 * self.machine.word_bytes
+        address_bits = exact_log2(self.machine.scratchpad_words)
+        compute = self.compute
+
+        # who has port B
+        compute_has, load_has, store_has = Signal(), Signal(), Signal()
+        load_was_last = Signal()
+        m.d.comb += [
+            compute_has.eq(compute.write_enable | compute.residual_enable),
+            load_has.eq(~compute_has & self.write.valid & ~(self.read.valid & load_was_last)),
+            store_has.eq(~compute_has & self.read.valid & ~(self.write.valid & ~load_was_last)),
+            self.write.ready.eq(~compute_has & ~(self.read.valid & load_was_last)),
+            self.read.ready.eq(~compute_has & ~(self.write.valid & ~load_was_last)),
+        ]
+        with m.If(load_has | store_has):
+            m.d.sync += load_was_last.eq(load_has)
+
+        write_enable, read_enable = Signal(), Signal()
+        address = Signal(address_bits)
+        write_data = Signal(width)
+        m.d.comb += [
+            write_enable.eq(compute.write_enable | load_has),
+            read_enable.eq(compute.residual_enable | store_has),
+            write_data.eq(Mux(compute.write_enable, compute.write_data, self.write.payload.data)),
+        ]
+        with m.If(compute.write_enable):
+            m.d.comb += address.eq(compute.write_address)
+        with m.Elif(compute.residual_enable):
+            m.d.comb += address.eq(compute.residual_address)
+        with m.Elif(load_has):
+            m.d.comb += address.eq(self.write.payload.address)
+        with m.Else():
+            m.d.comb += address.eq(self.read.payload)
+
+        # Reads and writes at the same address in the same cycle do not happen: port B does one of
+        # them at a time, and tokens keep port A away from words that are being written.
+        m.submodules.memory = memory = Memory(shape=width, depth=self.machine.scratchpad_words, init=[],
+                                              attrs={"no_rw_check": "1"})
+        write_port = memory.write_port()
+        port_a = memory.read_port()
+        port_b = memory.read_port()
+        b_data = Signal(width)
+        store_reads = Signal()
+        m.d.comb += [
+            port_a.addr.eq(compute.read_address), port_a.en.eq(compute.read_enable),
+            write_port.addr.eq(address), write_port.en.eq(write_enable), write_port.data.eq(write_data),
+            port_b.addr.eq(address), port_b.en.eq(read_enable & ~write_enable),
+            compute.residual_data.eq(b_data),
+            self.read_data.eq(b_data),
+        ]
+        m.d.sync += [
+            compute.read_data.eq(port_a.data),
+            b_data.eq(port_b.data),
+            store_reads.eq(store_has),
+            self.read_valid.eq(store_reads),
+        ]
+        return m

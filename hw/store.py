@@ -1,0 +1,207 @@
+"""The store unit: feature maps from the scratchpad to external memory (STORE in `docs/machine.md`)."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.axi import ADDRESS_WIDTH, BURST_INCR, ID_WIDTH, Response
+from hw.bursts import BurstSplitter
+from hw.isa import Opcode, layout_of
+from hw.machine import Machine
+from hw.scratchpad import ADDRESS_WIDTH as SCRATCH_ADDRESS_WIDTH
+from hw.tokens import TokenPort
+from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
+
+__all__ = ["AXI4Write", "Store"]
+
+
+class AXI4Write(wiring.Signature):
+    """The AW, W and B channels of `hw.axi.AXI4`, under the same names."""
+
+    def __init__(self, data_width: int) -> None:
+        self.data_width = data_width
+        super().__init__({
+            "awid": Out(ID_WIDTH), "awaddr": Out(ADDRESS_WIDTH), "awlen": Out(8), "awsize": Out(3),
+            "awburst": Out(2), "awvalid": Out(1), "awready": In(1),
+            "wdata": Out(data_width), "wstrb": Out(data_width // 8), "wlast": Out(1),
+            "wvalid": Out(1), "wready": In(1),
+            "bid": In(ID_WIDTH), "bresp": In(2), "bvalid": In(1), "bready": Out(1),
+        })
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AXI4Write) and self.data_width == other.data_width
+
+
+class Store(wiring.Component):
+    """Reads words from the scratchpad and writes them to memory in rows.
+
+    A burst's address is given when all its data is in the buffer, so that the accelerator never
+    holds the bus in the middle of a burst.  A STORE gives its tokens when the memory has
+    acknowledged its last burst; the next STORE may already be on its way then.
+
+    Parameters
+    ----------
+    machine : Machine
+    depth : int
+        Words in the buffer between scratchpad and bus; room for two bursts.
+    maximum_burst : int
+        Most beats in a burst.
+    outstanding : int
+        Most bursts that the memory has not acknowledged.
+
+    Members
+    -------
+    instructions : ``In(stream.Signature(layout_of(Opcode.STORE)))``
+    tokens : ``Out(TokenPort)``
+    read : ``Out(stream.Signature(16))``
+        Scratchpad addresses.
+    read_data, read_valid : ``In``
+        Their words, in order, a fixed time later.
+    axi : ``Out(AXI4Write(bus_width))``
+    busy : ``Out(1)``
+        A store is being executed.
+    beat : ``Out(1)``
+        Strobe: a beat was given to the bus.
+    error : ``Out(1)``
+        Strobe: the memory answered something other than OKAY.
+    """
+
+    def __init__(self, machine: Machine, *, depth: int = 512, maximum_burst: int = 64,
+                 outstanding: int = 16) -> None:
+        if depth * machine.beats_per_word < 2 * maximum_burst:
+            least = 2 * maximum_burst // machine.beats_per_word
+            raise ValueError(f"depth must be at least {least}, not {depth!r}")
+        self.machine = machine
+        self.depth = depth
+        self.maximum_burst = maximum_burst
+        self.outstanding = outstanding
+        super().__init__({
+            "instructions": In(stream.Signature(layout_of(Opcode.STORE))),
+            "tokens": Out(TokenPort),
+            "read": Out(stream.Signature(SCRATCH_ADDRESS_WIDTH)),
+            "read_data": In(8 * machine.word_bytes),
+            "read_valid": In(1),
+            "axi": Out(AXI4Write(machine.bus_width)),
+            "busy": Out(1),
+            "beat": Out(1),
+            "error": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        machine, axi = self.machine, self.axi
+        parts = machine.beats_per_word
+        m.submodules.rows = rows = RowWalker(machine)
+        m.submodules.words = words = WordWalker()
+        m.submodules.splitter = splitter = BurstSplitter(machine.bus_bytes, self.maximum_burst,
+                                                         beats_width(machine), RowWalker.TAG)
+        m.submodules.buffer = buffer = SyncFIFOBuffered(width=8 * machine.word_bytes, depth=self.depth + 1)
+        wiring.connect(m, rows.rows, splitter.transfers)
+
+        # a STORE starts when its tokens are there and both loops are free
+        start = Signal()
+        for walker, shape in ((rows, MEMORY_WALK), (words, SCRATCH_WALK)):
+            m.d.comb += [walker.walks.payload[name].eq(self.instructions.payload[name])
+                         for name in shape.members]
+            m.d.comb += walker.walks.valid.eq(start)
+        m.d.comb += [
+            self.tokens.wait.eq(self.instructions.payload.wait),
+            self.tokens.wait_valid.eq(self.instructions.valid & rows.walks.ready & words.walks.ready),
+            start.eq(self.tokens.wait_valid & self.tokens.wait_ready),
+            self.instructions.ready.eq(start),
+        ]
+
+        # scratchpad to buffer: `room` counts words that have neither been asked for nor are held
+        room = Signal(range(self.depth + 1), init=self.depth)
+        asked, word_done = Signal(), Signal()
+        m.d.comb += [
+            self.read.payload.eq(words.words.payload.address),
+            self.read.valid.eq(words.words.valid & (room != 0)),
+            words.words.ready.eq(self.read.ready & (room != 0)),
+            asked.eq(self.read.valid & self.read.ready),
+            buffer.w_data.eq(self.read_data),
+            buffer.w_en.eq(self.read_valid),
+        ]
+        m.d.sync += room.eq(room - asked + word_done)
+
+        # addresses: `held` counts beats in the buffer that no burst has claimed
+        held = Signal(range(self.depth * parts + 1))
+        claimed = Signal(range(self.maximum_burst + 1))
+        length = Signal(range(self.maximum_burst + 1))
+        issue = Signal()
+        m.submodules.lengths = lengths = SyncFIFO(width=8, depth=self.outstanding)
+        m.submodules.answers = answers = SyncFIFO(width=4, depth=self.outstanding)
+        burst = splitter.bursts
+        m.d.comb += [
+            length.eq(burst.payload.length + 1),
+            issue.eq(burst.valid & (held >= length) & (~axi.awvalid | axi.awready)
+                     & lengths.w_rdy & answers.w_rdy),
+            burst.ready.eq(issue),
+            lengths.w_en.eq(issue),
+            lengths.w_data.eq(burst.payload.length),
+            answers.w_en.eq(issue),
+            answers.w_data[0].eq(burst.payload.last & burst.payload.tag.last),
+            answers.w_data[1:].eq(burst.payload.tag.signal),
+            axi.awid.eq(0),
+            axi.awburst.eq(BURST_INCR),
+            axi.awsize.eq(exact_log2(machine.bus_bytes)),
+        ]
+        with m.If(issue):
+            m.d.comb += claimed.eq(length)
+        m.d.sync += held.eq(held - claimed + Mux(self.read_valid, parts, 0))
+        with m.If(axi.awready):
+            m.d.sync += axi.awvalid.eq(0)
+        with m.If(issue):
+            m.d.sync += [
+                axi.awvalid.eq(1),
+                axi.awaddr.eq(burst.payload.address),
+                axi.awlen.eq(burst.payload.length),
+            ]
+
+        # data: words into beats, each burst's beats counted
+        word = Signal(8 * machine.word_bytes)  # its low beat is the next
+        parts_left = Signal(range(parts + 1))
+        beats_left = Signal(8)                 # after the next one
+        in_burst = Signal()
+        step, burst_done = Signal(), Signal()
+        m.d.comb += [
+            step.eq((parts_left != 0) & in_burst & (~axi.wvalid | axi.wready)),
+            burst_done.eq(step & (beats_left == 0)),
+            buffer.r_en.eq((parts_left == 0) | ((parts_left == 1) & step)),
+            word_done.eq(buffer.r_rdy & buffer.r_en),
+            lengths.r_en.eq(~in_burst | burst_done),
+            axi.wstrb.eq(-1),
+            self.beat.eq(axi.wvalid & axi.wready),
+        ]
+        with m.If(axi.wready):
+            m.d.sync += axi.wvalid.eq(0)
+        with m.If(step):
+            m.d.sync += [
+                axi.wvalid.eq(1),
+                axi.wdata.eq(word[:machine.bus_width]),
+                axi.wlast.eq(beats_left == 0),
+                word.eq(word >> machine.bus_width),
+                parts_left.eq(parts_left - 1),
+                beats_left.eq(beats_left - 1),
+            ]
+        with m.If(word_done):
+            m.d.sync += [word.eq(buffer.r_data), parts_left.eq(parts)]
+        with m.If(lengths.r_en):
+            m.d.sync += [in_burst.eq(lengths.r_rdy), beats_left.eq(lengths.r_data)]
+
+        # answers
+        answered, wrong = Signal(), Signal()
+        m.d.comb += [
+            axi.bready.eq(1),
+            answers.r_en.eq(answered),
+            self.tokens.signal.eq(answers.r_data[1:]),
+            self.tokens.signal_valid.eq(answered & answers.r_rdy & answers.r_data[0]),
+            self.error.eq(answered & wrong),
+            self.busy.eq(rows.rows.valid | ~splitter.idle | answers.r_rdy),
+        ]
+        m.d.sync += [answered.eq(axi.bvalid), wrong.eq(axi.bresp != Response.OKAY)]
+        return m

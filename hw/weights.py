@@ -1,0 +1,93 @@
+"""The weights unit: the weight stream from memory to the weight FIFO (WEIGHTS in `docs/machine.md`)."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.isa import Opcode, layout_of
+from hw.machine import Machine
+from hw.read_client import ReadClient, ReadPortSignature
+
+__all__ = ["Weights", "weight_layout"]
+
+
+def weight_layout(machine: Machine) -> data.StructLayout:
+    """One beat of the weight stream: ``data``, and ``parameters`` = 1 if it belongs to a parameter block."""
+    return data.StructLayout({"data": machine.bus_width, "parameters": 1})
+
+
+class Weights(wiring.Component):
+    """Reads parameter blocks and weight tiles, as far ahead as the weight FIFO has room.
+
+    Parameters
+    ----------
+    machine : Machine
+    maximum_burst : int
+        Most beats in a burst; never more than half the FIFO.
+
+    Members
+    -------
+    instructions : ``In(stream.Signature(layout_of(Opcode.WEIGHTS)))``
+    port : ``Out(ReadPortSignature(bus_width))``
+    output : ``Out(stream.Signature(weight_layout(machine)))``
+    discard : ``In(1)``
+        Throw the FIFO's contents away: nobody is going to take them.
+    busy : ``Out(1)``
+        Beats are still to be asked for, to arrive or to be taken.
+    """
+
+    def __init__(self, machine: Machine, *, maximum_burst: int = 64) -> None:
+        self.machine = machine
+        self.maximum_burst = min(maximum_burst, machine.weight_fifo_words // 2)
+        super().__init__({
+            "instructions": In(stream.Signature(layout_of(Opcode.WEIGHTS))),
+            "port": Out(ReadPortSignature(machine.bus_width)),
+            "output": Out(stream.Signature(weight_layout(machine))),
+            "discard": In(1),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        machine = self.machine
+        width = 32 - exact_log2(machine.bus_bytes)  # of a number of beats that fits into memory
+        m.submodules.client = client = ReadClient(machine.bus_width, depth=machine.weight_fifo_words,
+                                                  maximum_burst=self.maximum_burst, beats_width=width)
+        wiring.connect(m, client.port, wiring.flipped(self.port))
+        m.d.comb += [
+            self.output.payload.data.eq(client.output.payload.data),
+            self.output.payload.parameters.eq(client.output.payload.tag),
+            self.output.valid.eq(client.output.valid & ~self.discard),
+            client.output.ready.eq(self.output.ready | self.discard),
+        ]
+
+        address = Signal(32)
+        blocks = Signal(16)       # that have not been finished
+        tile_bytes = Signal(32)   # of one block
+        tiles_next = Signal()
+        transfer = client.transfers
+        size = Signal(32)
+        m.d.comb += [
+            self.instructions.ready.eq(blocks == 0),
+            size.eq(Mux(tiles_next, tile_bytes, machine.parameter_bytes)),
+            transfer.valid.eq(blocks != 0),
+            transfer.payload.address.eq(address),
+            transfer.payload.beats.eq(size[exact_log2(machine.bus_bytes):]),
+            transfer.payload.tag.eq(~tiles_next),
+            self.busy.eq(transfer.valid | ~client.idle),
+        ]
+        with m.If(transfer.valid & transfer.ready):
+            m.d.sync += [address.eq(address + size), tiles_next.eq(~tiles_next & (tile_bytes != 0))]
+            with m.If(tiles_next | (tile_bytes == 0)):
+                m.d.sync += blocks.eq(blocks - 1)
+        with m.If(self.instructions.valid & self.instructions.ready):
+            m.d.sync += [
+                address.eq(self.instructions.payload.memory_address),
+                blocks.eq(self.instructions.payload.blocks),
+                tile_bytes.eq(self.instructions.payload.tiles << exact_log2(machine.tile_bytes)),
+                tiles_next.eq(0),
+            ]
+        return m
