@@ -13,12 +13,9 @@ from quant.fixed_model import FixedModel, Preparation
 from quant.graph import Convolution, Graph
 from quant.map_formats import DataPhase
 from quant.number_format import check_width
-from quant.weight_formats import choose_weight_lengths
+from quant.weight_formats import METHODS, choose_weight_lengths, real_parameters
 
-__all__ = ["METHODS", "CalibrationError", "CalibrationReport", "LayerReport", "calibrate"]
-
-#: ``greedy``: the paper's search; ``max``: the largest magnitude decides, for comparison.
-METHODS = ("greedy", "max")
+__all__ = ["CalibrationError", "CalibrationReport", "LayerReport", "calibrate"]
 
 
 class CalibrationError(ValueError):
@@ -76,7 +73,7 @@ class CalibrationReport:
 
 
 def calibrate(graph: Graph, images: Iterable[NDArray[np.float32]], weight_bits: int = 8, activation_bits: int = 8,
-              preparation: Preparation | None = None, *, method: str = "greedy", per_channel: bool = False,
+              preparation: Preparation | None = None, *, method: str = "greedy", per_channel: bool = False, correct_biases: bool = True,
               memory_limit: int = 2 << 30, progress: Callable[[str], None] = lambda name: None,
               ) -> tuple[FixedModel, CalibrationReport]:
     """Choose every format of a network by Qiu's two phases.
@@ -90,7 +87,10 @@ def calibrate(graph: Graph, images: Iterable[NDArray[np.float32]], weight_bits: 
     preparation : Preparation or None
         How the images were prepared; recorded in the model.
     method : str
-        One of `METHODS`.
+        One of `quant.weight_formats.METHODS`.
+    correct_biases : bool
+        Whether biases make up for the mean error that rounding leaves in their layer; never with the
+        method ``"max"``, which is there for comparison.
     per_channel : bool
         Whether every output channel's weights have a fractional length of their own.
     memory_limit : int
@@ -116,7 +116,8 @@ def calibrate(graph: Graph, images: Iterable[NDArray[np.float32]], weight_bits: 
     lengths = {node.name: choose_weight_lengths(node.weight, weight_bits, method, per_channel)
                for node in convolutions}
     counter = _Counter(graph, images)
-    phase = DataPhase(graph, lengths, weight_bits, activation_bits, method, memory_limit, progress)
+    phase = DataPhase(graph, lengths, weight_bits, activation_bits, method,
+                      correct_biases and method != "max", memory_limit, progress)
     phase.run(counter)
     model = FixedModel(graph, phase.formats, phase.weights, preparation or Preparation())
     return model, CalibrationReport(graph.name, counter.count, method, _layers(model, phase))
@@ -155,7 +156,7 @@ def _layers(model: FixedModel, phase: DataPhase) -> tuple[LayerReport, ...]:
         if not isinstance(node, Convolution) or weights is None:
             layers.append(report(node.name, type(node).__name__, node.output))
             continue
-        real = np.ldexp(weights.values.astype(np.float64), -weights.fl.reshape(-1, 1, 1, 1))
+        real, _ = real_parameters(weights, model.formats[node.inputs[0]].fl)
         layers.append(report(node.name, type(node).__name__, node.output, weight_bits=weights.bits,
                              weight_fl=(int(weights.fl.min()), int(weights.fl.max())),
                              weight_error=float(np.abs(real - node.weight).mean())))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from quant.graph import Add, AveragePool, Convolution, Graph, Node
 from quant.number_format import Format
 
-__all__ = ["FixedModel", "FixedWeights", "Preparation", "accumulator_bound", "inexact_in_float32"]
+__all__ = ["FixedModel", "FixedWeights", "Preparation", "accumulator_bound", "channel_bounds",
+           "inexact_in_float32"]
 
 
 @dataclass(frozen=True)
@@ -107,16 +108,9 @@ def accumulator_bound(model: FixedModel, node: Node) -> int:
     every partial sum stays within it too.  Add: in units of the finer operand.  AveragePool: the sum
     over the window, in units of the input.  Other nodes: the largest input.
     """
-    ranges = [model.tensor_bounds(tensor) for tensor in node.inputs]
     if isinstance(node, Convolution):
-        # 0 belongs to the range: padding brings it in, and partial sums leave terms out
-        low, high = min(ranges[0][0], 0), max(ranges[0][1], 0)
-        weights = model.weights[node.name]
-        positive = np.maximum(weights.values, 0).sum(axis=(1, 2, 3))
-        negative = np.minimum(weights.values, 0).sum(axis=(1, 2, 3))
-        largest = high * positive + low * negative + np.maximum(weights.bias, 0)
-        smallest = low * positive + high * negative + np.minimum(weights.bias, 0)
-        return int(np.maximum(largest, -smallest).max(initial=0))
+        return int(channel_bounds(model.weights[node.name], model.tensor_bounds(node.inputs[0])).max(initial=0))
+    ranges = [model.tensor_bounds(tensor) for tensor in node.inputs]
     largest_inputs = [max(abs(low), abs(high)) for low, high in ranges]
     if isinstance(node, AveragePool):
         return node.kernel[0] * node.kernel[1] * largest_inputs[0]
@@ -124,6 +118,17 @@ def accumulator_bound(model: FixedModel, node: Node) -> int:
         lengths = [model.formats[tensor].fl for tensor in node.inputs]
         return sum(value << (max(lengths) - fl) for value, fl in zip(largest_inputs, lengths))
     return max(largest_inputs)
+
+
+def channel_bounds(weights: FixedWeights, input_range: tuple[int, int]) -> NDArray[np.int64]:
+    """Largest magnitude (out,) that each output channel's sum of bias and products can reach, in any order."""
+    # 0 belongs to the range: padding brings it in, and partial sums leave terms out
+    low, high = min(input_range[0], 0), max(input_range[1], 0)
+    positive = np.maximum(weights.values, 0).sum(axis=(1, 2, 3))
+    negative = np.minimum(weights.values, 0).sum(axis=(1, 2, 3))
+    largest = high * positive + low * negative + np.maximum(weights.bias, 0)
+    smallest = low * positive + high * negative + np.minimum(weights.bias, 0)
+    return np.maximum(largest, -smallest)
 
 
 def inexact_in_float32(model: FixedModel) -> list[str]:

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from quant.fixed_model import FixedModel, FixedWeights, accumulator_bound
+from quant.bias_correction import corrected_biases
+from quant.fixed_model import FixedModel, FixedWeights
 from quant.float_run import activate, last_uses, run_node
 from quant.graph import Activation, Concat, Convolution, Graph, MaxPool, Node, Select
 from quant.map_store import MapStore
 from quant.number_format import FL_LIMIT, Format
-from quant.weight_formats import largest_fl_without_overflow, quantize_weights
+from quant.weight_formats import ERROR_POWERS, fixed_weights, largest_fl_without_overflow, real_parameters
 
 __all__ = ["DataPhase", "MapStatistics", "never_negative"]
 
@@ -63,7 +65,9 @@ class DataPhase:
         Fractional lengths (out,) of each convolution, from the weight phase.
     weight_bits, activation_bits : int
     method : str
-        ``"greedy"`` or ``"max"``, as in `quant.weight_formats.choose_weight_lengths`.
+        One of `quant.weight_formats.METHODS`.
+    correct_biases : bool
+        Whether biases make up for the mean error of their layer (`quant.bias_correction`).
     memory_limit : int
         Bytes of feature maps held in memory; more go to temporary files.
     progress : callable
@@ -71,10 +75,11 @@ class DataPhase:
     """
 
     graph: Graph
-    weight_lengths: dict[str, np.ndarray]
+    weight_lengths: dict[str, NDArray[np.int64]]
     weight_bits: int
     activation_bits: int
     method: str = "greedy"
+    correct_biases: bool = True
     memory_limit: int = 2 << 30
     progress: Callable[[str], None] = lambda name: None
     formats: dict[str, Format] = field(default_factory=dict, init=False)
@@ -111,7 +116,8 @@ class DataPhase:
         parameters = None
         if isinstance(node, Convolution):
             self.weights[node.name] = weights = self._fixed_weights(node)
-            parameters = _real_parameters(weights, self.formats[node.inputs[0]].fl)
+            weight, bias = real_parameters(weights, self.formats[node.inputs[0]].fl)
+            parameters = torch.from_numpy(weight), torch.from_numpy(bias)
         real = zip(*(self._store.batches(f"float {tensor}") for tensor in node.inputs))
         fixed = zip(*(self._store.batches(f"fixed {tensor}") for tensor in node.inputs))
         for real_operands, fixed_operands in zip(real, fixed):
@@ -119,19 +125,14 @@ class DataPhase:
                       activate(run_node(node, fixed_operands, parameters), node.activation))
 
     def _fixed_weights(self, node: Convolution) -> FixedWeights:
-        """Weights and biases as integers; fewer fractional bits where sums would pass 32 bits."""
-        lengths = self.weight_lengths[node.name].copy()
-        input_fl = self.formats[node.inputs[0]].fl
-        bias = np.asarray(node.bias, np.float64)
-        while True:
-            # far outside 32 bits is enough to know that it does not fit
-            units = np.clip(np.rint(np.ldexp(bias, input_fl + lengths)), -(2.0**40), 2.0**40)
-            weights = FixedWeights(quantize_weights(node.weight, self.weight_bits, lengths),
-                                   self.weight_bits, lengths, units.astype(np.int64))
-            model = FixedModel(self.graph, self.formats, {node.name: weights})
-            if accumulator_bound(model, node) < 1 << 31:
-                return weights
-            lengths = lengths - 1
+        source = node.inputs[0]
+        input_fl = self.formats[source].fl
+        input_range = FixedModel(self.graph, self.formats, {}).tensor_bounds(source)
+        weights = fixed_weights(node, self.weight_bits, self.weight_lengths[node.name], input_fl, input_range)
+        if not self.correct_biases:
+            return weights
+        pairs = zip(self._store.batches(f"float {source}"), self._store.batches(f"fixed {source}"))
+        return corrected_biases(node, weights, pairs, input_fl, input_range)
 
     def _waits_for_concat(self, node: Node) -> bool:
         """Whether a tensor only exists to be concatenated: then it takes the format of the whole."""
@@ -162,7 +163,7 @@ class DataPhase:
         found = self.statistics[tensor]
         start = largest_fl_without_overflow(found.low, found.high, self.activation_bits, signed)
         neighbours = range(1)
-        if self.method == "greedy":
+        if self.method != "max":
             # saturated outputs would tie, and the network's answer is their order
             neighbours = range(-1, 1) if tensor == self.graph.output else _NEIGHBOURS
         candidates = [Format(self.activation_bits, signed, start + step) for step in neighbours
@@ -172,13 +173,14 @@ class DataPhase:
         return candidates[best]
 
     def _errors(self, tensor: str, candidates: list[Format]) -> list[float]:
-        """Sum of |float - fixed| over the calibration set in each format."""
+        """Sum of |float - fixed| or its square over the calibration set in each format."""
         errors = [0.0] * len(candidates)
         if len(candidates) == 1:
             return errors
+        power = ERROR_POWERS[self.method]
         for real, fixed in zip(self._store.batches(f"float {tensor}"), self._store.batches(f"fixed {tensor}")):
             for position, form in enumerate(candidates):
-                errors[position] += float(_rounded(fixed, form).sub_(real).abs_().sum(dtype=torch.float64))
+                errors[position] += float(_rounded(fixed, form).sub_(real).abs_().pow_(power).sum(dtype=torch.float64))
         return errors
 
     def _quantize(self, tensor: str, form: Format) -> None:
@@ -200,13 +202,3 @@ class DataPhase:
 def _rounded(values: torch.Tensor, form: Format) -> torch.Tensor:
     """The nearest values (half to even) of a format."""
     return values.mul(math.ldexp(1.0, form.fl)).round_().clamp_(form.low, form.high).mul_(form.scale)
-
-
-def _real_parameters(weights: FixedWeights, input_fl: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What integer weights and biases stand for, as torch's float32."""
-    lengths = weights.fl.reshape(-1, 1, 1, 1)
-    real = (np.ldexp(weights.values.astype(np.float64), -lengths),
-            np.ldexp(weights.bias.astype(np.float64), -(weights.fl + input_fl)))
-    return torch.from_numpy(real[0].astype(np.float32)), torch.from_numpy(real[1].astype(np.float32))
-
-
