@@ -81,7 +81,9 @@ def take_model(proto: ModelProto, name: str, where: str) -> OnnxModel:
                              "export it without them") from None
     opset: Any = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")),
                       None)
-    if opset is None or opset < _OLDEST_OPSET:
+    if opset is None:
+        raise ModelError(f"{where}: not a whole ONNX file (it names no opset); export or copy it again")
+    if opset < _OLDEST_OPSET:
         raise ModelError(f"{where}: its opset is {opset}; export it with opset 11 or later")
     stored = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in stored]

@@ -18,7 +18,7 @@ import numpy as np
 
 from quant.graph import Graph, Node, Shape
 from quant.onnx_file import OnnxModel, read_model, take_model
-from quant.passes.builder import Builder
+from quant.passes.builder import ORDER_ADVICE, Builder
 from quant.passes.element_order import View, is_complete
 from quant.passes.fold_scale import fold_scales
 from quant.passes.fuse_activation import fuse_activations, hoist_activations
@@ -181,7 +181,7 @@ def _result(builder: Builder, value: Any, end: str) -> tuple[str, tuple[int, ...
 
 def import_verbosely(source: str | Path | ModelProto, *, boundaries: AbstractSet[str] = frozenset(),
                      distinct: AbstractSet[str] = frozenset(), input_shape: Shape | None = None,
-                     formats: bool = False) -> Import:
+                     formats: bool = False, input_layout: str | None = None) -> Import:
     """Import a model and say what became of each node; refused nodes do not raise.
 
     Parameters
@@ -196,6 +196,8 @@ def import_verbosely(source: str | Path | ModelProto, *, boundaries: AbstractSet
         (C, H, W) for a model that leaves its input's shape open.
     formats : bool
         Look through QuantizeLinear and DequantizeLinear instead of refusing them.
+    input_layout : str, optional
+        ``"NCHW"`` or ``"NHWC"`` if it is known; else it is found out.
 
     Raises
     ------
@@ -208,6 +210,8 @@ def import_verbosely(source: str | Path | ModelProto, *, boundaries: AbstractSet
     if len(model.dimensions) >= 3:
         first, last = model.dimensions[-3], model.dimensions[-1]
         orders = [True, False] if last in (1, 3, 4) and first not in (1, 3, 4) else [False, True]
+    if input_layout is not None:
+        orders = [input_layout == "NHWC"]
     attempts: list[Import] = []
     failure: ModelError | None = None
     for channels_last in orders:
@@ -222,7 +226,8 @@ def import_verbosely(source: str | Path | ModelProto, *, boundaries: AbstractSet
     if not attempts:
         assert failure is not None
         raise failure
-    return min(attempts, key=lambda attempt: len(attempt.refusals))
+    return min(attempts, key=lambda attempt: (
+        len(attempt.refusals), sum(refusal.advice == ORDER_ADVICE for refusal in attempt.refusals)))
 
 
 def import_with_aliases(source: str | Path | ModelProto, *, boundaries: AbstractSet[str] = frozenset(),

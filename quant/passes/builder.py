@@ -14,7 +14,11 @@ from quant.graph import Activation, Convolution, Graph, Node, Pads, Select, Shap
 from quant.passes.element_order import LOWEST, View, Window, find_window, is_complete, order_of
 from quant.refusal import RefusedError
 
-__all__ = ["Builder", "Constant", "OnnxNode", "Value", "constant_of", "view_of"]
+__all__ = ["ORDER_ADVICE", "Builder", "Constant", "OnnxNode", "Value", "constant_of", "view_of"]
+
+
+#: What to do about a feature map that is in neither of the layouts.
+ORDER_ADVICE = "remove the Transpose, Reshape or Gather in front of it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +194,7 @@ class Builder:
             permuted = self._permuted_channels(view, index)
             if permuted is None:
                 raise RefusedError(f"the elements of {view.name} are in an order that no layer can read",
-                                   "remove the Transpose, Reshape or Gather in front of it")
+                                   ORDER_ADVICE)
             return permuted, (0, 0, 0, 0), window.fill if window else -1
         if window.takes_all_of(self.shapes[view.tensor]):
             return view.tensor, window.pads, window.fill
@@ -250,7 +254,7 @@ class Builder:
         elif index.ndim <= 2 and index.shape[:-1] in ((), (1,)):
             orders, index = [(0, 1, 2)], index.reshape(-1, 1, 1)
         error = RefusedError(f"the elements of {view.name} are in an order that no layer can read",
-                             "remove the Transpose, Reshape or Gather in front of it")
+                             ORDER_ADVICE)
         for order in orders:
             try:
                 tensor, pads, fill = self._regular_of(view, index.transpose(order))

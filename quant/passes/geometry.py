@@ -63,7 +63,11 @@ def geometry_of(node: OnnxNode, size: Pair, kernel: Pair) -> Geometry:
         reach = dilation[axis] * (kernel[axis] - 1) + 1
         if automatic in ("SAME_UPPER", "SAME_LOWER"):
             count = -(-size[axis] // stride[axis])
-            total = max(0, (count - 1) * stride[axis] + reach - size[axis])
+            total = (count - 1) * stride[axis] + reach - size[axis]
+            if total < -1:
+                raise RefusedError(f"its auto_pad {automatic} leaves out pixels on both sides of the image, "
+                                   "where runtimes differ", "export the model with explicit pads")
+            total = max(0, total)
             before = total // 2 if automatic == "SAME_UPPER" else total - total // 2
             own[axis], own[axis + 2] = before, total - before
             pads[axis], pads[axis + 2] = before, total - before
@@ -73,7 +77,7 @@ def geometry_of(node: OnnxNode, size: Pair, kernel: Pair) -> Geometry:
             raise RefusedError(f"its window of {reach} is larger than its padded input of "
                                f"{size[axis] + before + after}", "give the model a larger input")
         output[axis] = room // stride[axis] + 1
-        if ceil and automatic in ("NOTSET", ""):
+        if ceil and automatic in ("NOTSET", "", "VALID"):
             count = -(-room // stride[axis]) + 1
             if (count - 1) * stride[axis] >= size[axis] + before:
                 count -= 1

@@ -35,21 +35,31 @@ def run_onnx(model: onnx.ModelProto | Path, image: np.ndarray) -> np.ndarray:
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
-        str(model) if isinstance(model, Path) else model.SerializeToString(), options,
-        providers=["CPUExecutionProvider"])
+        str(model) if isinstance(model, Path) else model.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+    )
     return session.run(None, {session.get_inputs()[0].name: image})[0]
 
 
 @pytest.fixture(scope="session")
 def same_meaning() -> Callable[..., Graph]:
     """Import a model, run graph and model on random images, compare, and return the graph."""
-    def check(model: onnx.ModelProto | Path, *, boundaries: frozenset[str] = frozenset(), low: float = -2.0,
-              high: float = 2.0, input_shape: tuple[int, int, int] | None = None) -> Graph:
+
+    def check(
+        model: onnx.ModelProto | Path,
+        *,
+        boundaries: frozenset[str] = frozenset(),
+        low: float = -2.0,
+        high: float = 2.0,
+        input_shape: tuple[int, int, int] | None = None,
+    ) -> Graph:
         graph, _ = import_with_aliases(model, boundaries=boundaries, input_shape=input_shape)
         proto = onnx.load(model) if isinstance(model, Path) else model
         stored = {tensor.name for tensor in proto.graph.initializer}
-        rank = len(next(value for value in proto.graph.input
-                        if value.name not in stored).type.tensor_type.shape.dim)
+        rank = len(
+            next(value for value in proto.graph.input if value.name not in stored).type.tensor_type.shape.dim
+        )
         random = np.random.default_rng(5)
         for _ in range(2):
             image = random.uniform(low, high, graph.shapes[graph.input]).astype(np.float32)
@@ -67,4 +77,5 @@ def same_meaning() -> Callable[..., Graph]:
         assert len(set(names)) == len(names)
         assert {node.output for node in graph.nodes} | {graph.input} == set(graph.shapes)
         return graph
+
     return check
