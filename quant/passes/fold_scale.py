@@ -21,10 +21,10 @@ def _is_scale(node: Node) -> bool:
 def _behind(convolution: Convolution, scale: Convolution) -> Convolution:
     """``scale(convolution(x))`` as one convolution."""
     factor = scale.weight.astype(np.float64)
-    weight = convolution.weight * factor
+    weight = convolution.weight if (factor == 1).all() else convolution.weight * factor
     bias = convolution.bias * factor.reshape(-1) + scale.bias
-    return replace(convolution, weight=weight.astype(np.float32), bias=bias.astype(np.float32),
-                   output=scale.output, activation=scale.activation)
+    return replace(convolution, weight=weight.astype(np.float32, copy=False),
+                   bias=bias.astype(np.float32), output=scale.output, activation=scale.activation)
 
 
 def _before(scale: Convolution, convolution: Convolution) -> Convolution:

@@ -109,6 +109,7 @@ class Interpreter:
     records: list[NodeRecord] = field(default_factory=list)
     refused: bool = False
     _names: set[str] = field(default_factory=set)
+    _lost: set[str] = field(default_factory=set)  # results that are unknown because of a refusal
     _inferred: dict[str, tuple[int, ...]] | None = None
     _input_shape: tuple[int, ...] = ()
 
@@ -171,11 +172,15 @@ class Interpreter:
     def _step(self, node: OnnxNode) -> None:
         missing = [name for name in node.proto.input if name and name not in self.values]
         if missing:
-            known = node.proto.op_type in LOWERINGS or not node.proto.op_type
-            if known:
-                self.records.append(NodeRecord(node.name, node.operator, place="unknown"))
-            else:
+            absent = [name for name in missing if name not in self._lost]
+            if absent:
+                self._refuse(node, RefusedError(f"nothing computes its input {absent[0]}",
+                                                "export the model again"))
+            elif node.proto.op_type not in LOWERINGS:
                 self._refuse(node, self._unsupported(node))
+            else:
+                self._lost.update(node.proto.output)
+                self.records.append(NodeRecord(node.name, node.operator, place="unknown"))
             return
         self.builder.current = node.name
         self.builder.makers.update((name, node.name) for name in node.proto.output)
@@ -280,6 +285,7 @@ class Interpreter:
         self.refused = True
         refusal = Refusal(node.name, node.operator, error.reason, error.advice)
         shape = None
+        self._lost.update(node.proto.output)
         for name in node.proto.output:
             stand_in = self._stand_in(node, name) if name else None
             if stand_in is not None:

@@ -16,17 +16,19 @@ from quant.refusal import RefusedError
 __all__ = ["finite", "lower_conv", "lower_gemm", "lower_matmul"]
 
 
-def finite(constant: Constant) -> NDArray[np.float64]:
-    """The values of a weight tensor.
+def finite(constant: Constant) -> NDArray[np.floating]:
+    """The values of a weight tensor, as float32 or float64.
 
     Raises
     ------
     RefusedError
         If one of them is not a finite number.
     """
-    values = np.asarray(constant.array, np.float64)
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
+    values = constant.array
+    if values.dtype not in (np.float32, np.float64):
+        values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        bad = np.argwhere(~np.isfinite(values))
         value = values[tuple(bad[0])]
         raise RefusedError(f"the tensor {constant.name} holds {len(bad)} values that are not finite "
                            f"({value} at {[int(position) for position in bad[0]]})",
@@ -58,14 +60,14 @@ def lower_conv(builder: Builder, node: OnnxNode, inputs: Sequence[Value | None])
     shape = (weight.shape[0], *geometry.output)
     builder.emit(Convolution(
         name=builder.node_name(node.name), inputs=(tensor,), output=node.output,
-        weight=weight.astype(np.float32),
+        weight=weight.astype(np.float32, copy=False),
         bias=(np.zeros(len(weight)) if bias is None else bias).astype(np.float32),
         stride=geometry.stride, pads=pads, dilation=geometry.dilation, groups=groups), shape)
     return [builder.view(node.output, (1, *shape))]
 
 
 def _linear(builder: Builder, node: OnnxNode, view: View, rows_index: NDArray[np.int32],
-            weight: NDArray[np.float64], bias: NDArray[np.float64]) -> NDArray[np.int32]:
+            weight: NDArray[np.floating], bias: NDArray[np.floating]) -> NDArray[np.int32]:
     """Append ``x @ weight + bias`` for x with the (M, K) positions ``rows_index``.
 
     One row becomes a convolution over the whole map, whatever the order of its elements; several
@@ -77,10 +79,8 @@ def _linear(builder: Builder, node: OnnxNode, view: View, rows_index: NDArray[np
     if (rows_index == LOWEST).any():
         raise RefusedError("its input is padded with minus infinity", "pad with zeros")
     if count == 1:
-        whole = np.zeros((channels * rows * columns, outputs))
-        used = rows_index[0] >= 0
-        np.add.at(whole, rows_index[0][used], weight[used])
-        kernel = np.ascontiguousarray(whole.T).reshape(outputs, channels, rows, columns)
+        kernel = _spread(rows_index[0], weight, channels * rows * columns).reshape(
+            outputs, channels, rows, columns)
         shape = (outputs, 1, 1)
     elif channels == depth and rows * columns == count and np.array_equal(
             rows_index.T.reshape(-1), order_of(count * depth)):
@@ -90,8 +90,22 @@ def _linear(builder: Builder, node: OnnxNode, view: View, rows_index: NDArray[np
         raise RefusedError(f"it multiplies {count} rows that are not the pixels of one map",
                            "flatten the map in front of it")
     builder.emit(Convolution(name=builder.node_name(node.name), inputs=(view.tensor,), output=node.output,
-                             weight=kernel.astype(np.float32), bias=bias.astype(np.float32)), shape)
+                             weight=kernel.astype(np.float32, copy=False),
+                             bias=bias.astype(np.float32)), shape)
     return order_of(outputs * count).reshape(outputs, count).T
+
+
+def _spread(index: NDArray[np.int32], weight: NDArray[np.floating], count: int) -> NDArray[np.float32]:
+    """The (N, count) weights of a whole map from the (K, N) weights of the elements ``index``."""
+    if index.size == count and np.array_equal(index, order_of(count)):
+        return np.ascontiguousarray(weight.T, np.float32)
+    whole = np.zeros((weight.shape[1], count), np.float32)
+    used = index >= 0
+    if np.unique(index[used]).size == used.sum():
+        whole[:, index[used]] = weight[used].T
+    else:  # an element that is read twice
+        np.add.at(whole.T, index[used], weight[used])
+    return whole
 
 
 def lower_gemm(builder: Builder, node: OnnxNode, inputs: Sequence[Value | None]) -> list[Value]:
@@ -111,8 +125,9 @@ def lower_gemm(builder: Builder, node: OnnxNode, inputs: Sequence[Value | None])
         if (full != full[0]).any():
             raise RefusedError("its bias differs from row to row", "one bias per output is supported")
         bias = node.attributes.get("beta", 1.0) * full[0]
-    return [View(node.output, node.output, _linear(builder, node, view, index,
-                                                   node.attributes.get("alpha", 1.0) * weight, bias))]
+    alpha = node.attributes.get("alpha", 1.0)
+    weight = weight if alpha == 1 else alpha * weight
+    return [View(node.output, node.output, _linear(builder, node, view, index, weight, bias))]
 
 
 def lower_matmul(builder: Builder, node: OnnxNode, inputs: Sequence[Value | None]) -> list[Value]:

@@ -118,8 +118,9 @@ def lower_batch_normalization(builder: Builder, node: OnnxNode,
     view = view_of(inputs[0])
     if node.attributes.get("training_mode", 0):
         raise RefusedError("it is in training mode", "export the model in evaluation mode")
-    gamma, beta, mean, variance = (finite(constant_of(inputs[position], what)) for position, what in (
-        (1, "scale"), (2, "bias"), (3, "mean"), (4, "variance")))
+    gamma, beta, mean, variance = (
+        finite(constant_of(inputs[position], what)).astype(np.float64)
+        for position, what in ((1, "scale"), (2, "bias"), (3, "mean"), (4, "variance")))
     scale = gamma / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
     shift = beta - mean * scale
     if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
@@ -190,7 +191,7 @@ def lower_div(builder: Builder, node: OnnxNode, inputs: Sequence[Value | None]) 
     """ONNX Div of a feature map by a constant."""
     if not isinstance(inputs[1], Constant):
         raise RefusedError("it divides by a feature map", "only division by a constant is supported")
-    divisor = finite(inputs[1])
+    divisor = finite(inputs[1]).astype(np.float64)
     if (divisor == 0).any():
         raise RefusedError(f"the tensor {inputs[1].name} holds zeros to divide by", "export the model again")
     return _affine(builder, node, view_of(inputs[0]), 1 / divisor, np.zeros(()))

@@ -328,6 +328,12 @@ def test_nothing_to_compute() -> None:
     )
 
 
+def test_input_that_nothing_computes() -> None:
+    assert "nothing computes its input ghost" in str(
+        error_of(model_of([node("Add", ["x", "ghost"], "y")], [1, 4, 6, 6], {}))
+    )
+
+
 def test_fixed_point_model_is_not_a_float_model() -> None:
     model = model_of(
         [

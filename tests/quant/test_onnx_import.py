@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from quant.graph import Activation, Add, AveragePool, Concat, Convolution, Graph, MaxPool, Select
@@ -735,3 +738,62 @@ def test_activation_does_not_move_across_a_boundary(same_meaning: Check) -> None
     )
     graph = same_meaning(model, boundaries=frozenset({"c", "y"}))
     assert [(entry.output, entry.activation.low) for entry in graph.nodes] == [("c", -np.inf), ("y", 0.0)]
+
+
+@st.composite
+def movements(draw: st.DrawFn) -> tuple[list[NodeProto], dict[str, Any], tuple[int, ...], int]:
+    """Operators that only move elements: nodes, constants, shape of the input, size of the result."""
+    shape: tuple[int, ...] = (1, draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    start, nodes, stored = shape, [], {}
+    for step in range(draw(st.integers(1, 6))):
+        source, result = ("x" if step == 0 else f"t{step - 1}"), f"t{step}"
+        operator = draw(st.sampled_from(["Transpose", "Reshape", "Slice", "Pad", "Gather", "Flatten"]))
+        axis = draw(st.integers(0, len(shape) - 1))
+        constants: list[np.ndarray] = []
+        attributes: dict[str, Any] = {}
+        if operator == "Transpose":
+            order = draw(st.permutations(range(len(shape))))
+            attributes, shape = {"perm": order}, tuple(shape[old] for old in order)
+        elif operator == "Reshape":
+            sizes = list(shape)
+            count = sizes.pop(axis)
+            divisor = draw(st.sampled_from([n for n in range(1, count + 1) if count % n == 0]))
+            merged = [divisor, count // divisor] if len(shape) < 5 else [count]
+            shape = tuple(sizes[:axis] + merged + sizes[axis:])
+            constants = [np.array(shape)]
+        elif operator == "Slice":
+            first, pace = draw(st.integers(0, shape[axis] - 1)), draw(st.integers(1, 3))
+            end = draw(st.integers(first + 1, shape[axis]))
+            constants = [np.array([first]), np.array([end]), np.array([axis]), np.array([pace])]
+            shape = (*shape[:axis], -(-(end - first) // pace), *shape[axis + 1 :])
+        elif operator == "Pad":
+            before, after = draw(st.integers(0, 1)), draw(st.integers(0, 2))
+            pads = np.zeros(2 * len(shape), np.int64)
+            pads[axis], pads[axis + len(shape)] = before, after
+            constants, shape = [pads], (*shape[:axis], shape[axis] + before + after, *shape[axis + 1 :])
+        elif operator == "Gather":
+            chosen = draw(st.lists(st.integers(0, shape[axis] - 1), min_size=1, max_size=4))
+            constants, attributes = [np.array(chosen)], {"axis": axis}
+            shape = (*shape[:axis], len(chosen), *shape[axis + 1 :])
+        else:
+            attributes = {"axis": axis}
+            shape = (math.prod(shape[:axis]), math.prod(shape[axis:]))
+        names = [f"k{step}_{position}" for position in range(len(constants))]
+        stored.update(zip(names, constants, strict=True))
+        nodes.append(helper.make_node(operator, [source, *names], [result], name=result, **attributes))
+    return nodes, stored, start, math.prod(shape)
+
+
+@settings(max_examples=120, deadline=None)
+@given(chain=movements())
+def test_any_movement_in_front_of_a_fully_connected_layer(
+    same_meaning: Check, chain: tuple[list[NodeProto], dict[str, Any], tuple[int, ...], int]
+) -> None:
+    nodes, stored, shape, count = chain
+    flat = helper.make_node("Reshape", [nodes[-1].output[0], "flat"], ["f"], name="flat_node")
+    probe = helper.make_node("Gemm", ["f", "w"], ["y"], name="dense")
+    weight = np.random.default_rng(count).standard_normal((count, 3)).astype(np.float32)
+    graph = same_meaning(
+        model_of([*nodes, flat, probe], {**stored, "flat": np.array([1, -1]), "w": weight}, shape)
+    )
+    assert kinds(graph) == [Convolution]
