@@ -1,0 +1,82 @@
+"""The weight stream, byte for byte as `docs/machine.md` describes it."""
+
+from __future__ import annotations
+
+import numpy as np
+from fixed_networks import NetworkBuilder
+
+from compiler.lower import lower
+from compiler.weights import weight_stream
+from hw.machine import Machine
+
+MACHINE = Machine(input_lanes=4, output_lanes=8)
+
+
+def _blocks(stream: bytes, tiles: int):
+    size = MACHINE.parameter_bytes + tiles * MACHINE.tile_bytes
+    assert len(stream) % size == 0
+    for start in range(0, len(stream), size):
+        yield stream[start:start + MACHINE.parameter_bytes], np.frombuffer(
+            stream[start + MACHINE.parameter_bytes:start + size], np.int8)
+
+
+def test_dense_stream():
+    build = NetworkBuilder((6, 5, 5))
+    model = build.model(build.convolution("input", 11, (2, 3)))
+    operation = lower(model, MACHINE).layers[0].operations[0]
+    weights = model.weights["conv0"]
+    found = list(_blocks(weight_stream(MACHINE, operation, 0, 2), 2 * 2 * 3))
+    assert len(found) == 2
+    for block, (parameters, tiles) in enumerate(found):
+        for lane in range(8):
+            output = block * 8 + lane
+            entry = parameters[8 * lane:8 * lane + 8]
+            exists = output < 11
+            assert int.from_bytes(entry[:4], "little", signed=True) == (weights.bias[output] if exists else 0)
+            shift = model.formats["input"].fl + weights.fl[0] - model.formats["conv0_out"].fl
+            assert int.from_bytes(entry[4:5], "little", signed=True) == (shift if exists else 0)
+            assert entry[5:] == bytes(3)
+            for number, (ib, ky, kx) in enumerate(np.ndindex(2, 2, 3)):
+                for i in range(4):
+                    channel = 4 * ib + i
+                    wanted = weights.values[output, channel, ky, kx] if exists and channel < 6 else 0
+                    assert tiles[number * MACHINE.tile_bytes + lane * 4 + i] == wanted
+
+
+def test_depthwise_stream_uses_input_lane_0():
+    build = NetworkBuilder((11, 5, 5))
+    model = build.model(build.convolution("input", 11, (2, 3), groups=11))
+    operation = lower(model, MACHINE).layers[0].operations[0]
+    for block, (_, tiles) in enumerate(_blocks(weight_stream(MACHINE, operation, 0, 2), 6)):
+        tiles = tiles.reshape(6, 8, 4)
+        assert not tiles[:, :, 1:].any()
+        for lane in range(8):
+            channel = 8 * block + lane
+            wanted = model.weights["conv0"].values[channel, 0].ravel() if channel < 11 else np.zeros(6)
+            assert np.array_equal(tiles[:, lane, 0], wanted)
+
+
+def test_groups_are_blocks_with_zeros():
+    build = NetworkBuilder((24, 2, 2))
+    model = build.model(build.convolution("input", 24, (1, 1), groups=8))  # three channels each
+    operation = lower(model, MACHINE).layers[0].operations[0]
+    full = np.zeros((24, 24), np.int64)
+    for output in range(24):
+        group = output // 3
+        full[output, 3 * group:3 * group + 3] = model.weights["conv0"].values[output, :, 0, 0]
+    for block in range(3):
+        first, count = operation.weights.source_blocks(block)
+        tiles = operation.weights.tiles(block)
+        found = tiles.transpose(1, 0, 2).reshape(8, 4 * count)
+        assert np.array_equal(found, full[8 * block:8 * block + 8, 4 * first:4 * (first + count)])
+        left_out = np.delete(full[8 * block:8 * block + 8], np.s_[4 * first:4 * (first + count)], axis=1)
+        assert not left_out.any()
+
+
+def test_maximum_stream_is_ones():
+    build = NetworkBuilder((11, 4, 4))
+    operation = lower(build.model(build.max_pool("input")), MACHINE).layers[0].operations[0]
+    parameters, tiles = next(_blocks(weight_stream(MACHINE, operation, 1, 1), 1))
+    assert parameters == bytes(MACHINE.parameter_bytes)
+    assert (tiles.reshape(8, 4)[:, 0] == 1).all()
+    assert not tiles.reshape(8, 4)[:, 1:].any()
