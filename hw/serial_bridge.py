@@ -7,12 +7,14 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.axi import AXI4, BURST_INCR, AXI4Lite
 from hw.serial_protocol import (
     DATA_ALIGNMENT,
     ESCAPE,
     ESCAPE_MASK,
     FLAG,
     MAXIMUM_DATA,
+    REGISTER_ADDRESS_BITS,
     REQUEST_HEADER_BYTES,
     RESPONSE_HEADER_BYTES,
     Command,
@@ -49,9 +51,9 @@ class SerialBridge(Component):
         Bytes for the line.
     memory_ready : In(1)
         The external memory has been initialised.
-    m_axi_* :
+    m_axi : Out(AXI4)
         AXI4 manager, 64 bits, single beats, one access at a time.
-    m_axil_* :
+    m_axil : Out(AXI4Lite)
         AXI4-Lite manager, 32 bits, one access at a time.
     executing : Out(1)
         A request is being executed or answered.
@@ -70,39 +72,8 @@ class SerialBridge(Component):
             "sent": Out(stream.Signature(8)),
             "memory_ready": In(1),
             "executing": Out(1),
-            "m_axi_awvalid": Out(1),
-            "m_axi_awready": In(1),
-            "m_axi_awaddr": Out(32),
-            "m_axi_wvalid": Out(1),
-            "m_axi_wready": In(1),
-            "m_axi_wdata": Out(64),
-            "m_axi_bvalid": In(1),
-            "m_axi_bready": Out(1),
-            "m_axi_bresp": In(2),
-            "m_axi_arvalid": Out(1),
-            "m_axi_arready": In(1),
-            "m_axi_araddr": Out(32),
-            "m_axi_rvalid": In(1),
-            "m_axi_rready": Out(1),
-            "m_axi_rdata": In(64),
-            "m_axi_rresp": In(2),
-            "m_axil_awvalid": Out(1),
-            "m_axil_awready": In(1),
-            "m_axil_awaddr": Out(32),
-            "m_axil_wvalid": Out(1),
-            "m_axil_wready": In(1),
-            "m_axil_wdata": Out(32),
-            "m_axil_wstrb": Out(4),
-            "m_axil_bvalid": In(1),
-            "m_axil_bready": Out(1),
-            "m_axil_bresp": In(2),
-            "m_axil_arvalid": Out(1),
-            "m_axil_arready": In(1),
-            "m_axil_araddr": Out(32),
-            "m_axil_rvalid": In(1),
-            "m_axil_rready": Out(1),
-            "m_axil_rdata": In(32),
-            "m_axil_rresp": In(2),
+            "m_axi": Out(AXI4(64)),
+            "m_axil": Out(AXI4Lite(REGISTER_ADDRESS_BITS)),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -110,6 +81,9 @@ class SerialBridge(Component):
         m.submodules.waiting = waiting = SyncFIFOBuffered(width=8, depth=_WAITING_BYTES)
         m.submodules.buffer = buffer = Memory(shape=8, depth=MAXIMUM_DATA, init=[])
         buffer_write, buffer_read = buffer.write_port(), buffer.read_port()
+        # A block RAM is slow to answer: its byte is held in a register, one cycle later.
+        buffered = Signal(8)
+        m.d.sync += buffered.eq(buffer_read.data)
         # A byte that finds no room is lost; the checksum will say so.
         m.d.comb += [waiting.w_data.eq(self.received), waiting.w_en.eq(self.received_valid)]
 
@@ -143,11 +117,12 @@ class SerialBridge(Component):
 
         # --- checks of a whole request -----------------------------------------------------------
         data_bytes = Signal.like(length)
-        memory_fits, acceptable = Signal(), Signal()
+        memory_fits, register_fits, acceptable = Signal(), Signal(), Signal()
         m.d.comb += [
             data_bytes.eq(length - (REQUEST_HEADER_BYTES + _CRC_BYTES)),
             memory_fits.eq((address % DATA_ALIGNMENT == 0) & (count % DATA_ALIGNMENT == 0) & (count != 0)
                            & (count <= MAXIMUM_DATA) & (address + count <= self.memory_bytes)),
+            register_fits.eq((address % 4 == 0) & (address < 1 << REGISTER_ADDRESS_BITS) & (count == 4)),
         ]
         with m.Switch(command):
             with m.Case(Command.IDENTIFY):
@@ -157,14 +132,16 @@ class SerialBridge(Component):
             with m.Case(Command.WRITE_MEMORY):
                 m.d.comb += acceptable.eq((data_bytes == count) & memory_fits)
             with m.Case(Command.READ_REGISTER):
-                m.d.comb += acceptable.eq((data_bytes == 0) & (count == 4) & (address % 4 == 0))
+                m.d.comb += acceptable.eq((data_bytes == 0) & register_fits)
             with m.Case(Command.WRITE_REGISTER):
-                m.d.comb += acceptable.eq((data_bytes == 4) & (count == 4) & (address % 4 == 0))
+                m.d.comb += acceptable.eq((data_bytes == 4) & register_fits)
 
         m.d.comb += [
-            self.m_axi_awaddr.eq(address), self.m_axi_wdata.eq(beat), self.m_axi_araddr.eq(address),
-            self.m_axil_awaddr.eq(address), self.m_axil_wdata.eq(register_value), self.m_axil_wstrb.eq(0b1111),
-            self.m_axil_araddr.eq(address),
+            self.m_axi.awaddr.eq(address), self.m_axi.wdata.eq(beat), self.m_axi.araddr.eq(address),
+            self.m_axil.awaddr.eq(address), self.m_axil.wdata.eq(register_value), self.m_axil.wstrb.eq(0b1111),
+            self.m_axil.araddr.eq(address),
+            self.m_axi.awsize.eq(3), self.m_axi.awburst.eq(BURST_INCR), self.m_axi.wstrb.eq(0xFF),
+            self.m_axi.wlast.eq(1), self.m_axi.arsize.eq(3), self.m_axi.arburst.eq(BURST_INCR),
         ]
 
         def wait_for_response(valid: Signal, ready: Signal, response: Signal, next_state: str) -> None:
@@ -180,9 +157,9 @@ class SerialBridge(Component):
                     m.d.sync += valid.eq(0)
 
         hold_until_taken(
-            (self.m_axi_awvalid, self.m_axi_awready), (self.m_axi_wvalid, self.m_axi_wready),
-            (self.m_axi_arvalid, self.m_axi_arready), (self.m_axil_awvalid, self.m_axil_awready),
-            (self.m_axil_wvalid, self.m_axil_wready), (self.m_axil_arvalid, self.m_axil_arready))
+            (self.m_axi.awvalid, self.m_axi.awready), (self.m_axi.wvalid, self.m_axi.wready),
+            (self.m_axi.arvalid, self.m_axi.arready), (self.m_axil.awvalid, self.m_axil.awready),
+            (self.m_axil.wvalid, self.m_axil.wready), (self.m_axil.arvalid, self.m_axil.arready))
 
         # `length` counts the bytes of the answer, header and checksum included.
         content_bytes = RESPONSE_HEADER_BYTES + answer_bytes
@@ -197,7 +174,7 @@ class SerialBridge(Component):
             with m.Case(Command.IDENTIFY):
                 m.d.comb += plain.eq(identity_bytes[position[:4]])
             with m.Case(Command.READ_MEMORY):
-                m.d.comb += plain.eq(buffer_read.data)
+                m.d.comb += plain.eq(buffered)
             with m.Default():
                 m.d.comb += plain.eq(register_value.word_select(position[:2], 8))
 
@@ -248,22 +225,22 @@ class SerialBridge(Component):
                         with m.Else():
                             m.d.sync += status.eq(ResponseStatus.NOT_READY)
                     with m.Case(Command.READ_REGISTER):
-                        m.d.sync += self.m_axil_arvalid.eq(1)
+                        m.d.sync += self.m_axil.arvalid.eq(1)
                         m.next = "READ REGISTER"
                     with m.Case(Command.WRITE_REGISTER):
                         # A repetition finds its write done, with the status that it had.
                         with m.If(previous_known & (previous == sequence)):
                             m.d.sync += status.eq(status)
                         with m.Else():
-                            m.d.sync += [self.m_axil_awvalid.eq(1), self.m_axil_wvalid.eq(1)]
+                            m.d.sync += [self.m_axil.awvalid.eq(1), self.m_axil.wvalid.eq(1)]
                             m.next = "WRITE REGISTER"
 
             with m.State("READ"):
-                m.d.sync += self.m_axi_arvalid.eq(1)
+                m.d.sync += self.m_axi.arvalid.eq(1)
                 m.next = "READ DATA"
             with m.State("READ DATA"):
-                m.d.sync += [beat.eq(self.m_axi_rdata)]
-                wait_for_response(self.m_axi_rvalid, self.m_axi_rready, self.m_axi_rresp, "SCATTER")
+                m.d.sync += [beat.eq(self.m_axi.rdata)]
+                wait_for_response(self.m_axi.rvalid, self.m_axi.rready, self.m_axi.rresp, "SCATTER")
             with m.State("SCATTER"):
                 m.d.comb += store.eq(1)
                 m.d.sync += [beat.eq(beat[8:]), position.eq(position + 1), lane.eq(lane + 1)]
@@ -275,16 +252,18 @@ class SerialBridge(Component):
                         m.next = "ANSWER"
 
             with m.State("GATHER"):
-                # one cycle for the buffer to read the byte at `position`, one to take it
+                # the byte at `position` is in the buffer's output after this cycle, in `buffered` after the next
+                m.next = "GATHER WAIT"
+            with m.State("GATHER WAIT"):
                 m.next = "GATHER BYTE"
             with m.State("GATHER BYTE"):
-                m.d.sync += [beat.eq(Cat(beat[8:], buffer_read.data)), position.eq(position + 1), lane.eq(lane + 1)]
+                m.d.sync += [beat.eq(Cat(beat[8:], buffered)), position.eq(position + 1), lane.eq(lane + 1)]
                 m.next = "GATHER"
                 with m.If(lane == _BEAT_BYTES - 1):
-                    m.d.sync += [self.m_axi_awvalid.eq(1), self.m_axi_wvalid.eq(1)]
+                    m.d.sync += [self.m_axi.awvalid.eq(1), self.m_axi.wvalid.eq(1)]
                     m.next = "WRITE RESPONSE"
             with m.State("WRITE RESPONSE"):
-                wait_for_response(self.m_axi_bvalid, self.m_axi_bready, self.m_axi_bresp, "WRITE NEXT")
+                wait_for_response(self.m_axi.bvalid, self.m_axi.bready, self.m_axi.bresp, "WRITE NEXT")
             with m.State("WRITE NEXT"):
                 m.d.sync += address.eq(address + _BEAT_BYTES)
                 m.next = "GATHER"
@@ -292,10 +271,10 @@ class SerialBridge(Component):
                     m.next = "ANSWER"
 
             with m.State("READ REGISTER"):
-                m.d.sync += [register_value.eq(self.m_axil_rdata), answer_bytes.eq(4)]
-                wait_for_response(self.m_axil_rvalid, self.m_axil_rready, self.m_axil_rresp, "ANSWER")
+                m.d.sync += [register_value.eq(self.m_axil.rdata), answer_bytes.eq(4)]
+                wait_for_response(self.m_axil.rvalid, self.m_axil.rready, self.m_axil.rresp, "ANSWER")
             with m.State("WRITE REGISTER"):
-                wait_for_response(self.m_axil_bvalid, self.m_axil_bready, self.m_axil_bresp, "ANSWER")
+                wait_for_response(self.m_axil.bvalid, self.m_axil.bready, self.m_axil.bresp, "ANSWER")
 
             with m.State("ANSWER"):
                 m.d.comb += [crc_out.start.eq(1), self.sent.valid.eq(1), self.sent.payload.eq(FLAG)]
@@ -306,7 +285,8 @@ class SerialBridge(Component):
                     m.d.sync += answer_bytes.eq(0)
 
             with m.State("FETCH"):
-                # `plain` is the byte after the one before has passed the checksum
+                m.next = "FETCH WAIT"
+            with m.State("FETCH WAIT"):
                 m.next = "LATCH"
             with m.State("LATCH"):
                 m.d.sync += answer_byte.eq(plain)

@@ -24,7 +24,7 @@ from enum import IntEnum
 
 __all__ = [
     "DATA_ALIGNMENT", "ESCAPE", "ESCAPE_MASK", "FLAG", "IDENTITY_BYTES", "MAGIC", "MAXIMUM_DATA",
-    "REQUEST_HEADER_BYTES", "RESPONSE_HEADER_BYTES", "VERSION", "Command", "FrameReader", "Identity",
+    "REGISTER_ADDRESS_BITS", "REQUEST_HEADER_BYTES", "RESPONSE_HEADER_BYTES", "VERSION", "Command", "FrameReader", "Identity",
     "Request", "Response", "ResponseStatus", "encode_frame",
 ]
 
@@ -36,6 +36,8 @@ ESCAPE_MASK = 0x20
 MAXIMUM_DATA = 2048
 #: Memory addresses and counts are multiples of this.
 DATA_ALIGNMENT = 8
+#: Registers lie below two to the power of this.
+REGISTER_ADDRESS_BITS = 8
 #: Version of this protocol; part of the answer to `Command.IDENTIFY`.
 VERSION = 1
 #: First bytes of the answer to `Command.IDENTIFY`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hw.machine import Machine
-from hw.registers import Control, Register, Status
+from hw.registers import Register, Status
 from sw_driver.link import Link, LinkError
 
 __all__ = ["SimulatedLink"]
@@ -50,9 +50,7 @@ class SimulatedLink(Link):
             raise LinkError(f"sim: {error}") from None
 
     def close(self) -> None:
-        close = getattr(self._core, "close", None)
-        if close is not None:
-            close()
+        self._core.close()
 
     def pause(self, seconds: float) -> None:
         pass
@@ -66,14 +64,17 @@ class SimulatedLink(Link):
         self._core.write_memory(address, content)
 
     def read_register(self, register: Register | int) -> int:
-        value = int(self._core.read_register(int(register)))
-        if register == Register.STATUS and value & Status.BUSY:
-            self._core.run(_CYCLES_A_POLL)
+        try:
             value = int(self._core.read_register(int(register)))
+            if register == Register.STATUS and value & Status.BUSY:
+                self._core.advance(_CYCLES_A_POLL)
+                value = int(self._core.read_register(int(register)))
+        except ValueError as error:
+            raise LinkError(f"sim: {error}") from None
         return value
 
     def write_register(self, register: Register | int, value: int) -> None:
-        self._core.write_register(int(register), value)
-        if register == Register.CONTROL and value & Control.START:
-            # a program that has been started is seen busy, or done, not idle
-            self.read_register(Register.STATUS)
+        try:
+            self._core.write_register(int(register), value)
+        except ValueError as error:
+            raise LinkError(f"sim: {error}") from None

@@ -59,37 +59,37 @@ class Bench:
         async def memory_writes(ctx):
             while True:
                 if self.random.random() < 0.5:
-                    (address,) = await take(ctx, bridge.m_axi_awvalid, bridge.m_axi_awready, bridge.m_axi_awaddr)
-                    (data,) = await take(ctx, bridge.m_axi_wvalid, bridge.m_axi_wready, bridge.m_axi_wdata)
+                    (address,) = await take(ctx, bridge.m_axi.awvalid, bridge.m_axi.awready, bridge.m_axi.awaddr)
+                    (data,) = await take(ctx, bridge.m_axi.wvalid, bridge.m_axi.wready, bridge.m_axi.wdata)
                 else:
-                    (data,) = await take(ctx, bridge.m_axi_wvalid, bridge.m_axi_wready, bridge.m_axi_wdata)
-                    (address,) = await take(ctx, bridge.m_axi_awvalid, bridge.m_axi_awready, bridge.m_axi_awaddr)
+                    (data,) = await take(ctx, bridge.m_axi.wvalid, bridge.m_axi.wready, bridge.m_axi.wdata)
+                    (address,) = await take(ctx, bridge.m_axi.awvalid, bridge.m_axi.awready, bridge.m_axi.awaddr)
                 self.memory[address:address + 8] = data.to_bytes(8, "little")
-                ctx.set(bridge.m_axi_bresp, 2 if address == BAD_ADDRESS else 0)
-                await give(ctx, bridge.m_axi_bvalid, bridge.m_axi_bready)
+                ctx.set(bridge.m_axi.bresp, 2 if address == BAD_ADDRESS else 0)
+                await give(ctx, bridge.m_axi.bvalid, bridge.m_axi.bready)
 
         async def memory_reads(ctx):
             while True:
-                (address,) = await take(ctx, bridge.m_axi_arvalid, bridge.m_axi_arready, bridge.m_axi_araddr)
-                ctx.set(bridge.m_axi_rdata, int.from_bytes(self.memory[address:address + 8], "little"))
-                ctx.set(bridge.m_axi_rresp, 2 if address == BAD_ADDRESS else 0)
-                await give(ctx, bridge.m_axi_rvalid, bridge.m_axi_rready)
+                (address,) = await take(ctx, bridge.m_axi.arvalid, bridge.m_axi.arready, bridge.m_axi.araddr)
+                ctx.set(bridge.m_axi.rdata, int.from_bytes(self.memory[address:address + 8], "little"))
+                ctx.set(bridge.m_axi.rresp, 2 if address == BAD_ADDRESS else 0)
+                await give(ctx, bridge.m_axi.rvalid, bridge.m_axi.rready)
 
         async def register_writes(ctx):
             while True:
-                (address,) = await take(ctx, bridge.m_axil_awvalid, bridge.m_axil_awready, bridge.m_axil_awaddr)
-                (data,) = await take(ctx, bridge.m_axil_wvalid, bridge.m_axil_wready, bridge.m_axil_wdata)
+                (address,) = await take(ctx, bridge.m_axil.awvalid, bridge.m_axil.awready, bridge.m_axil.awaddr)
+                (data,) = await take(ctx, bridge.m_axil.wvalid, bridge.m_axil.wready, bridge.m_axil.wdata)
                 self.registers[address] = data
                 self.register_writes.append((address, data))
-                ctx.set(bridge.m_axil_bresp, 3 if address == BAD_REGISTER else 0)
-                await give(ctx, bridge.m_axil_bvalid, bridge.m_axil_bready)
+                ctx.set(bridge.m_axil.bresp, 3 if address == BAD_REGISTER else 0)
+                await give(ctx, bridge.m_axil.bvalid, bridge.m_axil.bready)
 
         async def register_reads(ctx):
             while True:
-                (address,) = await take(ctx, bridge.m_axil_arvalid, bridge.m_axil_arready, bridge.m_axil_araddr)
-                ctx.set(bridge.m_axil_rdata, self.registers.get(address, 0))
-                ctx.set(bridge.m_axil_rresp, 3 if address == BAD_REGISTER else 0)
-                await give(ctx, bridge.m_axil_rvalid, bridge.m_axil_rready)
+                (address,) = await take(ctx, bridge.m_axil.arvalid, bridge.m_axil.arready, bridge.m_axil.araddr)
+                ctx.set(bridge.m_axil.rdata, self.registers.get(address, 0))
+                ctx.set(bridge.m_axil.rresp, 3 if address == BAD_REGISTER else 0)
+                await give(ctx, bridge.m_axil.rvalid, bridge.m_axil.rready)
 
         async def line(ctx):
             while True:
@@ -178,7 +178,7 @@ def test_longest_request_and_answer() -> None:
     Request(1, Command.READ_MEMORY, MEMORY_BYTES - 8, 16), Request(1, Command.READ_MEMORY, 0xFFFFFFF8, 16),
     Request(1, Command.READ_MEMORY, 0, 8, bytes(8)), Request(1, Command.WRITE_MEMORY, 0, 16, bytes(8)),
     Request(1, Command.WRITE_MEMORY, 0, 8, bytes(16)), Request(1, Command.WRITE_MEMORY, 2, 8, bytes(8)),
-    Request(1, Command.READ_REGISTER, 2, 4), Request(1, Command.READ_REGISTER, 0, 8),
+    Request(1, Command.READ_REGISTER, 2, 4), Request(1, Command.READ_REGISTER, 0x100, 4), Request(1, Command.READ_REGISTER, 0, 8),
     Request(1, Command.WRITE_REGISTER, 0, 4, bytes(3)), Request(1, Command.WRITE_REGISTER, 0, 8, bytes(8)),
 ], ids=str)
 def test_requests_that_are_refused(request_: Request) -> None:

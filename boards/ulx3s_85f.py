@@ -1,0 +1,109 @@
+"""The ULX3S-85F: an LFE5U-85F with 32 or 64 MiB of SDRAM and a USB serial port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.wiring import Component
+from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+from boards.litedram import MemoryController
+from boards.pll import PLLSettings, pll_settings
+from boards.system import System
+
+__all__ = ["DEVICE", "INPUT_HZ", "SDRAM_DEGREES", "ULX3SPlatform", "ULX3STop"]
+
+INPUT_HZ = 25e6
+DEVICE = "LFE5U-85F-6BG381C"
+
+#: How much later than the system clock the SDRAM's clock rises.  Its inputs change just after a
+#: system clock edge and are taken a quarter period later; `docs/board-ulx3s.md` has the budget.
+SDRAM_DEGREES = 90.0
+
+
+class ULX3SPlatform(ULX3S_85F_Platform):
+    """The board without its loader, which a build does not need."""
+
+    @property
+    def required_tools(self) -> list[str]:
+        return [tool for tool in super().required_tools if tool != "openFPGALoader"]
+
+
+class ULX3STop(Elaboratable):
+    """Everything in the FPGA: clocks, `boards.system.System`, pins.
+
+    Parameters
+    ----------
+    core, controller, baud
+        As for `boards.system.System`.
+    clock_hz : float
+        System clock; the PLL must be able to make it from 25 MHz.
+
+    LEDs: 0 blinks, 1 the memory is ready, 2 a request is being executed.
+    """
+
+    def __init__(self, core: Component, controller: MemoryController, *, clock_hz: float, baud: int) -> None:
+        self.core = core
+        self.controller = controller
+        self.baud = baud
+        self.settings: PLLSettings = pll_settings(INPUT_HZ, clock_hz, SDRAM_DEGREES)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        clock_hz = round(self.settings.clock_hz)
+        sdram = platform.request("sdram", 0, dir={"dq": "-", "clk": "-", **{
+            name: "-" for name in ("clk_en", "cs", "we", "ras", "cas", "ba", "a", "dqm")}})
+        self._clocks(m, platform, sdram.clk)
+
+        m.submodules.system = system = System(self.core, self.controller, clock_hz=clock_hz, baud=self.baud,
+                                              data_pins=sdram.dq.io)
+        # The controller's pin registers must reach the pins through nothing but a buffer.
+        for pin, signal in ((sdram.a, system.sdram_a), (sdram.ba, system.sdram_ba), (sdram.dqm, system.sdram_dm),
+                            (sdram.ras, system.sdram_ras_n), (sdram.cas, system.sdram_cas_n),
+                            (sdram.we, system.sdram_we_n), (sdram.cs, system.sdram_cs_n),
+                            (sdram.clk_en, system.sdram_cke)):
+            plain = io.SingleEndedPort(pin.io, direction="o")  # the signals are active low already
+            m.submodules += (buffer := io.Buffer("o", plain))
+            m.d.comb += buffer.o.eq(signal)
+
+        uart = platform.request("uart", 0)
+        m.d.comb += [system.rx.eq(uart.rx.i), uart.tx.o.eq(system.tx)]
+        blink = Signal(range(clock_hz))
+        m.d.sync += blink.eq(blink - 1)
+        for index, signal in enumerate((blink[-1], system.memory_ready, system.executing)):
+            m.d.comb += platform.request("led", index).o.eq(signal)
+        return m
+
+    def _clocks(self, m: Module, platform: Any, sdram_clock: Any) -> None:
+        pin = platform.request("clk25", 0)
+        settings = self.settings
+        m.domains.sync = ClockDomain("sync")
+        m.domains.sdram = ClockDomain("sdram", reset_less=True)
+        system_clock, locked = Signal(name="system_clock"), Signal(name="locked")
+        megahertz = f"{settings.clock_hz / 1e6:.6f}"
+        m.submodules.pll = Instance(
+            "EHXPLLL",
+            a_FREQUENCY_PIN_CLKI=f"{INPUT_HZ / 1e6:.6f}", a_FREQUENCY_PIN_CLKOP=megahertz,
+            a_FREQUENCY_PIN_CLKOS=megahertz, a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1",
+            a_MFG_GMCREF_SEL="2",
+            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED", p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB", p_OUTDIVIDER_MUXC="DIVC", p_OUTDIVIDER_MUXD="DIVD",
+            p_CLKI_DIV=settings.input_divider, p_CLKFB_DIV=settings.feedback_divider, p_FEEDBK_PATH="CLKOP",
+            p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=settings.output_divider,
+            p_CLKOP_CPHASE=settings.output_divider - 1, p_CLKOP_FPHASE=0,
+            p_CLKOS_ENABLE="ENABLED", p_CLKOS_DIV=settings.output_divider,
+            p_CLKOS_CPHASE=settings.coarse, p_CLKOS_FPHASE=settings.fine,
+            i_CLKI=pin.i, i_CLKFB=system_clock, i_RST=Const(0), i_STDBY=Const(0),
+            i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(0), i_PHASESTEP=Const(0),
+            i_PHASELOADREG=Const(0), i_PLLWAKESYNC=Const(0), i_ENCLKOP=Const(0), i_ENCLKOS=Const(0),
+            o_CLKOP=system_clock, o_CLKOS=ClockSignal("sdram"), o_LOCK=locked)
+        m.d.comb += ClockSignal("sync").eq(system_clock)
+        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+
+        # A clock reaches its pin through the pin's own register, so that it is as late as the data.
+        m.submodules.sdram_clock = clock = io.DDRBuffer("o", io.SingleEndedPort(sdram_clock.io, direction="o"),
+                                                        o_domain="sdram")
+        m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]
