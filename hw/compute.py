@@ -20,7 +20,7 @@ from hw.array import OPERAND_LATENCY, MultiplierArray, array_latency
 from hw.destination import Destination
 from hw.isa import Mode, Opcode, layout_of
 from hw.machine import Machine
-from hw.multiplier import MultiplierKind
+from hw.multiplier import MultiplierKind, require_multiplier_kind
 from hw.requantize import Requantize
 from hw.sequencer import Sequencer, WordFlags
 from hw.tokens import TokenPort
@@ -60,9 +60,15 @@ class Compute(wiring.Component):
         Layer number of the newest instruction.
     busy, token_wait, weight_wait : ``Out(1)``
         For the counters: a word is read, the instruction waits for tokens, a pass waits for weights.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind of multiplier.
     """
 
     def __init__(self, machine: Machine, *, multiplier: MultiplierKind = "portable") -> None:
+        require_multiplier_kind(multiplier)
         self.machine = machine
         self.multiplier: MultiplierKind = multiplier
         word = 8 * machine.output_lanes

