@@ -20,8 +20,13 @@ from quant.weight_formats import real_parameters
 __all__ = ["corrected_biases"]
 
 
-def corrected_biases(node: Convolution, weights: FixedWeights, inputs: Iterable[tuple[torch.Tensor, torch.Tensor]],
-                     input_fl: int, input_range: tuple[int, int]) -> FixedWeights:
+def corrected_biases(
+    node: Convolution,
+    weights: FixedWeights,
+    inputs: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    input_fl: int,
+    input_range: tuple[int, int],
+) -> FixedWeights:
     """The weights with biases that take the mean difference to the float network away.
 
     The mean is trusted as far as the images agree on it: with the variance v of its estimate, the

@@ -72,10 +72,19 @@ class CalibrationReport:
         return asdict(self)
 
 
-def calibrate(graph: Graph, images: Iterable[NDArray[np.float32]], weight_bits: int = 8, activation_bits: int = 8,
-              preparation: Preparation | None = None, *, method: str = "greedy", per_channel: bool = False, correct_biases: bool = True,
-              memory_limit: int = 2 << 30, progress: Callable[[str], None] = lambda name: None,
-              ) -> tuple[FixedModel, CalibrationReport]:
+def calibrate(
+    graph: Graph,
+    images: Iterable[NDArray[np.float32]],
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    preparation: Preparation | None = None,
+    *,
+    method: str = "greedy",
+    per_channel: bool = False,
+    correct_biases: bool = True,
+    memory_limit: int = 2 << 30,
+    progress: Callable[[str], None] = lambda name: None,
+) -> tuple[FixedModel, CalibrationReport]:
     """Choose every format of a network by Qiu's two phases.
 
     Parameters
@@ -113,11 +122,21 @@ def calibrate(graph: Graph, images: Iterable[NDArray[np.float32]], weight_bits: 
     for node in convolutions:
         if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
             raise CalibrationError(f"{node.name}: its weights hold NaN or infinity; export the model again")
-    lengths = {node.name: choose_weight_lengths(node.weight, weight_bits, method, per_channel)
-               for node in convolutions}
+    lengths = {
+        node.name: choose_weight_lengths(node.weight, weight_bits, method, per_channel)
+        for node in convolutions
+    }
     counter = _Counter(graph, images)
-    phase = DataPhase(graph, lengths, weight_bits, activation_bits, method,
-                      correct_biases and method != "max", memory_limit, progress)
+    phase = DataPhase(
+        graph,
+        lengths,
+        weight_bits,
+        activation_bits,
+        method,
+        correct_biases and method != "max",
+        memory_limit,
+        progress,
+    )
     phase.run(counter)
     model = FixedModel(graph, phase.formats, phase.weights, preparation or Preparation())
     return model, CalibrationReport(graph.name, counter.count, method, _layers(model, phase))
@@ -133,8 +152,10 @@ class _Counter:
         shape = self.graph.shapes[self.graph.input]
         for batch in self.batches:
             if batch.ndim != 4 or batch.shape[1:] != shape:
-                raise CalibrationError(f"calibration images have the shape {batch.shape[1:]}, but the input "
-                                       f"{self.graph.input} is (C, H, W) = {shape}")
+                raise CalibrationError(
+                    f"calibration images have the shape {batch.shape[1:]}, but the input "
+                    f"{self.graph.input} is (C, H, W) = {shape}"
+                )
             if not np.isfinite(batch).all():
                 raise CalibrationError("calibration images hold NaN or infinity; remove or repair them")
             self.count += len(batch)
@@ -147,8 +168,19 @@ class _Counter:
 def _layers(model: FixedModel, phase: DataPhase) -> tuple[LayerReport, ...]:
     def report(name: str, kind: str, tensor: str, **weights: object) -> LayerReport:
         found, form = phase.statistics[tensor], model.formats[tensor]
-        return LayerReport(name, kind, tensor, found.low, found.high, form.bits, form.signed, form.fl,
-                           found.error, found.noise_db, **weights)  # type: ignore[arg-type]
+        return LayerReport(
+            name,
+            kind,
+            tensor,
+            found.low,
+            found.high,
+            form.bits,
+            form.signed,
+            form.fl,
+            found.error,
+            found.noise_db,
+            **weights,
+        )  # type: ignore[arg-type]
 
     layers = [report("input", "Input", model.graph.input)]
     for node in model.graph.nodes:
@@ -157,7 +189,14 @@ def _layers(model: FixedModel, phase: DataPhase) -> tuple[LayerReport, ...]:
             layers.append(report(node.name, type(node).__name__, node.output))
             continue
         real, _ = real_parameters(weights, model.formats[node.inputs[0]].fl)
-        layers.append(report(node.name, type(node).__name__, node.output, weight_bits=weights.bits,
-                             weight_fl=(int(weights.fl.min()), int(weights.fl.max())),
-                             weight_error=float(np.abs(real - node.weight).mean())))
+        layers.append(
+            report(
+                node.name,
+                type(node).__name__,
+                node.output,
+                weight_bits=weights.bits,
+                weight_fl=(int(weights.fl.min()), int(weights.fl.max())),
+                weight_error=float(np.abs(real - node.weight).mean()),
+            )
+        )
     return tuple(layers)

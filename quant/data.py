@@ -44,9 +44,14 @@ class ImageSet:
 
     def take(self, indices: Sequence[int] | NDArray[np.integer]) -> ImageSet:
         """The images at these positions."""
-        images = (self.images[np.asarray(indices, np.int64)] if isinstance(self.images, np.ndarray)
-                  else [self.images[index] for index in indices])
-        return ImageSet(self.name, images, None if self.labels is None else self.labels[np.asarray(indices, np.int64)])
+        images = (
+            self.images[np.asarray(indices, np.int64)]
+            if isinstance(self.images, np.ndarray)
+            else [self.images[index] for index in indices]
+        )
+        return ImageSet(
+            self.name, images, None if self.labels is None else self.labels[np.asarray(indices, np.int64)]
+        )
 
     def first(self, count: int | None) -> ImageSet:
         """The first ``count`` images, or all."""
@@ -86,7 +91,9 @@ def load_images(path: str | Path) -> ImageSet:
         else:
             with loaded:
                 if "images" not in loaded.files:
-                    raise DataError(f"{path}: it has no array called images, only {', '.join(loaded.files) or 'nothing'}")
+                    raise DataError(
+                        f"{path}: it has no array called images, only {', '.join(loaded.files) or 'nothing'}"
+                    )
                 images, labels = loaded["images"], loaded["labels"] if "labels" in loaded.files else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
@@ -100,14 +107,18 @@ def load_images(path: str | Path) -> ImageSet:
         labels = np.asarray(labels)
         labels = labels.reshape(-1) if labels.shape == (len(images), 1) else labels
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise DataError(f"{path}: {len(images)} images need as many integer labels, not "
-                            f"an array of the shape {labels.shape} and type {labels.dtype}")
+            raise DataError(
+                f"{path}: {len(images)} images need as many integer labels, not "
+                f"an array of the shape {labels.shape} and type {labels.dtype}"
+            )
         labels = labels.astype(np.int64)
     return ImageSet(str(path), images, labels)
 
 
 def _load_folder(path: Path) -> ImageSet:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES and file.is_file())
+    files = sorted(
+        file for file in path.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES and file.is_file()
+    )
     if not files:
         raise DataError(f"{path}: the folder holds no images")
     if all(file.stem.isdecimal() for file in files) and all(file.parent == path for file in files):
@@ -117,7 +128,9 @@ def _load_folder(path: Path) -> ImageSet:
         return ImageSet(str(path), files, None)
     numbered = all(name.isdecimal() for name in classes)
     number = {name: int(name) if numbered else index for index, name in enumerate(classes)}
-    return ImageSet(str(path), files, np.array([number[file.relative_to(path).parts[0]] for file in files], np.int64))
+    return ImageSet(
+        str(path), files, np.array([number[file.relative_to(path).parts[0]] for file in files], np.int64)
+    )
 
 
 def check_preparation(preparation: Preparation, channels: int) -> None:
@@ -129,8 +142,10 @@ def check_preparation(preparation: Preparation, channels: int) -> None:
     """
     for name, values in (("mean", preparation.mean), ("std", preparation.std)):
         if len(values) not in (1, channels):
-            raise DataError(f"{name} has {len(values)} values, but the network has {channels} input channels; "
-                            f"give one for each or one for all")
+            raise DataError(
+                f"{name} has {len(values)} values, but the network has {channels} input channels; "
+                f"give one for each or one for all"
+            )
         if not np.all(np.isfinite(values)):
             raise DataError(f"{name} must be finite numbers")
     if preparation.divide == 0 or not np.isfinite(preparation.divide) or 0.0 in preparation.std:
@@ -141,8 +156,14 @@ def check_preparation(preparation: Preparation, channels: int) -> None:
         raise DataError(f"the channel order BGR needs 3 input channels; the network has {channels}")
 
 
-def prepare(data: ImageSet, preparation: Preparation, shape: Shape, input_layout: str = "NCHW",
-            layout: str | None = None, batch_size: int = 64) -> Iterator[NDArray[np.float32]]:
+def prepare(
+    data: ImageSet,
+    preparation: Preparation,
+    shape: Shape,
+    input_layout: str = "NCHW",
+    layout: str | None = None,
+    batch_size: int = 64,
+) -> Iterator[NDArray[np.float32]]:
     """Batches (N, C, H, W) of prepared images.
 
     Parameters
@@ -162,16 +183,25 @@ def prepare(data: ImageSet, preparation: Preparation, shape: Shape, input_layout
     check_preparation(preparation, shape[0])
     for start in range(0, len(data), batch_size):
         if isinstance(data.images, np.ndarray):
-            raw = _channels_last(data.name, data.images[start:start + batch_size], data.images.shape,
-                                 shape, input_layout, layout, preparation)
+            raw = _channels_last(
+                data.name,
+                data.images[start : start + batch_size],
+                data.images.shape,
+                shape,
+                input_layout,
+                layout,
+                preparation,
+            )
         else:
-            raw = [_open(file, shape[0]) for file in data.images[start:start + batch_size]]
-        batch = np.stack([_sized(_name(data, start + index), image, preparation, shape)
-                          for index, image in enumerate(raw)])
+            raw = [_open(file, shape[0]) for file in data.images[start : start + batch_size]]
+        batch = np.stack(
+            [_sized(_name(data, start + index), image, preparation, shape) for index, image in enumerate(raw)]
+        )
         finite = np.isfinite(batch).all(axis=(1, 2, 3))
         if not finite.all():
-            raise DataError(f"{_name(data, start + int(np.argmin(finite)))}: holds NaN or infinity; "
-                            "remove or repair it")
+            raise DataError(
+                f"{_name(data, start + int(np.argmin(finite)))}: holds NaN or infinity; remove or repair it"
+            )
         yield _normalised(batch, preparation)
 
 
@@ -187,8 +217,15 @@ def _normalised(batch: NDArray, preparation: Preparation) -> NDArray[np.float32]
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
 
 
-def _channels_last(name: str, batch: NDArray, whole: tuple[int, ...], shape: Shape, input_layout: str,
-                   layout: str | None, preparation: Preparation) -> NDArray:
+def _channels_last(
+    name: str,
+    batch: NDArray,
+    whole: tuple[int, ...],
+    shape: Shape,
+    input_layout: str,
+    layout: str | None,
+    preparation: Preparation,
+) -> NDArray:
     """An array of images as (N, H, W, C)."""
     channels, rows, columns = shape
     sizes = {"NHWC": (rows, columns, channels), "NCHW": (channels, rows, columns)}
@@ -198,23 +235,32 @@ def _channels_last(name: str, batch: NDArray, whole: tuple[int, ...], shape: Sha
     if len(whole) == 3 and channels == 1:
         return batch[..., None]
     if len(whole) != 4:
-        raise DataError(f"{name}: images of the shape {whole[1:]} do not fit the network's input (C, H, W) = {shape}")
+        raise DataError(
+            f"{name}: images of the shape {whole[1:]} do not fit the network's input (C, H, W) = {shape}"
+        )
     fitting = {"NHWC": whole[3] == channels, "NCHW": whole[1] == channels}
     if layout is None and all(fitting.values()) and preparation.resize is None and not preparation.crop:
         fitting = {key: whole[1:] == size for key, size in sizes.items()}
     possible = [key for key, fits in fitting.items() if fits and layout in (None, key)]
     if not possible:
-        raise DataError(f"{name}: images of the shape {whole[1:]} do not have the network's {channels} channels"
-                        + (f" in the layout {layout}" if layout else "") + f"; its input is (C, H, W) = {shape}")
+        raise DataError(
+            f"{name}: images of the shape {whole[1:]} do not have the network's {channels} channels"
+            + (f" in the layout {layout}" if layout else "")
+            + f"; its input is (C, H, W) = {shape}"
+        )
     if len(possible) > 1:
-        raise DataError(f"{name}: images of the shape {whole[1:]} may be rows, columns, channels or channels, "
-                        "rows, columns; say which with --layout NHWC or --layout NCHW")
+        raise DataError(
+            f"{name}: images of the shape {whole[1:]} may be rows, columns, channels or channels, "
+            "rows, columns; say which with --layout NHWC or --layout NCHW"
+        )
     return batch if possible[0] == "NHWC" else batch.transpose(0, 2, 3, 1)
 
 
 def _open(file: Path, channels: int) -> NDArray[np.uint8]:
     if channels not in (1, 3):
-        raise DataError(f"{file}: the network's input has {channels} channels, an image file 1 or 3; use an .npz")
+        raise DataError(
+            f"{file}: the network's input has {channels} channels, an image file 1 or 3; use an .npz"
+        )
     try:
         with Image.open(file) as image:
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
@@ -234,16 +280,22 @@ def _sized(name: str, image: NDArray, preparation: Preparation, shape: Shape) ->
         return image
     if preparation.crop and image.shape[0] >= rows and image.shape[1] >= columns:
         top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-        return image[top:top + rows, left:left + columns]
+        return image[top : top + rows, left : left + columns]
     advice = "use --resize to enlarge it" if preparation.crop else "use --crop, or --resize N and --crop"
-    raise DataError(f"{name}: {image.shape[0]}x{image.shape[1]} pixels, but the network's input is "
-                    f"{rows}x{columns}; {advice}")
+    raise DataError(
+        f"{name}: {image.shape[0]}x{image.shape[1]} pixels, but the network's input is "
+        f"{rows}x{columns}; {advice}"
+    )
 
 
 def _resized(name: str, image: NDArray, shorter: int) -> NDArray:
     if image.dtype != np.uint8:
-        raise DataError(f"{name}: only 8-bit images can be resized, not {image.dtype}; resize them beforehand")
+        raise DataError(
+            f"{name}: only 8-bit images can be resized, not {image.dtype}; resize them beforehand"
+        )
     scale = shorter / min(image.shape[:2])
     size = (max(shorter, round(image.shape[1] * scale)), max(shorter, round(image.shape[0] * scale)))
-    pixels = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).resize(size, Image.Resampling.BILINEAR)
+    pixels = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).resize(
+        size, Image.Resampling.BILINEAR
+    )
     return np.asarray(pixels).reshape(size[1], size[0], image.shape[2])

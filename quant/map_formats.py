@@ -121,8 +121,11 @@ class DataPhase:
         real = zip(*(self._store.batches(f"float {tensor}") for tensor in node.inputs))
         fixed = zip(*(self._store.batches(f"fixed {tensor}") for tensor in node.inputs))
         for real_operands, fixed_operands in zip(real, fixed):
-            self._add(node.output, activate(run_node(node, real_operands), node.activation),
-                      activate(run_node(node, fixed_operands, parameters), node.activation))
+            self._add(
+                node.output,
+                activate(run_node(node, real_operands), node.activation),
+                activate(run_node(node, fixed_operands, parameters), node.activation),
+            )
 
     def _fixed_weights(self, node: Convolution) -> FixedWeights:
         source = node.inputs[0]
@@ -137,8 +140,12 @@ class DataPhase:
     def _waits_for_concat(self, node: Node) -> bool:
         """Whether a tensor only exists to be concatenated: then it takes the format of the whole."""
         readers = self.graph.consumers(node.output)
-        return (len(readers) == 1 and isinstance(readers[0], Concat) and readers[0].activation == Activation()
-                and node.output != self.graph.output)
+        return (
+            len(readers) == 1
+            and isinstance(readers[0], Concat)
+            and readers[0].activation == Activation()
+            and node.output != self.graph.output
+        )
 
     # choice
 
@@ -166,8 +173,11 @@ class DataPhase:
         if self.method != "max":
             # saturated outputs would tie, and the network's answer is their order
             neighbours = range(-1, 1) if tensor == self.graph.output else _NEIGHBOURS
-        candidates = [Format(self.activation_bits, signed, start + step) for step in neighbours
-                      if abs(start + step) <= FL_LIMIT]
+        candidates = [
+            Format(self.activation_bits, signed, start + step)
+            for step in neighbours
+            if abs(start + step) <= FL_LIMIT
+        ]
         errors = self._errors(tensor, candidates)
         best = min(range(len(candidates)), key=lambda k: (errors[k], abs(candidates[k].fl - start)))
         return candidates[best]
@@ -178,9 +188,13 @@ class DataPhase:
         if len(candidates) == 1:
             return errors
         power = ERROR_POWERS[self.method]
-        for real, fixed in zip(self._store.batches(f"float {tensor}"), self._store.batches(f"fixed {tensor}")):
+        for real, fixed in zip(
+            self._store.batches(f"float {tensor}"), self._store.batches(f"fixed {tensor}")
+        ):
             for position, form in enumerate(candidates):
-                errors[position] += float(_rounded(fixed, form).sub_(real).abs_().pow_(power).sum(dtype=torch.float64))
+                errors[position] += float(
+                    _rounded(fixed, form).sub_(real).abs_().pow_(power).sum(dtype=torch.float64)
+                )
         return errors
 
     def _quantize(self, tensor: str, form: Format) -> None:
@@ -196,7 +210,9 @@ class DataPhase:
             self._store.replace(f"fixed {tensor}", index, rounded)
         found = self.statistics[tensor]
         found.error = error / count
-        found.noise_db = math.inf if noise == 0.0 else -math.inf if signal == 0.0 else 10 * math.log10(signal / noise)
+        found.noise_db = (
+            math.inf if noise == 0.0 else -math.inf if signal == 0.0 else 10 * math.log10(signal / noise)
+        )
 
 
 def _rounded(values: torch.Tensor, form: Format) -> torch.Tensor:

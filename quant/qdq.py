@@ -24,7 +24,17 @@ from quant.fixed_model import FixedModel, FixedWeights
 from quant.graph import Activation, Add, AveragePool, Concat, Convolution, MaxPool, Node, Select
 from quant.number_format import Format, check_width
 
-__all__ = ["BITS_KEY", "OPSET", "PREPARATION_KEY", "WriteError", "fixed_model_to_onnx", "write_fixed_model"]
+__all__ = [
+    "BITS_KEY",
+    "LAYOUT_KEY",
+    "NODE_KEY",
+    "OPSET",
+    "PREPARATION_KEY",
+    "PRODUCER",
+    "WriteError",
+    "fixed_model_to_onnx",
+    "write_fixed_model",
+]
 
 #: First opset with 4- and 16-bit integers in QuantizeLinear and DequantizeLinear.
 OPSET = 21
@@ -33,6 +43,12 @@ _IR_VERSION = 10
 #: Metadata of QuantizeLinear (feature maps) and DequantizeLinear (weights): width in bits; the Clip before
 #: a QuantizeLinear that has it only enforces that width.
 BITS_KEY = "pointshift.bits"
+#: Metadata of QuantizeLinear: the graph's node that computes the feature map, which may be several here.
+NODE_KEY = "pointshift.node"
+#: Metadata of the model: ``NCHW`` or ``NHWC``, the order of its input.
+LAYOUT_KEY = "pointshift.layout"
+#: Who wrote the file, in its ``producer_name``.
+PRODUCER = "pointshift"
 #: Metadata of the model: its `Preparation` as JSON.
 PREPARATION_KEY = "pointshift.preparation"
 
@@ -106,9 +122,12 @@ class _Writer:
             ),
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=_IR_VERSION,
-            producer_name="pointshift",
+            producer_name=PRODUCER,
         )
-        helper.set_model_props(proto, {PREPARATION_KEY: json.dumps(asdict(self.model.preparation))})
+        helper.set_model_props(
+            proto,
+            {PREPARATION_KEY: json.dumps(asdict(self.model.preparation)), LAYOUT_KEY: graph.input_layout},
+        )
         onnx.checker.check_model(proto)
         return proto
 
@@ -162,14 +181,16 @@ class _Writer:
         element_type = (
             (_INT8 if form.bits <= 8 else _INT16) if form.signed else (_UINT8 if form.bits <= 8 else _UINT16)
         )
-        source, metadata = tensor, None
+        producer = self.model.graph.producer(tensor)
+        metadata = {} if producer is None else {NODE_KEY: producer.name}
+        source = tensor
         if form.bits not in (8, 16):
             bounds = [
                 self._constant(f"{tensor}/{end}", np.float32(value * form.scale))
                 for end, value in (("low", form.low), ("high", form.high))
             ]
             source = self._emit("Clip", [tensor, *bounds], self._fresh(f"{tensor}/clipped"))
-            metadata = {BITS_KEY: str(form.bits)}
+            metadata[BITS_KEY] = str(form.bits)
         scale = self._constant(f"{tensor}/scale", np.float32(form.scale))
         zero = self._constant(f"{tensor}/zero_point", np.zeros((), np.int64), element_type)
         integers = self._emit(
@@ -233,15 +254,15 @@ class _Writer:
             self._write_activation(node, output)
         self._quantize(node.output)
 
+    def _is_neutral(self, node: Select) -> bool:
+        """Whether everything is taken."""
+        whole = self.model.graph.shapes[node.inputs[0]]
+        return (node.start, node.step, node.size) == ((0, 0, 0), (1, 1, 1), whole)
+
     def _write_select(self, node: Select, source: str, output: str, active: bool) -> None:
         """Slice and Pad, each only if it does something; Identity if nothing else names the tensor."""
         steps: list[tuple[str, list[str], dict[str, object]]] = []
-        neutral = (
-            node.start == (0, 0, 0)
-            and node.step == (1, 1, 1)
-            and node.size == self.model.graph.shapes[node.inputs[0]]
-        )
-        if not neutral:
+        if not self._is_neutral(node):
             ends = [
                 start + (size - 1) * step + 1 for start, step, size in zip(node.start, node.step, node.size)
             ]

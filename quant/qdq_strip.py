@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from quant.number_format import Format
-from quant.qdq import BITS_KEY
+from quant.qdq import BITS_KEY, NODE_KEY
 
 __all__ = ["QdqError", "QuantizedConstant", "StrippedModel", "strip_qdq"]
 
@@ -63,12 +63,15 @@ class StrippedModel:
         Integers of each quantized constant, by the name of its float values.
     integers : dict
         For each quantized feature map, the name of its integers in the QDQ graph.
+    node_names : dict
+        For each feature map of a file of ours, the name of the graph's node that computes it.
     """
 
     proto: onnx.ModelProto
     formats: dict[str, Format] = field(default_factory=dict)
     constants: dict[str, QuantizedConstant] = field(default_factory=dict)
     integers: dict[str, str] = field(default_factory=dict)
+    node_names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,10 @@ class _Stripper:
                 "it is an output of the network without its quantization",
                 "let the output be that of the DequantizeLinear",
             )
-        for node in kept:
+        for node in [*kept, *self.added]:
             for position, tensor in enumerate(node.input):
                 node.input[position] = self.aliases.get(tensor, tensor)
+        for node in kept:
             for position, tensor in enumerate(node.output):
                 node.output[position] = self.renamed_outputs.get(tensor, tensor)
         for output in graph.output:
@@ -255,6 +259,9 @@ class _Stripper:
         else:
             self.result.integers.setdefault(tensor, dequantize.input[0])
             self.sources[source] = self.sources[tensor] = tensor
+            name = _metadata(quantize).get(NODE_KEY)
+            if name is not None:
+                self.result.node_names[tensor] = name
         self.aliases[output] = tensor
 
     def _clipped(self, tensor: str, low: float, high: float) -> str:

@@ -11,8 +11,14 @@ from quant.fixed_model import FixedWeights, channel_bounds
 from quant.graph import Convolution
 from quant.number_format import FL_LIMIT, Format
 
-__all__ = ["ERROR_POWERS", "METHODS", "choose_weight_lengths", "fixed_weights", "largest_fl_without_overflow",
-           "real_parameters"]
+__all__ = [
+    "ERROR_POWERS",
+    "METHODS",
+    "choose_weight_lengths",
+    "fixed_weights",
+    "largest_fl_without_overflow",
+    "real_parameters",
+]
 
 #: How fractional lengths are chosen.  ``greedy``: the neighbour with the least sum of squared errors;
 #: ``absolute``: with the least sum of absolute errors, as in the paper; ``max``: by the largest magnitude.
@@ -41,8 +47,9 @@ def largest_fl_without_overflow(low: float, high: float, bits: int, signed: bool
     return max(-FL_LIMIT, min(FL_LIMIT, fl))
 
 
-def choose_weight_lengths(weight: NDArray[np.floating], bits: int, method: str = "greedy",
-                          per_channel: bool = False) -> NDArray[np.int64]:
+def choose_weight_lengths(
+    weight: NDArray[np.floating], bits: int, method: str = "greedy", per_channel: bool = False
+) -> NDArray[np.int64]:
     """Fractional length of each output channel (out,); all equal unless ``per_channel``.
 
     Tried are the no-overflow length and its neighbours; ``method`` is one of `METHODS`.
@@ -56,7 +63,9 @@ def choose_weight_lengths(weight: NDArray[np.floating], bits: int, method: str =
 
 def _choose(weight: NDArray[np.floating], bits: int, method: str) -> int:
     values = np.asarray(weight, np.float64)
-    start = largest_fl_without_overflow(float(values.min(initial=0.0)), float(values.max(initial=0.0)), bits, True)
+    start = largest_fl_without_overflow(
+        float(values.min(initial=0.0)), float(values.max(initial=0.0)), bits, True
+    )
     if method == "max":
         return start
 
@@ -70,8 +79,9 @@ def _choose(weight: NDArray[np.floating], bits: int, method: str) -> int:
     return min(candidates, key=lambda fl: (error(fl), abs(fl - start)))
 
 
-def fixed_weights(node: Convolution, bits: int, lengths: NDArray[np.int64], input_fl: int,
-                  input_range: tuple[int, int]) -> FixedWeights:
+def fixed_weights(
+    node: Convolution, bits: int, lengths: NDArray[np.int64], input_fl: int, input_range: tuple[int, int]
+) -> FixedWeights:
     """A convolution's weights and biases as integers.
 
     ``lengths`` (out,) are given up bit by bit where a channel's sums could pass 32 bits: a bias far
@@ -84,8 +94,9 @@ def fixed_weights(node: Convolution, bits: int, lengths: NDArray[np.int64], inpu
         scaled = np.rint(np.ldexp(weight, lengths.reshape(-1, 1, 1, 1)))
         # far outside 32 bits is enough to know that a bias does not fit
         units = np.clip(np.rint(np.ldexp(bias, input_fl + lengths)), -(2.0**40), 2.0**40)
-        weights = FixedWeights(np.clip(scaled, form.low, form.high).astype(np.int64), bits, lengths,
-                               units.astype(np.int64))
+        weights = FixedWeights(
+            np.clip(scaled, form.low, form.high).astype(np.int64), bits, lengths, units.astype(np.int64)
+        )
         too_large = channel_bounds(weights, input_range) >= 1 << 31
         if not too_large.any():
             return weights

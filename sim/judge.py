@@ -22,10 +22,12 @@ from sim.reference import Integers, steps
 __all__ = [
     "Difference",
     "Verdict",
+    "as_file_input",
     "compare_with_onnxruntime",
     "first_difference",
     "onnxruntime_tensors",
     "open_session",
+    "run_session",
 ]
 
 
@@ -92,6 +94,32 @@ def open_session(proto: onnx.ModelProto | str | Path, threads: int = 0) -> onnxr
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
+def as_file_input(model: FixedModel, inputs: Integers) -> NDArray[np.float32]:
+    """The float batch, in the order of the file's input, that stands for integers (N, C, H, W)."""
+    real = model.formats[model.graph.input].dequantize(inputs)
+    return np.ascontiguousarray(real.transpose(0, 2, 3, 1)) if model.graph.input_layout == "NHWC" else real
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, names: list[str] | None, inputs: NDArray[np.float32]
+) -> list[NDArray]:
+    """Outputs of a session for a batch; one image at a time if the file wants a batch of one.
+
+    Images are reshaped to the rank of the file's input.
+    """
+    wanted = session.get_inputs()[0]
+    fixed_batch = wanted.shape[0] if wanted.shape and isinstance(wanted.shape[0], int) else None
+    sizes = [size if isinstance(size, int) else -1 for size in wanted.shape[1:]]
+    if sizes and len(sizes) != inputs.ndim - 1 and sizes.count(-1) <= 1:
+        inputs = inputs.reshape(len(inputs), *sizes)
+    step = len(inputs) if fixed_batch is None else fixed_batch
+    results = [
+        session.run(names, {wanted.name: inputs[start : start + step]})
+        for start in range(0, len(inputs), max(step, 1))
+    ]
+    return [np.concatenate(parts) for parts in zip(*results)]
+
+
 def onnxruntime_tensors(
     path: str | Path | onnx.ModelProto, inputs: NDArray[np.float32]
 ) -> dict[str, NDArray]:
@@ -106,9 +134,7 @@ def onnxruntime_tensors(
     kinds = _integer_types(proto)
     names = list(dict.fromkeys(integers.values()))
     shown.graph.output.extend(helper.make_tensor_value_info(name, kinds[name], None) for name in names)
-    session = open_session(shown)
-    results = session.run(names, {session.get_inputs()[0].name: inputs})
-    found = {name: np.asarray(values) for name, values in zip(names, results)}
+    found = dict(zip(names, run_session(open_session(shown), names, inputs)))
     return {tensor: found[name] for tensor, name in integers.items()}
 
 
@@ -137,8 +163,8 @@ def compare_with_onnxruntime(
     ``inputs`` are the integers of the network's input, (N, C, H, W).
     """
     graph = model.graph
-    real = model.formats[graph.input].dequantize(inputs)
-    found = onnxruntime_tensors(path, real.transpose(0, 2, 3, 1) if graph.input_layout == "NHWC" else real)
+    channels_last = graph.input_layout == "NHWC"
+    found = onnxruntime_tensors(path, as_file_input(model, inputs))
     doubtful = set(inexact_in_float32(model))
     for node in graph.nodes:
         if doubtful & set(node.inputs):
@@ -149,8 +175,8 @@ def compare_with_onnxruntime(
             verdict.not_counted.append(tensor)
             continue
         values = found[tensor].astype(np.int64)
-        if tensor == graph.input and graph.input_layout == "NHWC":
-            values = values.transpose(0, 3, 1, 2)
+        if (values.ndim == 4 and values.shape != expected.shape) or (tensor == graph.input and channels_last):
+            values = values.transpose(0, 3, 1, 2)  # the file keeps channels last here
         verdict.compared.append(tensor)
         difference = first_difference(tensor, expected, values.reshape(expected.shape))
         if difference is not None:
