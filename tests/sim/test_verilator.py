@@ -66,13 +66,16 @@ def test_bandwidth() -> None:
     assert 2 * _BEATS * 4 < cycles["ulx3s"] < 2 * _BEATS * 4 * 1.4
 
 
-@pytest.mark.parametrize(("broken", "words"), [
-    (1, "VALID fell before READY"),
-    (2, "payload changed"),
-    (3, "crosses a 4 KB boundary"),
-    (4, "WLAST is 1 on beat 15 of 16"),
-    (5, "past the end of memory"),
-])
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (1, "VALID fell before READY"),
+        (2, "payload changed"),
+        (3, "crosses a 4 KB boundary"),
+        (4, "WLAST is 1 on beat 15 of 16"),
+        (5, "past the end of memory"),
+    ],
+)
 def test_broken_managers_are_caught(broken: str, words: str) -> None:
     with VerilatedCore(Machine(), _MEMORY, "random", 5, library=_engine(64)) as core:
         core.write_register(_BREAK, broken)
@@ -84,7 +87,9 @@ def test_broken_managers_are_caught(broken: str, words: str) -> None:
 def test_hang_names_the_layer_and_reset_recovers() -> None:
     with VerilatedCore(Machine(), _MEMORY, library=_engine(64)) as core:
         core.write_register(_BREAK, _HANG)
-        with pytest.raises(SimulationError, match=r"nothing has moved for 20000 cycles \(layer 3\)") as caught:
+        with pytest.raises(
+            SimulationError, match=r"nothing has moved for 20000 cycles \(layer 3\)"
+        ) as caught:
             _copy(core, 64)
         assert (caught.value.kind, caught.value.layer) == ("hang", 3)
     with VerilatedCore(Machine(), _MEMORY, library=_engine(64)) as core:
@@ -132,7 +137,7 @@ def test_trace(tmp_path: Path) -> None:
     kinds, position = [], 0
     while position < len(content):
         kinds.append(content[position])
-        position += 1 + int.from_bytes(content[position + 1:position + 9], "big")
+        position += 1 + int.from_bytes(content[position + 1 : position + 9], "big")
     assert position == len(content)
     assert kinds[0] == 0 and {3, 6} <= set(kinds), kinds
 
@@ -157,15 +162,25 @@ def test_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_two_processes_build_at_once(tmp_path: Path) -> None:
-    program = ("import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; "
-               "from sim.verilator_build import build_library; "
-               "text = Path(sys.argv[2]).read_text().replace('@WIDTH@', '64'); "
-               "print(build_library(text, 'copy engine'))")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; "
+        "from sim.verilator_build import build_library; "
+        "text = Path(sys.argv[2]).read_text().replace('@WIDTH@', '64'); "
+        "print(build_library(text, 'copy engine'))"
+    )
     source = Path(__file__).parent / "copy_engine.v"
     root = Path(__file__).parents[2]
     environment = {**os.environ, "POINTSHIFT_BUILD": str(tmp_path)}
-    running = [subprocess.Popen([sys.executable, "-c", program, str(root), str(source)], env=environment,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(root), str(source)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
     answers = [process.communicate() for process in running]
     assert [process.returncode for process in running] == [0, 0], answers
     assert answers[0][0] == answers[1][0]

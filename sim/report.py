@@ -1,0 +1,93 @@
+"""What a simulated network costs, layer by layer: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hw.program_file import ProgramFile
+from sim.run import Outcome
+from sim.verilator import LayerCounters
+
+__all__ = ["layer_rows", "memory_report", "table_of"]
+
+
+def layer_rows(program: ProgramFile, outcome: Outcome) -> list[dict[str, Any]]:
+    """One dictionary for each layer, averaged over the images.
+
+    ``mac_utilisation`` is the share of multiplier cycles spent on multiplications that the network
+    needs; ``array_busy`` the share of cycles in which the array took a word at all; the waits are
+    shares of the layer's cycles, ``other_wait`` what remains: filling and draining the pipeline.
+    """
+    rows = []
+    images = max(outcome.images, 1)
+    beat = program.machine.bus_bytes
+    for layer in program.layers:
+        counters = outcome.counters.get(layer.number, LayerCounters())
+        cycles = counters.cycles / images
+        share = lambda count, cycles=cycles: count / images / cycles if cycles else 0.0
+        waits = counters.compute_busy + counters.compute_token_wait + counters.compute_weight_wait
+        rows.append(
+            {
+                "number": layer.number,
+                "name": layer.name,
+                "kind": layer.kind,
+                "macs": layer.macs,
+                "shape": list(layer.tensor.shape),
+                "cycles": round(cycles),
+                "mac_utilisation": layer.macs / (cycles * program.machine.multipliers) if cycles else 0.0,
+                "array_busy": share(counters.compute_busy),
+                "read_beats": round(counters.read_beats / images),
+                "write_beats": round(counters.write_beats / images),
+                "bytes_per_cycle": share((counters.read_beats + counters.write_beats) * beat),
+                "bus_read": share(counters.read_beats),
+                "bus_write": share(counters.write_beats),
+                "load_busy": share(counters.load_busy),
+                "store_busy": share(counters.store_busy),
+                "token_wait": share(counters.compute_token_wait),
+                "weight_wait": share(counters.compute_weight_wait),
+                "other_wait": share(max(counters.cycles - waits, 0)),
+            }
+        )
+    return rows
+
+
+def memory_report(program: ProgramFile, outcome: Outcome) -> dict[str, Any]:
+    """What one memory setting gave, as JSON."""
+    images = max(outcome.images, 1)
+    cycles = sum(outcome.cycles) / images
+    macs = sum(layer.macs for layer in program.layers)
+    return {
+        "memory": outcome.memory,
+        "images": outcome.images,
+        "bit_exact": outcome.bit_exact,
+        "problem": outcome.problem,
+        "cycles_per_image": round(cycles),
+        "mac_utilisation": macs / (cycles * program.machine.multipliers) if cycles else 0.0,
+        "cycles_per_second": round(sum(outcome.cycles) / outcome.seconds) if outcome.seconds else 0,
+        "layers": layer_rows(program, outcome),
+    }
+
+
+def table_of(report: dict[str, Any]) -> str:
+    """The table of one memory setting's report (`memory_report`)."""
+    lines = [
+        f"{'layer':24} {'kind':12} {'MAC':>13} {'cycles':>11} {'multipliers':>11} {'bus':>9}   compute waited for",
+        f"{'':24} {'':12} {'':>13} {'':>11} {'busy %':>11} {'rd+wr %':>9}   tokens  weights  pipeline %",
+    ]
+    for row in report["layers"]:
+        lines.append(
+            f"{_shortened(row['name'], 24):24} {_shortened(row['kind'], 12):12} {row['macs']:>13,} "
+            f"{row['cycles']:>11,} {100 * row['mac_utilisation']:>11.1f} "
+            f"{100 * row['bus_read']:>4.0f}+{100 * row['bus_write']:<4.0f} "
+            f"{100 * row['token_wait']:>8.1f} {100 * row['weight_wait']:>8.1f} {100 * row['other_wait']:>9.1f}"
+        )
+    macs = sum(row["macs"] for row in report["layers"])
+    lines.append(
+        f"{'one image':24} {report['memory']:12} {macs:>13,} {report['cycles_per_image']:>11,} "
+        f"{100 * report['mac_utilisation']:>11.1f}"
+    )
+    return "\n".join(lines)
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else "…" + text[1 - width :]
