@@ -1,0 +1,107 @@
+"""Random networks: onnxruntime, the reference, the program simulator and the RTL agree on every tensor.
+
+The whole path is run: the network is written as QDQ ONNX, read back, compiled, assembled, executed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from random_network import random_input, random_network
+
+from compiler.compile import compile_model
+from compiler.error import CompileError
+from hw.machine import Machine
+from hw.program_file import Layer, ProgramFile
+from hw.registers import Register, Status
+from quant.qdq import write_fixed_model
+from quant.qdq_import import read_fixed_model
+from sim.judge import compare_with_onnxruntime
+from sim.program import ProgramSimulator
+from sim.reference import run
+from sim.verilator import VerilatedCore
+
+MACHINES = {
+    "8x16-64": Machine(),
+    "4x4-32": Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=2048,
+                      accumulator_depth=64, weight_fifo_words=32),
+    "8x16-128": Machine(bus_width=128, scratchpad_words=1024, accumulator_depth=128),
+    "8x8-64": Machine(output_lanes=8, scratchpad_words=1024, accumulator_depth=32, weight_fifo_words=128),
+}
+MEMORIES = ("ideal", "stalling", "ulx3s", "random")
+
+
+def check_layers(program: ProgramFile, read, expected: dict[str, np.ndarray], who: str) -> None:
+    """Compare every layer's tensor in memory, in order, so that the first difference is the cause."""
+    for layer in program.layers:
+        place = layer.tensor
+        found = place.unpack(read(place.address, place.byte_count(program.machine.word_bytes)),
+                             program.machine.word_bytes)
+        wrong = np.argwhere(found != expected[place.name][0])
+        if len(wrong):
+            at = tuple(wrong[0])
+            raise AssertionError(
+                f"{who}: layer {layer.number} {layer.name} ({layer.kind}), {place.name}{list(at)} is "
+                f"{found[at]}, not {expected[place.name][0][at]}; {len(wrong)} elements differ")
+
+
+def program_of(model, machine: Machine, seed: int) -> ProgramFile:
+    """Compile; networks whose smallest tile needs a larger machine are no counterexample."""
+    known_input = random_input(model, seed)
+    try:
+        program = compile_model(model, machine, known_input[0], run(model, known_input))
+    except CompileError as error:
+        assume("smallest tile" not in str(error))
+        raise
+    for layer in program.layers:
+        assert layer.checksum == Layer.checksum_of(run(model, known_input)[layer.tensor.name][0])
+    return program
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("name", MACHINES)
+def test_random_networks(tmp_path_factory, name, memory):
+    machine = MACHINES[name]
+    folder = tmp_path_factory.mktemp("networks")
+    checked = 0
+
+    @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 8))
+    @settings(max_examples=15, deadline=None, derandomize=True, database=None,
+              suppress_health_check=list(HealthCheck))
+    def check(seed: int, size: int) -> None:
+        nonlocal checked
+        model = random_network(seed, size)
+        path = folder / "network.onnx"
+        write_fixed_model(model, path)
+        again = read_fixed_model(path)
+        inputs = random_input(model, seed + 1)
+        verdict = compare_with_onnxruntime(again, path, inputs)
+        assert verdict.equal, f"onnxruntime: {verdict.differences[0]}"
+        assert not verdict.not_counted
+
+        expected = run(model, inputs)
+        program = program_of(again, machine, seed)
+        program.save(folder / "network.prog")
+        program = ProgramFile.load(folder / "network.prog")
+
+        simulator = ProgramSimulator(machine, program.memory_bytes)
+        simulator.load(program)
+        assert (simulator.run(inputs[0]) == expected[model.graph.output][0]).all()
+        check_layers(program, lambda address, count: bytes(simulator.memory[address:address + count]),
+                     expected, "program simulator")
+
+        with VerilatedCore(machine, program.memory_bytes, memory=memory, seed=seed) as core:
+            # whatever lies in memory before a run must not matter
+            core.write_memory(0, np.random.default_rng(seed).bytes(program.memory_bytes))
+            for segment in program.segments:
+                core.write_memory(segment.address, segment.content)
+            core.write_memory(program.input.address, program.input.pack(inputs[0], machine.word_bytes))
+            core.write_register(Register.PROGRAM_ADDRESS, program.program_address)
+            assert core.run().status == Status.DONE
+            check_layers(program, core.read_memory, expected, f"RTL, {memory} memory")
+        checked += 1
+
+    check()
+    assert checked >= 13
