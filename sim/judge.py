@@ -21,6 +21,7 @@ from sim.reference import Integers, steps
 
 __all__ = [
     "Difference",
+    "OutputJudge",
     "Verdict",
     "as_file_input",
     "compare_with_onnxruntime",
@@ -182,3 +183,21 @@ def compare_with_onnxruntime(
         if difference is not None:
             verdict.differences.append(difference)
     return verdict
+
+
+class OutputJudge:
+    """onnxruntime's integers of a file's output for prepared float batches (N, C, H, W)."""
+
+    def __init__(self, path: str | Path, model: FixedModel):
+        proto = onnx.load(path)
+        self.name = strip_qdq(proto).integers[model.graph.output]
+        proto.graph.output.append(
+            helper.make_tensor_value_info(self.name, _integer_types(proto)[self.name], None)
+        )
+        self.session = open_session(proto)
+        self.channels_last = model.graph.input_layout == "NHWC"
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.int64]:
+        if self.channels_last:
+            batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
+        return run_session(self.session, [self.name], batch)[0].astype(np.int64)
