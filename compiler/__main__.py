@@ -33,13 +33,23 @@ _PACKAGES = ("quant", "hw", "compiler", "sim")
 
 def _compile_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m compiler", description="Compile a fixed-point model (QDQ ONNX) into a program.",
-        epilog="python -m compiler disassemble NET.prog prints a program's instructions.")
-    parser.add_argument("model", type=Path, help="fixed-point model, as `python -m quant calibrate` writes it")
-    parser.add_argument("-o", "--output", type=Path, help="program file (default: the model's name with .prog)")
+        prog="python -m compiler",
+        description="Compile a fixed-point model (QDQ ONNX) into a program.",
+        epilog="python -m compiler disassemble NET.prog prints a program's instructions.",
+    )
+    parser.add_argument(
+        "model", type=Path, help="fixed-point model, as `python -m quant calibrate` writes it"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help="program file (default: the model's name with .prog)"
+    )
     add_machine_arguments(parser)
-    parser.add_argument("--known-input", type=Path, metavar="FILE.npy",
-                        help="integers (C, H, W) of the known answer (default: a random image, always the same)")
+    parser.add_argument(
+        "--known-input",
+        type=Path,
+        metavar="FILE.npy",
+        help="integers (C, H, W) of the known answer (default: a random image, always the same)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON, too")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     return parser
@@ -48,11 +58,18 @@ def _compile_parser() -> argparse.ArgumentParser:
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that describe a machine; `machine_from_arguments` reads them."""
     group = parser.add_argument_group("machine")
-    group.add_argument("--machine", type=Path, metavar="FILE.json", help="a machine's description (Machine.to_json)")
-    group.add_argument("--lanes", metavar="INxOUT", help="input and output channels multiplied a cycle, 8x16 say")
-    for field, what in (("bus-width", "bits of the memory bus"), ("scratchpad-words", "words of the scratchpad"),
-                        ("accumulator-depth", "pixels accumulated together"),
-                        ("weight-fifo-words", "bus words in the weight FIFO")):
+    group.add_argument(
+        "--machine", type=Path, metavar="FILE.json", help="a machine's description (Machine.to_json)"
+    )
+    group.add_argument(
+        "--lanes", metavar="INxOUT", help="input and output channels multiplied a cycle, 8x16 say"
+    )
+    for field, what in (
+        ("bus-width", "bits of the memory bus"),
+        ("scratchpad-words", "words of the scratchpad"),
+        ("accumulator-depth", "pixels accumulated together"),
+        ("weight-fifo-words", "bus words in the weight FIFO"),
+    ):
         group.add_argument(f"--{field}", type=int, metavar="N", help=what)
     group.add_argument("--no-average-pooling", action="store_true", help="the machine has no divider")
 
@@ -102,7 +119,9 @@ def known_image(model: FixedModel, path: Path | None) -> NDArray[np.int64]:
     except (OSError, ValueError, EOFError) as error:
         raise CompileError(f"{path}: not a numpy array ({error})") from None
     if values.shape != shape or values.dtype.kind not in "iu":
-        raise CompileError(f"{path}: must hold integers of the shape {shape}, not {values.dtype} {values.shape}")
+        raise CompileError(
+            f"{path}: must hold integers of the shape {shape}, not {values.dtype} {values.shape}"
+        )
     if values.size and not form.low <= values.min() <= values.max() <= form.high:
         raise CompileError(f"{path}: values must be {form.low} to {form.high}")
     return values.astype(np.int64)
@@ -116,7 +135,9 @@ def _compile(arguments: argparse.Namespace) -> int:
     machine = machine_from_arguments(arguments)
     model = read_fixed_model(arguments.model)
     image = known_image(model, arguments.known_input)
-    compilation = compile_passes(model, machine, image, lambda: run(model, image[None]), progress=not arguments.quiet)
+    compilation = compile_passes(
+        model, machine, image, lambda: run(model, image[None]), progress=not arguments.quiet
+    )
     output = arguments.output or arguments.model.with_suffix(".prog")
     timing = TimingModel(machine)
     for entry in compilation.schedule.program:

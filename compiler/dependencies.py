@@ -65,7 +65,7 @@ class Scheduled:
 
 
 class _History:
-    """For each word of one memory and each unit: the number of the last instruction that read and wrote it."""
+    """For each word of one memory and each unit: the last instruction that read it and that wrote it."""
 
     def __init__(self, words: int) -> None:
         self.reads = [np.full(words, -1, np.int32) for _ in Unit]

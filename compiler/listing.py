@@ -15,8 +15,11 @@ def _units(mask: int) -> str:
 
 
 def _line(number: int, instruction: Instruction) -> str:
-    fields = [f"{name}={Mode(value).name if name == 'mode' else value}"
-              for name, value in instruction.fields.items() if value or name == "mode"]
+    fields = [
+        f"{name}={Mode(value).name if name == 'mode' else value}"
+        for name, value in instruction.fields.items()
+        if value or name == "mode"
+    ]
     tokens = []
     if instruction.wait:
         tokens.append(f"wait={_units(instruction.wait)}")
@@ -26,13 +29,16 @@ def _line(number: int, instruction: Instruction) -> str:
 
 
 def listing(program: ProgramFile) -> Iterator[str]:
-    """One line for each instruction, with a heading where a layer begins; fields that are zero are left out."""
+    """One line for each instruction, with a heading for each layer; fields that are zero are left out."""
     layers = {layer.number: layer for layer in program.layers}
     current = -1
-    code = next(segment.content[program.program_address - segment.address:] for segment in program.segments
-                if segment.address <= program.program_address < segment.address + len(segment.content))
+    code = next(
+        segment.content[program.program_address - segment.address :]
+        for segment in program.segments
+        if segment.address <= program.program_address < segment.address + len(segment.content)
+    )
     for number in range(len(code) // INSTRUCTION_BYTES):
-        instruction = disassemble(code[number * INSTRUCTION_BYTES:(number + 1) * INSTRUCTION_BYTES])
+        instruction = disassemble(code[number * INSTRUCTION_BYTES : (number + 1) * INSTRUCTION_BYTES])
         if instruction.opcode is not Opcode.END and instruction.layer != current:
             current = instruction.layer
             layer = layers[current]

@@ -18,8 +18,8 @@ def report_json(compilation: Compilation, cycles: Mapping[int, int] | None = Non
     weights: dict[int, int] = {}
     loaded: dict[int, int] = {}
     stored: dict[int, int] = {}
-    for entry in compilation.schedule.program:
-        i = entry.instruction
+    for scheduled in compilation.schedule.program:
+        i = scheduled.instruction
         if i.opcode is Opcode.COMPUTE:
             computes[i.layer] = computes.get(i.layer, 0) + 1
         elif i.opcode is Opcode.WEIGHTS:
@@ -70,22 +70,36 @@ def report_table(report: Mapping[str, Any]) -> str:
     if report["layers"] and "estimated_cycles" in report["layers"][0]:
         header.append("cycles, est.")
         keys.append("estimated_cycles")
-    rows = [[_short(layer["name"]), layer["kind"], "x".join(map(str, layer["shape"])),
-             *(f"{layer[key]:,}" for key in keys)] for layer in report["layers"]]
+    rows = [
+        [
+            _short(layer["name"]),
+            layer["kind"],
+            "x".join(map(str, layer["shape"])),
+            *(f"{layer[key]:,}" for key in keys),
+        ]
+        for layer in report["layers"]
+    ]
     rows.append(["total", "", "", *(f"{sum(layer[key] for layer in report['layers']):,}" for key in keys)])
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
 
     def line(row: list[str]) -> str:
-        return "  ".join(cell.ljust(width) if column < 3 else cell.rjust(width)
-                         for column, (cell, width) in enumerate(zip(row, widths))).rstrip()
+        return "  ".join(
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
 
     memory = report["memory"]
-    return "\n".join([
-        line(header), *map(line, rows), "",
-        f"{report['instructions']:,} instructions; memory: {memory['total']:,} bytes "
-        f"(instructions {memory['instructions']:,}, weights {memory['weights']:,}, "
-        f"feature maps {memory['feature_maps']:,})"])
+    return "\n".join(
+        [
+            line(header),
+            *map(line, rows),
+            "",
+            f"{report['instructions']:,} instructions; memory: {memory['total']:,} bytes "
+            f"(instructions {memory['instructions']:,}, weights {memory['weights']:,}, "
+            f"feature maps {memory['feature_maps']:,})",
+        ]
+    )
 
 
 def _short(name: str, most: int = 40) -> str:
-    return name if len(name) <= most else "…" + name[1 - most:]
+    return name if len(name) <= most else "…" + name[1 - most :]

@@ -235,8 +235,12 @@ class TilingProblem:
             else:
                 overlapped += traffic
         serial += first_load + last_store
-        return int(sum(share * (max(compute, slowness * overlapped) + slowness * serial)
-                       for slowness, share in MEMORIES))
+        return int(
+            sum(
+                share * (max(compute, slowness * overlapped) + slowness * serial)
+                for slowness, share in MEMORIES
+            )
+        )
 
 
 def choose_tiling(problem: TilingProblem, words: int) -> Tiling:
@@ -251,8 +255,9 @@ def choose_tiling(problem: TilingProblem, words: int) -> Tiling:
     if tiling is None:
         operation, machine = problem.operation, problem.machine
         raise CompileError(
-            f"{operation.name}: its smallest tile takes {problem.least_words()} words of {machine.word_bytes} bytes "
-            f"({operation.source.planes} input planes, kernel {operation.kernel[0]}x{operation.kernel[1]}), the "
-            f"scratchpad has {words}; use a machine with more scratchpad_words"
+            f"{operation.name}: its smallest tile takes {problem.least_words()} words of "
+            f"{machine.word_bytes} bytes ({operation.source.planes} input planes, kernel "
+            f"{operation.kernel[0]}x{operation.kernel[1]}), the scratchpad has {words}; use a machine with "
+            "more scratchpad_words"
         )
     return tiling

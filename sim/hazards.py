@@ -133,7 +133,7 @@ class HazardCheck:
                 if late.max() > complete:
                     worst = int(late.argmax())
                     raise HazardError(
-                        f"{'writes' if writing else 'reads'} {what} word {int(words.flat[worst])}, which instruction "
-                        f"{int(late.flat[worst])} ({other.name}) {verb}, without a token between them"
+                        f"{'writes' if writing else 'reads'} {what} word {int(words.flat[worst])}, which "
+                        f"instruction {int(late.flat[worst])} ({other.name}) {verb}, without a token between them"
                     )
         (accesses.writers if writing else accesses.readers)[unit][words] = self._number

@@ -17,13 +17,22 @@ from sim.reference import run
 #: Array shapes, bus widths, and memories so small that everything is cut into tiles.
 MACHINES = {
     "8x16-64": Machine(),
-    "4x4-32": Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=2048, accumulator_depth=64,
-                      weight_fifo_words=32),
-    "8x8-64": Machine(input_lanes=8, output_lanes=8, scratchpad_words=1024, accumulator_depth=32,
-                      weight_fifo_words=128),
+    "4x4-32": Machine(
+        input_lanes=4,
+        output_lanes=4,
+        bus_width=32,
+        scratchpad_words=2048,
+        accumulator_depth=64,
+        weight_fifo_words=32,
+    ),
+    "8x8-64": Machine(
+        input_lanes=8, output_lanes=8, scratchpad_words=1024, accumulator_depth=32, weight_fifo_words=128
+    ),
     "8x16-128": Machine(bus_width=128, scratchpad_words=1024, accumulator_depth=128),
     "16x16-64": Machine(input_lanes=16, scratchpad_words=512, accumulator_depth=16),
-    "4x64-128": Machine(input_lanes=4, output_lanes=64, bus_width=128, scratchpad_words=256, accumulator_depth=64),
+    "4x64-128": Machine(
+        input_lanes=4, output_lanes=64, bus_width=128, scratchpad_words=256, accumulator_depth=64
+    ),
 }
 
 

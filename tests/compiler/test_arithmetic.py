@@ -27,8 +27,9 @@ def test_clamped_shift_is_exact(shift):
     clamped = int(clamp_right_shift(np.array([shift]))[0])
     assert -9 <= clamped <= 40
     for value in (0, 1, -1, 2, -2, 3, 255, -256, 1 << 30, -(1 << 31), (1 << 31) - 1):
-        assert (clipped(rounded(value * Fraction(2) ** -clamped))
-                == clipped(rounded(value * Fraction(2) ** -shift)))
+        assert clipped(rounded(value * Fraction(2) ** -clamped)) == clipped(
+            rounded(value * Fraction(2) ** -shift)
+        )
 
 
 OPERANDS = (-128, -127, -3, -2, -1, 0, 1, 2, 3, 5, 127, 128, 254, 255)
@@ -46,7 +47,9 @@ def test_sum_settings_are_exact(fl_own, fl_residual, fl_out):
     assert 0 <= other <= 15
     assert -9 <= shift <= 31
     for a, b in itertools.product(OPERANDS, OPERANDS):
-        wanted = rounded((a * Fraction(2) ** -fl_own + b * Fraction(2) ** -fl_residual) * Fraction(2) ** fl_out)
+        wanted = rounded(
+            (a * Fraction(2) ** -fl_own + b * Fraction(2) ** -fl_residual) * Fraction(2) ** fl_out
+        )
         assert clipped(rounded(((a << own) + (b << other)) * Fraction(2) ** -shift)) == clipped(wanted)
 
 

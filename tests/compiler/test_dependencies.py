@@ -22,18 +22,24 @@ def _box(base: int, words: int) -> Box:
 
 
 def _load(source: int, place: int, words: int = 4) -> Scheduled:
-    return Scheduled(Instruction(Opcode.LOAD), "maps", map_reads=[_box(source, words)],
-                     scratch_writes=[_box(place, words)])
+    return Scheduled(
+        Instruction(Opcode.LOAD), "maps", map_reads=[_box(source, words)], scratch_writes=[_box(place, words)]
+    )
 
 
 def _compute(source: int, place: int, words: int = 4) -> Scheduled:
-    return Scheduled(Instruction(Opcode.COMPUTE), scratch_reads=[_box(source, words)],
-                     scratch_writes=[_box(place, words)])
+    return Scheduled(
+        Instruction(Opcode.COMPUTE), scratch_reads=[_box(source, words)], scratch_writes=[_box(place, words)]
+    )
 
 
 def _store(place: int, target: int, words: int = 4) -> Scheduled:
-    return Scheduled(Instruction(Opcode.STORE), "maps", scratch_reads=[_box(place, words)],
-                     map_writes=[_box(target, words)])
+    return Scheduled(
+        Instruction(Opcode.STORE),
+        "maps",
+        scratch_reads=[_box(place, words)],
+        map_writes=[_box(target, words)],
+    )
 
 
 def _masks(program: list[Scheduled]) -> list[tuple[int, int]]:
@@ -62,8 +68,18 @@ def test_memory_round_trip():
 
 def test_implied_tokens_are_left_out():
     # the store waits for the computation, which waited for the load that wrote what the store reads
-    masks = _masks([_load(0, 0), _compute(0, 8), Scheduled(
-        Instruction(Opcode.STORE), "maps", scratch_reads=[_box(0, 4), _box(8, 4)], map_writes=[_box(16, 4)])])
+    masks = _masks(
+        [
+            _load(0, 0),
+            _compute(0, 8),
+            Scheduled(
+                Instruction(Opcode.STORE),
+                "maps",
+                scratch_reads=[_box(0, 4), _box(8, 4)],
+                map_writes=[_box(16, 4)],
+            ),
+        ]
+    )
     assert masks == [(0, COMPUTE), (LOAD, STORE), (COMPUTE, 0)]
 
 
@@ -71,8 +87,10 @@ def test_boxes_are_exact():
     """Interleaved rows of two planes do not conflict although their extents overlap."""
     first = Box(0, 2, 16, 2, 4, 2)
     second = Box(2, 2, 16, 2, 4, 2)
-    program = [Scheduled(Instruction(Opcode.LOAD), "maps", scratch_writes=[first]),
-               Scheduled(Instruction(Opcode.COMPUTE), scratch_writes=[second])]
+    program = [
+        Scheduled(Instruction(Opcode.LOAD), "maps", scratch_writes=[first]),
+        Scheduled(Instruction(Opcode.COMPUTE), scratch_writes=[second]),
+    ]
     assert _masks(program) == [(0, 0), (0, 0)]
 
 
@@ -91,13 +109,18 @@ def tiled() -> tuple[ProgramFile, np.ndarray]:
 def _changed(program: ProgramFile, number: int, instruction: Instruction) -> ProgramFile:
     code, *others = program.segments
     content = bytearray(code.content)
-    content[number * INSTRUCTION_BYTES:(number + 1) * INSTRUCTION_BYTES] = assemble(instruction)
-    return ProgramFile(**{**vars(program), "segments": [Segment(code.name, code.address, bytes(content)), *others]})
+    content[number * INSTRUCTION_BYTES : (number + 1) * INSTRUCTION_BYTES] = assemble(instruction)
+    return ProgramFile(
+        **{**vars(program), "segments": [Segment(code.name, code.address, bytes(content)), *others]}
+    )
 
 
 def _instructions(program: ProgramFile) -> list[Instruction]:
     code = program.segments[0].content
-    return [disassemble(code[start:start + INSTRUCTION_BYTES]) for start in range(0, len(code), INSTRUCTION_BYTES)]
+    return [
+        disassemble(code[start : start + INSTRUCTION_BYTES])
+        for start in range(0, len(code), INSTRUCTION_BYTES)
+    ]
 
 
 def _run(program: ProgramFile, image: np.ndarray) -> None:
@@ -124,12 +147,25 @@ def test_every_wait_is_needed(tiled):
                 giver = signals[pair][waits.get(pair, 0)]
                 waits[pair] = waits.get(pair, 0) + 1
                 if checked % 3 == 0:  # a third of them, for time
-                    altered = _changed(program, number, Instruction(
-                        instruction.opcode, instruction.fields, instruction.wait & ~(1 << sender),
-                        instruction.signal, instruction.layer))
+                    altered = _changed(
+                        program,
+                        number,
+                        Instruction(
+                            instruction.opcode,
+                            instruction.fields,
+                            instruction.wait & ~(1 << sender),
+                            instruction.signal,
+                            instruction.layer,
+                        ),
+                    )
                     other = instructions[giver]
-                    altered = _changed(altered, giver, Instruction(
-                        other.opcode, other.fields, other.wait, other.signal & ~(1 << unit), other.layer))
+                    altered = _changed(
+                        altered,
+                        giver,
+                        Instruction(
+                            other.opcode, other.fields, other.wait, other.signal & ~(1 << unit), other.layer
+                        ),
+                    )
                     with pytest.raises(ProgramSimulatorError, match="without a token"):
                         _run(altered, image)
                 checked += 1
@@ -153,6 +189,8 @@ def test_a_signal_that_nobody_takes_is_noticed(tiled):
 def test_a_wait_without_a_signal_is_noticed(tiled):
     program, image = tiled
     first = _instructions(program)[0]
-    altered = _changed(program, 0, Instruction(first.opcode, first.fields, COMPUTE, first.signal, first.layer))
+    altered = _changed(
+        program, 0, Instruction(first.opcode, first.fields, COMPUTE, first.signal, first.layer)
+    )
     with pytest.raises(ProgramSimulatorError, match=r"instruction 0 \(LOAD\): waits for a token of COMPUTE"):
         _run(altered, image)

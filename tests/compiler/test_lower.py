@@ -14,22 +14,27 @@ from quant.graph import Activation
 from quant.number_format import Format
 
 
-@pytest.mark.parametrize(("kernel", "stride", "pads", "dilation"), [
-    ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
-    ((5, 2), (2, 3), (2, 0, 1, 1), (1, 1)),
-    ((3, 3), (1, 2), (2, 2, 2, 2), (2, 2)),
-    ((1, 1), (2, 2), (0, 0, 0, 0), (1, 1)),
-    ((1, 7), (1, 1), (0, 3, 0, 3), (1, 1)),
-    ((2, 2), (1, 1), (5, 4, 3, 6), (3, 1)),  # windows that lie outside altogether
-])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads", "dilation"),
+    [
+        ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+        ((5, 2), (2, 3), (2, 0, 1, 1), (1, 1)),
+        ((3, 3), (1, 2), (2, 2, 2, 2), (2, 2)),
+        ((1, 1), (2, 2), (0, 0, 0, 0), (1, 1)),
+        ((1, 7), (1, 1), (0, 3, 0, 3), (1, 1)),
+        ((2, 2), (1, 1), (5, 4, 3, 6), (3, 1)),  # windows that lie outside altogether
+    ],
+)
 def test_dense_convolution(check, machine, kernel, stride, pads, dilation):
     build = NetworkBuilder((11, 13, 9))
     out = build.convolution("input", 21, kernel, stride=stride, pads=pads, dilation=dilation)
     check(build.model(out), machine, build.image())
 
 
-@pytest.mark.parametrize(("channels", "outputs", "groups"), [(6, 6, 6), (40, 40, 40), (12, 24, 12), (24, 36, 4),
-                                                             (66, 22, 2), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "groups"),
+    [(6, 6, 6), (40, 40, 40), (12, 24, 12), (24, 36, 4), (66, 22, 2), (1, 1, 1)],
+)
 def test_grouped_and_depthwise_convolution(check, machine, channels, outputs, groups):
     build = NetworkBuilder((channels, 7, 6), Format(7, True, 3))
     out = build.convolution("input", outputs, (3, 2), groups=groups, pads=(1, 1, 1, 0))
@@ -76,13 +81,16 @@ def test_max_pool(check, machine, signed, fl):
     check(build.model(out), machine, build.image())
 
 
-@pytest.mark.parametrize(("kernel", "stride", "pads", "include"), [
-    ((2, 2), (2, 2), (0, 0, 0, 0), False),
-    ((3, 3), (1, 1), (1, 1, 1, 1), False),
-    ((3, 3), (2, 1), (1, 1, 1, 1), True),
-    ((3, 5), (2, 2), (2, 3, 1, 0), False),
-    ((10, 9), (1, 1), (0, 0, 0, 0), False),
-])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads", "include"),
+    [
+        ((2, 2), (2, 2), (0, 0, 0, 0), False),
+        ((3, 3), (1, 1), (1, 1, 1, 1), False),
+        ((3, 3), (2, 1), (1, 1, 1, 1), True),
+        ((3, 5), (2, 2), (2, 3, 1, 0), False),
+        ((10, 9), (1, 1), (0, 0, 0, 0), False),
+    ],
+)
 @pytest.mark.parametrize("fl", [-3, 0, 4])
 def test_average_pool(check, machine, kernel, stride, pads, include, fl):
     build = NetworkBuilder((18, 10, 9), Format(8, True, 1))
@@ -149,7 +157,10 @@ def test_pooling_takes_an_addition_along(check, machine):
     compilation = check(build.model(out), machine, build.image())
     # the 2x2 average is a shift, so that it too can add
     assert [layer.kind for layer in compilation.program.layers] == [
-        "convolution", "maximum pooling + add", "average pooling + add"]
+        "convolution",
+        "maximum pooling + add",
+        "average pooling + add",
+    ]
 
 
 @pytest.mark.parametrize(("fl", "fl_out"), [(14, 12), (17, -20), (25, 20), (31, 31), (-16, 0)])
@@ -194,9 +205,12 @@ def test_nested_concatenation_in_place(check):
 @pytest.mark.parametrize("sizes", [(5, 3, 2), (16, 7, 9, 40), (33, 1, 1), (4, 4, 4)])
 def test_concatenation_with_copies(check, machine, sizes):
     build = NetworkBuilder((6, 5, 4))
-    parts = [build.convolution("input", size, (1, 1), form=Format(8, number % 2 == 1, number % 3),
-                               activation=Activation())
-             for number, size in enumerate(sizes)]
+    parts = [
+        build.convolution(
+            "input", size, (1, 1), form=Format(8, number % 2 == 1, number % 3), activation=Activation()
+        )
+        for number, size in enumerate(sizes)
+    ]
     out = build.concat(*parts, form=Format(6, True, 1), activation=Activation(high=9.0))
     check(build.model(out), machine, build.image())
 
@@ -215,17 +229,27 @@ def test_concatenation_of_a_tensor_with_itself_and_the_input(check, machine):
     check(build.model(out), machine, build.image())
 
 
-@pytest.mark.parametrize(("start", "step", "size", "pad"), [
-    ((0, 0, 0), (1, 1, 1), (40, 9, 8), (0, 0)),
-    ((0, 0, 0), (1, 2, 2), (40, 5, 4), (8, 8)),
-    ((16, 1, 2), (1, 3, 2), (20, 3, 3), (0, 3)),
-    ((3, 0, 1), (2, 1, 1), (17, 9, 7), (5, 0)),
-    ((39, 8, 7), (1, 1, 1), (1, 1, 1), (33, 40)),
-])
+@pytest.mark.parametrize(
+    ("start", "step", "size", "pad"),
+    [
+        ((0, 0, 0), (1, 1, 1), (40, 9, 8), (0, 0)),
+        ((0, 0, 0), (1, 2, 2), (40, 5, 4), (8, 8)),
+        ((16, 1, 2), (1, 3, 2), (20, 3, 3), (0, 3)),
+        ((3, 0, 1), (2, 1, 1), (17, 9, 7), (5, 0)),
+        ((39, 8, 7), (1, 1, 1), (1, 1, 1), (33, 40)),
+    ],
+)
 def test_select(check, machine, start, step, size, pad):
     build = NetworkBuilder((40, 9, 8), Format(8, True, 3))
-    out = build.select("input", start=start, step=step, size=size, pad=pad, form=Format(8, False, 4),
-                       activation=Activation(low=0.0, high=6.0))
+    out = build.select(
+        "input",
+        start=start,
+        step=step,
+        size=size,
+        pad=pad,
+        form=Format(8, False, 4),
+        activation=Activation(low=0.0, high=6.0),
+    )
     check(build.model(out), machine, build.image())
 
 
@@ -236,7 +260,11 @@ def test_refusals_are_listed_at_once():
     with pytest.raises(CompileError) as error:
         lower(build.model(out), Machine())
     message = str(error.value)
-    for part in ("input: activations of 16 bits", "conv0_out: activations of 9 bits", "conv1: weights of 12 bits"):
+    for part in (
+        "input: activations of 16 bits",
+        "conv0_out: activations of 9 bits",
+        "conv1: weights of 12 bits",
+    ):
         assert part in message
 
 
@@ -251,14 +279,17 @@ def test_largest_sum_that_fits(check):
     """65,792 products of 255 x 128 are just below 2^31."""
     channels = 65792
     build = NetworkBuilder((channels, 1, 1))
-    out = build.convolution("input", 1, (1, 1), values=np.full((1, channels, 1, 1), -128), fl=24,
-                            activation=Activation())
+    out = build.convolution(
+        "input", 1, (1, 1), values=np.full((1, channels, 1, 1), -128), fl=24, activation=Activation()
+    )
     build.weights["conv0"].bias[:] = 0
     machine = Machine(input_lanes=16, output_lanes=64, scratchpad_words=2048)
     with pytest.raises(CompileError, match="more than 65520 input channels"):
         lower(build.model(out), machine)
     build = NetworkBuilder((1028, 8, 8))
-    out = build.convolution("input", 1, (8, 8), values=np.full((1, 1028, 8, 8), -128), fl=24, activation=Activation())
+    out = build.convolution(
+        "input", 1, (8, 8), values=np.full((1, 1028, 8, 8), -128), fl=24, activation=Activation()
+    )
     build.weights["conv0"].bias[:] = 0
     check(build.model(out), Machine(), np.full((1028, 8, 8), 255))
 

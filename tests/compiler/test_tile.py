@@ -21,8 +21,16 @@ def _operation(machine: Machine, channels: int, outputs: int, size: int, kernel:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 80), st.integers(1, 80), st.integers(1, 40), st.sampled_from([1, 3, 5]),
-       st.sampled_from([512, 2048, 8192]), st.sampled_from([16, 128, 512]), st.booleans(), st.booleans())
+@given(
+    st.integers(1, 80),
+    st.integers(1, 80),
+    st.integers(1, 40),
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from([512, 2048, 8192]),
+    st.sampled_from([16, 128, 512]),
+    st.booleans(),
+    st.booleans(),
+)
 def test_tilings_fit(channels, outputs, size, kernel, words, depth, source, destination):
     machine = Machine(scratchpad_words=words, accumulator_depth=depth)
     operation = _operation(machine, channels, outputs, size, kernel)
@@ -58,6 +66,9 @@ def test_channelwise_layers_load_only_their_planes():
 def test_too_small_a_scratchpad():
     machine = Machine(scratchpad_words=256)
     operation = _operation(machine, 1024, 16, 8, 5)
-    with pytest.raises(CompileError, match=r"^conv0: its smallest tile takes 1601 words of 16 bytes \(64 input planes, "
-                                           r"kernel 5x5\), the scratchpad has 256"):
+    with pytest.raises(
+        CompileError,
+        match=r"^conv0: its smallest tile takes 1601 words of 16 bytes \(64 input planes, "
+        r"kernel 5x5\), the scratchpad has 256",
+    ):
         choose_tiling(TilingProblem(operation, machine), 256)

@@ -16,8 +16,10 @@ def _blocks(stream: bytes, tiles: int):
     size = MACHINE.parameter_bytes + tiles * MACHINE.tile_bytes
     assert len(stream) % size == 0
     for start in range(0, len(stream), size):
-        yield stream[start:start + MACHINE.parameter_bytes], np.frombuffer(
-            stream[start + MACHINE.parameter_bytes:start + size], np.int8)
+        yield (
+            stream[start : start + MACHINE.parameter_bytes],
+            np.frombuffer(stream[start + MACHINE.parameter_bytes : start + size], np.int8),
+        )
 
 
 def test_dense_stream():
@@ -30,7 +32,7 @@ def test_dense_stream():
     for block, (parameters, tiles) in enumerate(found):
         for lane in range(8):
             output = block * 8 + lane
-            entry = parameters[8 * lane:8 * lane + 8]
+            entry = parameters[8 * lane : 8 * lane + 8]
             exists = output < 11
             assert int.from_bytes(entry[:4], "little", signed=True) == (weights.bias[output] if exists else 0)
             shift = model.formats["input"].fl + weights.fl[0] - model.formats["conv0_out"].fl
@@ -63,13 +65,13 @@ def test_groups_are_blocks_with_zeros():
     full = np.zeros((24, 24), np.int64)
     for output in range(24):
         group = output // 3
-        full[output, 3 * group:3 * group + 3] = model.weights["conv0"].values[output, :, 0, 0]
+        full[output, 3 * group : 3 * group + 3] = model.weights["conv0"].values[output, :, 0, 0]
     for block in range(3):
         first, count = operation.weights.source_blocks(block)
         tiles = operation.weights.tiles(block)
         found = tiles.transpose(1, 0, 2).reshape(8, 4 * count)
-        assert np.array_equal(found, full[8 * block:8 * block + 8, 4 * first:4 * (first + count)])
-        left_out = np.delete(full[8 * block:8 * block + 8], np.s_[4 * first:4 * (first + count)], axis=1)
+        assert np.array_equal(found, full[8 * block : 8 * block + 8, 4 * first : 4 * (first + count)])
+        left_out = np.delete(full[8 * block : 8 * block + 8], np.s_[4 * first : 4 * (first + count)], axis=1)
         assert not left_out.any()
 
 
