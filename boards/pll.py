@@ -18,13 +18,16 @@ class ClockError(ValueError):
 
 @dataclass(frozen=True)
 class PLLSettings:
-    """Dividers of input, feedback and output, and the clock that they make.
+    """Dividers, and the clock that they make.
 
-    ``coarse`` and ``fine`` delay the second output: whole VCO periods, and eighths of one.
+    The VCO runs at ``input / input_divider * feedback_divider * feedback_output_divider``: one output
+    is there for the feedback alone.  The other two divide the VCO by ``output_divider``; the second
+    is later by ``coarse`` VCO periods and ``fine`` eighths of one.
     """
 
     input_divider: int
     feedback_divider: int
+    feedback_output_divider: int
     output_divider: int
     clock_hz: float
     coarse: int
@@ -34,30 +37,31 @@ class PLLSettings:
 def pll_settings(input_hz: float, clock_hz: float, degrees: float = 90.0) -> PLLSettings:
     """Settings for exactly ``clock_hz`` (to a millionth), the second output ``degrees`` later.
 
-    The first output is the feedback, so that clock = input * feedback divider / input divider.
-
     Raises
     ------
     ClockError
         If no setting gives this clock.
     """
-    nearest: float | None = None
+    found: tuple[float, PLLSettings] | None = None
+    nearest = 0.0
     for input_divider in range(1, _LARGEST_DIVIDER + 1):
-        if not _PHASE_DETECTOR_HZ[0] <= input_hz / input_divider <= _PHASE_DETECTOR_HZ[1]:
+        compared = input_hz / input_divider
+        if not _PHASE_DETECTOR_HZ[0] <= compared <= _PHASE_DETECTOR_HZ[1]:
             continue
-        for feedback_divider in range(1, _LARGEST_DIVIDER + 1):
-            made = input_hz / input_divider * feedback_divider
-            dividers = [divider for divider in range(1, _LARGEST_DIVIDER + 1)
-                        if _VCO_HZ[0] <= made * divider <= _VCO_HZ[1]]
-            if not dividers:
+        for multiplier in range(1, int(_VCO_HZ[1] / compared) + 1):
+            vco = compared * multiplier
+            divider = round(vco / clock_hz)
+            if vco < _VCO_HZ[0] or not 1 <= divider <= _LARGEST_DIVIDER or multiplier > _LARGEST_DIVIDER:
                 continue
-            if nearest is None or abs(made - clock_hz) < abs(nearest - clock_hz):
+            made = vco / divider
+            if abs(made - clock_hz) < abs(nearest - clock_hz):
                 nearest = made
-            if abs(made - clock_hz) > 1e-6 * clock_hz:
-                continue
-            divider = dividers[-1]  # the fastest VCO has the least jitter and the finest phase
-            eighths = round(degrees / 360 * divider * 8)
-            return PLLSettings(input_divider, feedback_divider, divider, made,
-                               coarse=divider - 1 + eighths // 8, fine=eighths % 8)
-    hint = f"; the nearest is {nearest / 1e6:.4g} MHz" if nearest is not None else ""
-    raise ClockError(f"the PLL cannot make {clock_hz / 1e6:g} MHz from {input_hz / 1e6:g} MHz{hint}")
+            # the fastest VCO has the least jitter and the finest phase
+            if abs(made - clock_hz) <= 1e-6 * clock_hz and (found is None or vco > found[0]):
+                eighths = round(degrees / 360 * divider * 8)
+                found = vco, PLLSettings(input_divider, 1, multiplier, divider, made,
+                                         coarse=eighths // 8, fine=eighths % 8)
+    if found is None:
+        hint = f"; the nearest is {nearest / 1e6:.4f} MHz" if nearest else ""
+        raise ClockError(f"the PLL cannot make {clock_hz / 1e6:g} MHz from {input_hz / 1e6:g} MHz{hint}")
+    return found[1]

@@ -86,20 +86,23 @@ class ULX3STop(Elaboratable):
         megahertz = f"{settings.clock_hz / 1e6:.6f}"
         m.submodules.pll = Instance(
             "EHXPLLL",
-            a_FREQUENCY_PIN_CLKI=f"{INPUT_HZ / 1e6:.6f}", a_FREQUENCY_PIN_CLKOP=megahertz,
-            a_FREQUENCY_PIN_CLKOS=megahertz, a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1",
-            a_MFG_GMCREF_SEL="2",
-            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED", p_DPHASE_SOURCE="DISABLED",
+            a_FREQUENCY_PIN_CLKI=f"{INPUT_HZ / 1e6:.6f}", a_FREQUENCY_PIN_CLKOS=megahertz,
+            a_FREQUENCY_PIN_CLKOS2=megahertz, a_ICP_CURRENT="12", a_LPF_RESISTOR="8",
+            a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
+            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED", p_FEEDBK_PATH="INT_OP",
             p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB", p_OUTDIVIDER_MUXC="DIVC", p_OUTDIVIDER_MUXD="DIVD",
-            p_CLKI_DIV=settings.input_divider, p_CLKFB_DIV=settings.feedback_divider, p_FEEDBK_PATH="CLKOP",
-            p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=settings.output_divider,
-            p_CLKOP_CPHASE=settings.output_divider - 1, p_CLKOP_FPHASE=0,
+            p_CLKI_DIV=settings.input_divider, p_CLKFB_DIV=settings.feedback_divider,
+            p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=settings.feedback_output_divider,
+            p_CLKOP_CPHASE=settings.feedback_output_divider - 1, p_CLKOP_FPHASE=0,
             p_CLKOS_ENABLE="ENABLED", p_CLKOS_DIV=settings.output_divider,
-            p_CLKOS_CPHASE=settings.coarse, p_CLKOS_FPHASE=settings.fine,
-            i_CLKI=pin.i, i_CLKFB=system_clock, i_RST=Const(0), i_STDBY=Const(0),
+            p_CLKOS_CPHASE=settings.output_divider - 1, p_CLKOS_FPHASE=0,
+            p_CLKOS2_ENABLE="ENABLED", p_CLKOS2_DIV=settings.output_divider,
+            p_CLKOS2_CPHASE=settings.output_divider - 1 + settings.coarse, p_CLKOS2_FPHASE=settings.fine,
+            i_CLKI=pin.i, i_RST=Const(0), i_STDBY=Const(0),
             i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(0), i_PHASESTEP=Const(0),
-            i_PHASELOADREG=Const(0), i_PLLWAKESYNC=Const(0), i_ENCLKOP=Const(0), i_ENCLKOS=Const(0),
-            o_CLKOP=system_clock, o_CLKOS=ClockSignal("sdram"), o_LOCK=locked)
+            i_PHASELOADREG=Const(0), i_PLLWAKESYNC=Const(0), i_ENCLKOP=Const(0), i_ENCLKOS=Const(0), i_ENCLKOS2=Const(0),
+            o_CLKOS=system_clock, o_CLKOS2=ClockSignal("sdram"), o_LOCK=locked)
         m.d.comb += ClockSignal("sync").eq(system_clock)
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
 

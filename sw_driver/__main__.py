@@ -1,0 +1,188 @@
+"""``python -m sw_driver``: run, selftest, info, counters."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.program_file import ProgramFile, ProgramFileError
+from sw_driver.accelerator import Accelerator, AcceleratorError
+from sw_driver.link import LinkError
+from sw_driver.open_link import open_link
+from sw_driver.prepare import PrepareError, dequantize, load_images, prepare, quantize
+from sw_driver.progress import transfer_bar
+from sw_driver.self_test import self_test, self_test_bytes
+
+__all__ = ["main"]
+
+_TOP = 5
+
+
+class _WriteError(ValueError):
+    """The result file cannot be written."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sw_driver",
+                                     description="Load a program into an accelerator and run it.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def common(command: argparse.ArgumentParser, *, program: bool = True, link: bool = True) -> None:
+        if program:
+            command.add_argument("program", help="a .prog file")
+        if link:
+            command.add_argument("--link", required=True, metavar="LINK",
+                                 help="sim, serial:PORT or serial:PORT@BAUD (a board is built for 1000000 baud)")
+            command.add_argument("--link-timeout", type=float, metavar="S", help="seconds to wait for each answer")
+            command.add_argument("--run-timeout", type=float, default=60.0, metavar="S",
+                                 help="seconds that one run may take (default: %(default)g)")
+        command.add_argument("--json", metavar="FILE", help="also write the result to this file")
+        command.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    run = commands.add_parser("run", help="run the program on images")
+    common(run)
+    run.add_argument("--input", required=True, metavar="IMAGE",
+                     help=".npy or .npz (images), or an image file; prepared as the program says")
+    run.add_argument("--images", type=int, default=None, metavar="N", help="only the first N images of the file")
+    common(commands.add_parser("selftest", help="test the memory, then every layer with the known answer"))
+    common(commands.add_parser("info", help="what is in a program"), link=False)
+    common(commands.add_parser("counters", help="a board's counters of its last run"), program=False)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status is 0 if all went well (and a self-test passed)."""
+    options = _parser().parse_args(arguments)
+    commands = {"run": _run, "selftest": _selftest, "info": _info, "counters": _counters}
+    try:
+        result, status = commands[options.command](options)
+        if options.json:
+            _write(Path(options.json), result)
+        return status
+    except (AcceleratorError, LinkError, PrepareError, ProgramFileError, _WriteError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    program = ProgramFile.load(options.program)
+    images = load_images(options.input, program.input.shape[0])
+    integers = quantize(prepare(images, program, options.input), program.input)
+    if options.images is not None:
+        if options.images < 1:
+            raise PrepareError("--images must be at least 1")
+        integers = integers[:options.images]
+    results = []
+    with open_link(options.link, program.machine, program.memory_bytes, timeout=options.link_timeout) as link:
+        accelerator = Accelerator(link, run_timeout=options.run_timeout)
+        total = sum(len(segment.content) for segment in program.segments)
+        with transfer_bar("loading", total, quiet=options.quiet) as progress:
+            accelerator.load(program, progress)
+        for number, output in enumerate(accelerator.run_batch(integers)):
+            counters = accelerator.counters()
+            scores = _scores(output, program)
+            best = [int(index) for index in np.argsort(-scores, kind="stable")[:_TOP]]
+            _print_run(options.input if len(integers) == 1 else f"{options.input}: image {number}", scores, best,
+                       counters["cycles"], link.clock_hz)
+            results.append({"image": number, "top": [{"class": index, "score": float(scores[index])}
+                                                     for index in best],
+                            "output": [int(value) for value in output.reshape(-1)],
+                            "cycles": counters["cycles"], "counters": counters})
+    return {"program": program.name, "link": options.link, "clock_hz": link.clock_hz, "images": results}, 0
+
+
+def _scores(output: NDArray[np.int64], program: ProgramFile) -> NDArray[np.float64]:
+    """The network's real outputs, one after another, with what the host has to add."""
+    values = dequantize(output, program.output).astype(np.float64).reshape(-1)
+    for operation in program.host_operations:
+        if operation != "Softmax":
+            raise AcceleratorError(f"{program.name}: the host cannot compute {operation}; compile the model again")
+        values = np.exp(values - values.max())
+        values /= values.sum()
+    return values
+
+
+def _print_run(name: str, scores: NDArray[np.float64], best: list[int], cycles: int, clock_hz: int | None) -> None:
+    time = f", {1e3 * cycles / clock_hz:.3f} ms at {clock_hz / 1e6:g} MHz" if clock_hz else ""
+    print(f"{name}: {cycles} cycles{time}")
+    for index in best:
+        print(f"  class {index:>5}  {scores[index]:.6g}")
+
+
+def _selftest(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    program = ProgramFile.load(options.program)
+    with open_link(options.link, program.machine, program.memory_bytes, timeout=options.link_timeout) as link:
+        accelerator = Accelerator(link, run_timeout=options.run_timeout)
+        with transfer_bar("self-test", self_test_bytes(program), quiet=options.quiet) as progress:
+            result = self_test(accelerator, program, progress)
+    print(f"memory: {'wrong' if result.memory_fault else f'{result.memory_bytes} bytes right'}")
+    for layer in result.layers:
+        print(f"layer {layer.number:>3}  {layer.result:<11}  {layer.name}")
+    print(f"self-test of {program.name} over {options.link}: {result.verdict}")
+    return {"program": program.name, "link": options.link, **result.to_json()}, 0 if result.passed else 1
+
+
+def _info(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    program = ProgramFile.load(options.program)
+    machine = program.machine
+
+    def tensor(place: Any) -> dict[str, Any]:
+        return {"name": place.name, "shape": list(place.shape), "bits": place.bits, "signed": place.signed,
+                "fl": place.fl, "address": place.address}
+
+    result = {
+        "name": program.name, "machine": machine.to_json(), "digest": f"{machine.digest():016x}",
+        "memory_bytes": program.memory_bytes, "input": tensor(program.input), "output": tensor(program.output),
+        "preparation": program.preparation, "host_operations": list(program.host_operations),
+        "segments": [{"name": segment.name, "address": segment.address, "bytes": len(segment.content)}
+                     for segment in program.segments],
+        "layers": [{"number": layer.number, "name": layer.name, "kind": layer.kind, "macs": layer.macs,
+                    "shape": list(layer.tensor.shape)} for layer in program.layers],
+        "macs": sum(layer.macs for layer in program.layers),
+    }
+    print(f"{program.name}: {len(program.layers)} layers, {result['macs']} multiply-accumulates, "
+          f"{program.memory_bytes} bytes of memory")
+    print(f"machine {result['digest']}: {machine.input_lanes}x{machine.output_lanes} multipliers, "
+          f"{machine.bus_width}-bit bus")
+    for end, place in (("input", program.input), ("output", program.output)):
+        sign = "s" if place.signed else "u"
+        print(f"{end:<6} {place.name} {'x'.join(map(str, place.shape))} {sign}{place.bits}.{place.fl}")
+    for segment in program.segments:
+        print(f"memory {segment.address:#010x} {len(segment.content):>9} bytes  {segment.name}")
+    for layer in program.layers:
+        print(f"layer {layer.number:>3}  {layer.kind:<12} {layer.macs:>12} MACs  {layer.name}")
+    return result, 0
+
+
+def _counters(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    with open_link(options.link, timeout=options.link_timeout) as link:
+        counters = Accelerator(link).counters()
+    for name, value in counters.items():
+        print(f"{name:<20} {value:>14}")
+    return {"link": options.link, "counters": counters}, 0
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    beside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(result, indent=1) + "\n")
+        os.replace(beside, path)
+    except OSError as error:
+        raise _WriteError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
