@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -72,7 +72,11 @@ class Core(wiring.Component):
         m.submodules.fetch = fetch = Fetch(machine)
         m.submodules.load = load = Load(machine)
         m.submodules.weights = weights = Weights(machine)
-        m.submodules.compute = compute = Compute(machine, multiplier=self.multiplier)
+        # a program that stopped at a bad opcode may have left weights in the compute unit
+        fresh = Signal()
+        m.d.sync += fresh.eq(control.start)
+        compute = Compute(machine, multiplier=self.multiplier)
+        m.submodules.compute = ResetInserter(fresh)(compute)
         m.submodules.store = store = Store(machine)
         m.submodules.scratchpad = scratchpad = Scratchpad(machine, memory=self.multiplier)
         m.submodules.tokens = tokens = Tokens()
@@ -109,7 +113,7 @@ class Core(wiring.Component):
             quiet.eq(~(fetch.busy | fetch.load.valid | fetch.weights.valid | fetch.compute.valid
                        | fetch.store.valid | load.busy | store.busy | ~compute.idle)),
             settled.eq(quiet_cycles == 7),
-            # weights that nobody took (a program that stopped at a bad opcode)
+            # weights that nobody is going to take
             weights.discard.eq(settled),
             control.finished.eq(settled & ~weights.busy),
             tokens.clear.eq(control.start),
@@ -122,6 +126,8 @@ class Core(wiring.Component):
             m.d.sync += quiet_cycles.eq(quiet_cycles + 1)
 
         # status
+        with m.If(fetch.compute.valid & fetch.compute.ready):
+            m.d.sync += self.layer.eq(fetch.compute.payload.layer)
         m.d.comb += [
             control.read_error.eq(fetch.read_error | read_port.clients[1].beats.valid
                                   & read_port.clients[1].beats.payload.error
@@ -132,9 +138,8 @@ class Core(wiring.Component):
             control.token_error.eq(tokens.error),
             control.read_beats.eq(read_port.beat),
             control.write_beats.eq(store.beat),
-            control.layer.eq(compute.layer),
+            control.layer.eq(self.layer),
             self.done.eq(control.done),
-            self.layer.eq(compute.layer),
             self.compute_busy.eq(compute.busy),
             self.compute_token_wait.eq(compute.token_wait),
             self.compute_weight_wait.eq(compute.weight_wait),

@@ -143,10 +143,9 @@ class Fetch(wiring.Component):
         opcode = Signal(3)
         m.d.comb += opcode.eq(words[:3])
         with m.FSM() as fsm:
-            with m.State("IDLE"):
-                with m.If(self.start):
-                    m.d.sync += [address.eq(self.address), reading.eq(1), part.eq(0), damaged.eq(0)]
-                    m.next = "GATHER"
+            with m.State("IDLE"), m.If(self.start):
+                m.d.sync += [address.eq(self.address), reading.eq(1), part.eq(0), damaged.eq(0)]
+                m.next = "GATHER"
             with m.State("GATHER"):
                 m.d.comb += beat.ready.eq(1)
                 with m.If(beat.valid):

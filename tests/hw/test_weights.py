@@ -1,0 +1,137 @@
+"""The weights unit with a read port and memory: marks, order, full bus, narrow FIFOs."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+
+from hw.isa import Instruction, Opcode, assemble
+from hw.machine import Machine
+from hw.read_port import AXI4Read, ReadPort
+from hw.weights import Weights
+
+sys.path.insert(0, str(Path(__file__).parent))
+from axi_memory_model import AxiMemory
+
+MEMORY_BYTES = 1 << 17
+
+
+class Bench(wiring.Component):
+    """Weights and its port, the second of three clients."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.weights = Weights(machine)
+        self.read_port = ReadPort(machine.bus_width, 3)
+        members = self.weights.signature.members
+        super().__init__({
+            "instructions": members["instructions"], "output": members["output"], "discard": In(1), "busy": Out(1),
+            "axi": Out(AXI4Read(machine.bus_width)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.weights, m.submodules.read_port = self.weights, self.read_port
+        wiring.connect(m, self.weights.port, self.read_port.clients[1])
+        wiring.connect(m, wiring.flipped(self.instructions), self.weights.instructions)
+        wiring.connect(m, self.weights.output, wiring.flipped(self.output))
+        wiring.connect(m, self.read_port.axi, wiring.flipped(self.axi))
+        m.d.comb += [self.weights.discard.eq(self.discard), self.busy.eq(self.weights.busy)]
+        return m
+
+
+def expected_beats(machine: Machine, memory: bytes, codes: list[Instruction]) -> list[tuple[int, int]]:
+    """Data and mark of every beat."""
+    beats = []
+    for code in codes:
+        address = code["memory_address"]
+        for _ in range(code["blocks"]):
+            for size, mark in ((machine.parameter_bytes, 1), (code["tiles"] * machine.tile_bytes, 0)):
+                for at in range(address, address + size, machine.bus_bytes):
+                    beats.append((int.from_bytes(memory[at:at + machine.bus_bytes], "little"), mark))
+                address += size
+    return beats
+
+
+def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float, latency: tuple[int, int],
+        taken: float, discard_after: int | None = None) -> AxiMemory:
+    """Run WEIGHTS; ``taken`` is the probability that a beat is taken in a cycle."""
+    rng = random.Random(seed)
+    memory = AxiMemory(bytearray(rng.randbytes(MEMORY_BYTES)), machine.bus_bytes, seed, stall, latency)
+    expected = expected_beats(machine, bytes(memory.content), codes)
+    dut = Bench(machine)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    memory.attach_read(sim, dut.axi)
+
+    async def feeder(ctx: Any) -> None:
+        for code in codes:
+            ctx.set(dut.instructions.payload, dut.weights.instructions.payload.shape().from_bits(
+                int.from_bytes(assemble(code), "little")))
+            ctx.set(dut.instructions.valid, 1)
+            await ctx.tick().until(dut.instructions.ready)
+            ctx.set(dut.instructions.valid, 0)
+
+    async def checker(ctx: Any) -> None:
+        number = 0
+        ready = False
+        async for _, _, valid, payload in ctx.tick().sample(dut.output.valid, dut.output.payload):
+            if valid and ready:
+                assert (payload.data, payload.parameters) == expected[number], f"beat {number}"
+                number += 1
+                if number == (discard_after or len(expected)):
+                    break
+            ready = rng.random() < taken
+            ctx.set(dut.output.ready, ready)
+        ctx.set(dut.output.ready, 0)
+        ctx.set(dut.discard, discard_after is not None)
+        await ctx.tick().until(~dut.busy)
+        assert discard_after or not ctx.get(dut.output.valid)
+
+    sim.add_testbench(feeder)
+    sim.add_testbench(checker)
+    sim.run()
+    assert sum(beats for _, beats in memory.read_bursts) == len(expected)
+    return memory
+
+
+MACHINES = [
+    Machine(input_lanes=4, output_lanes=4, bus_width=32, weight_fifo_words=32),
+    Machine(input_lanes=4, output_lanes=8, bus_width=32, weight_fifo_words=64),
+    Machine(),
+    Machine(input_lanes=16, output_lanes=64, bus_width=128, weight_fifo_words=128),
+]
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.bus_width}bit-{m.weight_fifo_words}words")
+@pytest.mark.parametrize(("stall", "taken"), [(0.0, 1.0), (0.4, 0.9), (0.0, 0.3)])
+def test_random_weights(machine: Machine, stall: float, taken: float) -> None:
+    rng = random.Random(machine.weight_fifo_words)
+    codes = []
+    for blocks, tiles in [(1, 1), (3, 1), (1, 5), (2, 3), (1, 0), (0, 4), (2, 2)]:
+        address = rng.randrange(0, 1 << 16, 64)
+        codes.append(Instruction(Opcode.WEIGHTS, {"memory_address": address, "blocks": blocks, "tiles": tiles}))
+    run(machine, codes, seed=1, stall=stall, latency=(2, 20), taken=taken)
+
+
+@pytest.mark.parametrize("latency", [2, 64])
+def test_a_long_stream_fills_the_bus(latency: int) -> None:
+    machine = Machine()
+    codes = [Instruction(Opcode.WEIGHTS, {"memory_address": 64, "blocks": 2, "tiles": 120}),
+             Instruction(Opcode.WEIGHTS, {"memory_address": 192, "blocks": 1, "tiles": 120})]
+    memory = run(machine, codes, seed=2, stall=0.0, latency=(latency, latency), taken=1.0)
+    cycles = memory.read_cycles[-1] - memory.read_cycles[0] + 1
+    assert len(memory.read_cycles) / cycles >= 0.98
+
+
+def test_discard() -> None:
+    machine = MACHINES[0]
+    codes = [Instruction(Opcode.WEIGHTS, {"memory_address": 64, "blocks": 2, "tiles": 40})]
+    run(machine, codes, seed=3, stall=0.2, latency=(2, 20), taken=0.5, discard_after=7)
