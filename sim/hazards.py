@@ -134,6 +134,7 @@ class HazardCheck:
                     worst = int(late.argmax())
                     raise HazardError(
                         f"{'writes' if writing else 'reads'} {what} word {int(words.flat[worst])}, which "
-                        f"instruction {int(late.flat[worst])} ({other.name}) {verb}, without a token between them"
+                        f"instruction {int(late.flat[worst])} ({other.name}) {verb}, "
+                        "without a token between them"
                     )
         (accesses.writers if writing else accesses.readers)[unit][words] = self._number

@@ -393,7 +393,7 @@ def test_accumulator_overflow_is_noticed():
 def test_unknown_opcode():
     simulator = ProgramSimulator(MACHINES[0], 4096)
     simulator.write_memory(0, bytes([7]) + bytes(63))
-    with pytest.raises(ProgramSimulatorError, match=r"instruction 0 \(unknown\): no instruction has opcode 7"):
+    with pytest.raises(ProgramSimulatorError, match=r"\(unknown\): no instruction has opcode 7"):
         simulator.execute(0)
 
 
