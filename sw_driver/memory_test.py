@@ -45,19 +45,20 @@ def _pieces(regions: list[Region]) -> list[Region]:
 
 def exercised_bytes(regions: list[Region]) -> int:
     """Bytes that `exercise_memory` moves, for its progress."""
-    return 2 * sum(count for _, count in _pieces(regions))
+    return 4 * sum(count for _, count in _pieces(regions))
 
 
-def _pattern(address: int, count: int) -> bytes:
-    return np.random.default_rng(address).bytes(count)
+def _pattern(address: int, count: int, inverted: bool = False) -> bytes:
+    values = np.frombuffer(np.random.default_rng(address).bytes(count), np.uint8)
+    return (values ^ (255 * inverted)).astype(np.uint8).tobytes()
 
 
 def exercise_memory(accelerator: Accelerator, regions: list[Region], progress: Progress | None = None) -> int:
     """Write and read back patterns; what the regions held is lost.
 
     First each data bit alone, then each address bit alone over the whole memory, then
-    pseudo-random bytes in all regions, all written before any is read, so that places that alias are
-    found too.
+    pseudo-random bytes and their complement in all regions, all written before any is read, so that
+    places that alias are found too.
 
     Returns
     -------
@@ -85,10 +86,12 @@ def exercise_memory(accelerator: Accelerator, regions: list[Region], progress: P
         _compare("address line", place, _pattern(place, 8), link.read_memory(place, 8))
 
     pieces = _pieces(regions)
-    for address, count in pieces:
-        accelerator.write(address, _pattern(address, count), progress)
-    for address, count in pieces:
-        _compare("cell", address, _pattern(address, count), accelerator.read(address, count, progress))
+    for inverted in (False, True):  # each cell must hold a 0 and a 1
+        for address, count in pieces:
+            accelerator.write(address, _pattern(address, count, inverted), progress)
+        for address, count in pieces:
+            _compare("cell", address, _pattern(address, count, inverted),
+                     accelerator.read(address, count, progress))
     return sum(count for _, count in pieces)
 
 
