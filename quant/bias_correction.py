@@ -44,7 +44,7 @@ def corrected_biases(
         difference = run_node(node, [real]) - run_node(node, [fixed], parameters)
         differences.append(difference.mean(dim=(2, 3), dtype=torch.float64))
     found = torch.cat(differences).numpy()
-    if len(found) < 2:
+    if len(found) < 2 or not np.isfinite(found).all():
         return weights
     mean, variance = found.mean(axis=0), found.var(axis=0, ddof=1) / len(found)
     trusted = mean * np.divide(mean**2, mean**2 + variance, out=np.zeros_like(mean), where=mean != 0.0)

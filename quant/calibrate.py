@@ -11,15 +11,11 @@ from numpy.typing import NDArray
 
 from quant.fixed_model import FixedModel, Preparation
 from quant.graph import Convolution, Graph
-from quant.map_formats import DataPhase
+from quant.map_formats import CalibrationError, DataPhase
 from quant.number_format import check_width
 from quant.weight_formats import METHODS, choose_weight_lengths, real_parameters
 
 __all__ = ["CalibrationError", "CalibrationReport", "LayerReport", "calibrate"]
-
-
-class CalibrationError(ValueError):
-    """A network cannot be calibrated with these images or options; the message says why."""
 
 
 @dataclass(frozen=True)

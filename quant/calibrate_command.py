@@ -30,8 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "calibrate",
         help="choose number formats and write a fixed-point model",
-        description="Choose the number format of every layer's weights and feature maps on calibration images, "
-        "and write the fixed-point model as QDQ ONNX.",
+        description="Choose the number format of every layer's weights and feature maps on calibration "
+        "images, and write the fixed-point model as QDQ ONNX.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

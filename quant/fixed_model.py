@@ -109,7 +109,8 @@ def accumulator_bound(model: FixedModel, node: Node) -> int:
     over the window, in units of the input.  Other nodes: the largest input.
     """
     if isinstance(node, Convolution):
-        return int(channel_bounds(model.weights[node.name], model.tensor_bounds(node.inputs[0])).max(initial=0))
+        bounds = channel_bounds(model.weights[node.name], model.tensor_bounds(node.inputs[0]))
+        return int(bounds.max(initial=0))
     ranges = [model.tensor_bounds(tensor) for tensor in node.inputs]
     largest_inputs = [max(abs(low), abs(high)) for low, high in ranges]
     if isinstance(node, AveragePool):
@@ -121,7 +122,7 @@ def accumulator_bound(model: FixedModel, node: Node) -> int:
 
 
 def channel_bounds(weights: FixedWeights, input_range: tuple[int, int]) -> NDArray[np.int64]:
-    """Largest magnitude (out,) that each output channel's sum of bias and products can reach, in any order."""
+    """Largest magnitude (out,) that each output channel's sum can reach, with its bias, in any order."""
     # 0 belongs to the range: padding brings it in, and partial sums leave terms out
     low, high = min(input_range[0], 0), max(input_range[1], 0)
     positive = np.maximum(weights.values, 0).sum(axis=(1, 2, 3))

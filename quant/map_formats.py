@@ -22,10 +22,14 @@ from quant.map_store import MapStore
 from quant.number_format import FL_LIMIT, Format
 from quant.weight_formats import ERROR_POWERS, fixed_weights, largest_fl_without_overflow, real_parameters
 
-__all__ = ["DataPhase", "MapStatistics", "never_negative"]
+__all__ = ["CalibrationError", "DataPhase", "MapStatistics", "never_negative"]
 
 #: Neighbours of the no-overflow fractional length that are tried; those above it clip the largest values.
 _NEIGHBOURS = range(-1, 4)
+
+
+class CalibrationError(ValueError):
+    """A network cannot be calibrated with these images or options; the message says why."""
 
 
 @dataclass
@@ -107,6 +111,12 @@ class DataPhase:
 
     def _add(self, tensor: str, real: torch.Tensor, fixed: torch.Tensor) -> None:
         found = self.statistics.setdefault(tensor, MapStatistics())
+        if not torch.isfinite(real).all():
+            node = self.graph.producer(tensor)
+            raise CalibrationError(
+                f"{node.name if node else tensor}: its results are not finite on the calibration images; "
+                "look at the model's weights and at how the images are prepared"
+            )
         found.low, found.high = min(found.low, float(real.min())), max(found.high, float(real.max()))
         self._store.append(f"float {tensor}", real)
         self._store.append(f"fixed {tensor}", fixed)

@@ -46,7 +46,8 @@ class Difference:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.tensor}{list(self.index)}: {self.found}, not {self.expected} ({self.count} elements differ)"
+        place = f"{self.tensor}{list(self.index)}"
+        return f"{place}: {self.found}, not {self.expected} ({self.count} elements differ)"
 
 
 @dataclass
