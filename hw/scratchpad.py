@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.dual_port_memory import READ_LATENCY, DualPortMemory, MemoryKind
 from hw.machine import Machine
 
 __all__ = ["ADDRESS_WIDTH", "READ_LATENCY", "ComputePort", "Scratchpad"]
 
 #: Bits of a scratchpad address in instructions and between units; more than the scratchpad may have.
 ADDRESS_WIDTH = 16
-
-#: Cycles from a read's address to its data: the memory's own and its output register.
-READ_LATENCY = 2
 
 
 class ComputePort(wiring.Signature):
@@ -77,9 +72,9 @@ class Scratchpad(wiring.Component):
         ``read_data`` is one.
     """
 
-    def __init__(self, machine: Machine, *, memory: Literal["portable", "ecp5"] = "portable") -> None:
+    def __init__(self, machine: Machine, *, memory: MemoryKind = "portable") -> None:
         self.machine = machine
-        self.memory = memory
+        self.memory: MemoryKind = memory
         width = 8 * machine.word_bytes
         super().__init__({
             "compute": In(ComputePort(width)),
@@ -127,24 +122,15 @@ class Scratchpad(wiring.Component):
 
         # Reads and writes at the same address in the same cycle do not happen: port B does one of
         # them at a time, and tokens keep port A away from words that are being written.
-        m.submodules.memory = memory = Memory(shape=width, depth=self.machine.scratchpad_words, init=[],
-                                              attrs={"no_rw_check": "1"})
-        write_port = memory.write_port()
-        port_a = memory.read_port()
-        port_b = memory.read_port()
-        b_data = Signal(width)
+        m.submodules.memory = memory = DualPortMemory(width, self.machine.scratchpad_words, kind=self.memory)
         store_reads = Signal()
         m.d.comb += [
-            port_a.addr.eq(compute.read_address), port_a.en.eq(compute.read_enable),
-            write_port.addr.eq(address), write_port.en.eq(write_enable), write_port.data.eq(write_data),
-            port_b.addr.eq(address), port_b.en.eq(read_enable & ~write_enable),
-            compute.residual_data.eq(b_data),
-            self.read_data.eq(b_data),
+            memory.a_enable.eq(compute.read_enable), memory.a_address.eq(compute.read_address),
+            compute.read_data.eq(memory.a_data),
+            memory.b_write.eq(write_enable), memory.b_read.eq(read_enable), memory.b_address.eq(address),
+            memory.b_write_data.eq(write_data),
+            compute.residual_data.eq(memory.b_data),
+            self.read_data.eq(memory.b_data),
         ]
-        m.d.sync += [
-            compute.read_data.eq(port_a.data),
-            b_data.eq(port_b.data),
-            store_reads.eq(store_has),
-            self.read_valid.eq(store_reads),
-        ]
+        m.d.sync += [store_reads.eq(store_has), self.read_valid.eq(store_reads)]
         return m
