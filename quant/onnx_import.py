@@ -171,6 +171,9 @@ def _result(builder: Builder, value: Any, end: str) -> tuple[str, tuple[int, ...
     transposed: tuple[str, ...] = ()
     if index.ndim == 3 and not np.array_equal(index.reshape(-1), np.arange(index.size)):
         index, transposed = index.transpose(2, 0, 1), ("Transpose",)
+    if not np.array_equal(index.reshape(-1), np.arange(index.size)) and view.index.ndim == 4:
+        view = builder.in_order(view)
+        index, transposed = view.index[0], ()
     if not np.array_equal(index.reshape(-1), np.arange(index.size)):
         raise RefusedError(f"the elements of the output {end} are in an order that no layer can write",
                            "remove the Transpose or Reshape at the end")
@@ -210,7 +213,7 @@ def import_verbosely(source: str | Path | ModelProto, *, boundaries: AbstractSet
     if len(model.dimensions) >= 3:
         first, last = model.dimensions[-3], model.dimensions[-1]
         orders = [True, False] if last in (1, 3, 4) and first not in (1, 3, 4) else [False, True]
-    if input_layout is not None:
+    if input_layout is not None and len(model.dimensions) >= 3:
         orders = [input_layout == "NHWC"]
     attempts: list[Import] = []
     failure: ModelError | None = None
@@ -220,7 +223,7 @@ def import_verbosely(source: str | Path | ModelProto, *, boundaries: AbstractSet
         except ModelError as error:
             failure = failure or error
             continue
-        if not attempt.refusals:
+        if attempt.graph is not None and "Transpose" not in attempt.graph.host_operations:
             return attempt
         attempts.append(attempt)
     if not attempts:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, OperatorSetIdProto, helper
 
 from quant.graph import Activation, Convolution, Graph, Node, Pads, Select, Shape
-from quant.passes.element_order import LOWEST, View, Window, find_window, is_complete, order_of
+from quant.passes.element_order import LOWEST, ZERO, View, Window, find_window, is_complete, order_of
 from quant.refusal import RefusedError
 
 __all__ = ["ORDER_ADVICE", "Builder", "Constant", "OnnxNode", "Value", "constant_of", "view_of"]
@@ -189,13 +189,15 @@ class Builder:
         return self._regular_of(view, view.index[0])
 
     def _regular_of(self, view: View, index: NDArray[np.int32]) -> tuple[str, Pads, int]:
+        if (index < 0).all():
+            raise RefusedError(f"{view.name} holds padding only", "remove the layers that read it")
         window = find_window(index, self.shapes[view.tensor])
         if window is None:
             permuted = self._permuted_channels(view, index)
             if permuted is None:
                 raise RefusedError(f"the elements of {view.name} are in an order that no layer can read",
                                    ORDER_ADVICE)
-            return permuted, (0, 0, 0, 0), window.fill if window else -1
+            return permuted
         if window.takes_all_of(self.shapes[view.tensor]):
             return view.tensor, window.pads, window.fill
         if view.name not in self._regular:
@@ -205,7 +207,8 @@ class Builder:
         return self._regular[view.name]
 
     def _select_window(self, view: View, window: Window) -> str:
-        output = view.name if view.name not in self.shapes else self.tensor_name(f"{view.name}/select")
+        own_name = view.name not in self.shapes and not any(window.pads)
+        output = view.name if own_name else self.tensor_name(f"{view.name}/select")
         channels = window.size[0] + window.channels_before + window.channels_after
         maker = self.makers.get(view.name, self.current)
         self.emit(Select(name=self.node_name(maker), inputs=(view.tensor,), output=output,
@@ -214,26 +217,37 @@ class Builder:
                   (channels, *window.size[1:]), maker)
         return output
 
-    def _permuted_channels(self, view: View, index: NDArray[np.int32]) -> str | None:
+    def _permuted_channels(self, view: View, index: NDArray[np.int32]) -> tuple[str, Pads, int] | None:
         """A 1x1 convolution that puts whole channels in another order (channel shuffle, RGB to BGR)."""
         channels, rows, columns = self.shapes[view.tensor]
-        if index.ndim != 3 or index.shape[1:] != (rows, columns) or (index < 0).any():
+        if index.ndim != 3 or (index == LOWEST).any() or (index == ZERO).all():
             return None
-        order = index[:, 0, 0] // (rows * columns)
+        used_rows = np.flatnonzero((index >= 0).any(axis=(0, 2)))
+        used_columns = np.flatnonzero((index >= 0).any(axis=(0, 1)))
+        top, left = int(used_rows[0]), int(used_columns[0])
+        pads = (top, left, index.shape[1] - 1 - int(used_rows[-1]),
+                index.shape[2] - 1 - int(used_columns[-1]))
+        index = index[:, top:used_rows[-1] + 1, left:used_columns[-1] + 1]
+        if index.shape[1:] != (rows, columns):
+            return None
+        order = index[:, 0, 0] // (rows * columns)  # ZERO // n is ZERO: a channel of zeros
         pixels = order_of(rows * columns).reshape(rows, columns)
-        if not np.array_equal(index, order[:, None, None] * (rows * columns) + pixels):
+        expected = order[:, None, None] * (rows * columns) + pixels
+        if not np.array_equal(index, np.where(order[:, None, None] == ZERO, ZERO, expected)):
             return None
         key = f"{view.name}/order"
         if key not in self._regular:
             weight = np.zeros((len(order), channels, 1, 1), np.float32)
-            weight[np.arange(len(order)), order] = 1
-            output = view.name if view.name not in self.shapes else self.tensor_name(key)
+            used = np.flatnonzero(order != ZERO)
+            weight[used, order[used]] = 1
+            own_name = view.name not in self.shapes and not any(pads)
+            output = view.name if own_name else self.tensor_name(key)
             maker = self.makers.get(view.name, self.current)
             self.emit(Convolution(name=self.node_name(maker), inputs=(view.tensor,), output=output,
                                   weight=weight, bias=np.zeros(len(order), np.float32)),
                       (len(order), rows, columns), maker)
-            self._regular[key] = output, (0, 0, 0, 0), -1
-        return self._regular[key][0]
+            self._regular[key] = output, pads, ZERO
+        return self._regular[key]
 
     def without_pads(self, view: View) -> View:
         """`settled`, except that padding pixels may remain.
@@ -291,11 +305,27 @@ class Builder:
                 continue
             if key not in self._regular:
                 self._regular[key] = self.padded(view.tensor, window.pads, window.fill, view.name), (
-                    0, 0, 0, 0), -1
+                    0, 0, 0, 0), ZERO
             whole = order_of(index.size).reshape(index.shape).transpose(np.argsort(order))
             return View(view.name, self._regular[key][0], whole.reshape(view.index.shape))
         raise RefusedError(f"the padding of {view.name} is not around rows and columns",
                            "pad rows, columns or channels only")
+
+    def in_order(self, view: View) -> View:
+        """A [1, C, H, W] view as a whole tensor in that order, whatever it takes.
+
+        Raises
+        ------
+        RefusedError
+            If that cannot be expressed.
+        """
+        tensor, pads, fill = self.regular(view)
+        if any(pads):
+            key = f"{view.name}/padded"
+            if key not in self._regular:
+                self._regular[key] = self.padded(tensor, pads, fill, view.name), (0, 0, 0, 0), ZERO
+            tensor = self._regular[key][0]
+        return View(view.name, tensor, order_of(view.index.size).reshape(view.index.shape))
 
     def padded(self, tensor: str, pads: Pads, fill: int, wanted: str) -> str:
         """A tensor with zeros around it, as a tensor of its own.

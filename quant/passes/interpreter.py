@@ -186,14 +186,15 @@ class Interpreter:
         self.builder.makers.update((name, node.name) for name in node.proto.output)
         count = len(self.builder.nodes)
         try:
-            results = self._results(node)
+            results = [self._marked(name, value) if name else value for name, value in zip(
+                node.proto.output, self._results(node), strict=False)]
         except RefusedError as error:
             del self.builder.nodes[count:]
             self._refuse(node, error)
             return
         for name, value in zip(node.proto.output, results, strict=False):
             if name:
-                self.values[name] = self._marked(name, value)
+                self.values[name] = value
         if node.proto.op_type == "If":
             return
         first = self.values.get(node.output)

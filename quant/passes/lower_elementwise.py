@@ -131,6 +131,9 @@ def lower_batch_normalization(builder: Builder, node: OnnxNode,
 
 def _add_views(builder: Builder, node: OnnxNode, first: View, second: View, output: str) -> View:
     first, second = builder.settled(first), builder.settled(second)
+    if first.index.shape == second.index.shape and first.index.ndim == 4 and not np.array_equal(
+            first.index, second.index):
+        first, second = builder.in_order(first), builder.in_order(second)
     shape = np.broadcast_shapes(first.index.shape, second.index.shape) if (
         first.index.size == second.index.size) else ()
     if math.prod(shape) != first.index.size:

@@ -262,7 +262,7 @@ def test_weights_listed_as_inputs_are_not_inputs() -> None:
             [node("Slice", ["x", "s", "e", "a", "t"], "d"), node("Relu", ["d"], "y")],
             [1, 4, 6, 6],
             {"s": np.array([5]), "e": np.array([-7]), "a": np.array([3]), "t": np.array([-1])},
-            "an order that no layer can write",
+            "an order that no layer can read",
         ),
         (
             [node("Transpose", ["x"], "t", perm=[0, 1, 3, 2]), conv("t", "y")],
@@ -295,7 +295,7 @@ def test_weights_listed_as_inputs_are_not_inputs() -> None:
             [node("Transpose", ["x"], "t", perm=[0, 1, 3, 2]), node("Relu", ["t"], "y")],
             [1, 4, 6, 6],
             {},
-            "the output y are in an order",
+            "an order that no layer can read",
         ),
     ],
 )

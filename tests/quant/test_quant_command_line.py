@@ -28,10 +28,12 @@ def test_help_names_every_command_and_shows_examples(capsys: pytest.CaptureFixtu
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert "python -m quant inspect model.onnx" in text
-    assert "inspect" in text.split("examples:")[0]
+    assert all(name in text.split("examples:")[0] for name in ("inspect", "calibrate", "evaluate"))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["inspect", "--help"], ["calibrate", "--help"], ["evaluate", "--help"]]
+)
 def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
     code = (
         "import sys, quant.__main__ as m\n"
