@@ -200,7 +200,7 @@ def test_more_bits_are_closer_to_float():
 
 
 def test_bias_correction_takes_the_mean_error_away():
-    """Weights of 3 bits leave a mean error in every channel; the corrected biases leave less on other images."""
+    """Weights of 3 bits leave a mean error in every channel; corrected biases leave less on other images."""
 
     def mean_errors(correct):
         model, _ = calibrate(network(), batches(40), 3, 12, correct_biases=correct)
