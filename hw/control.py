@@ -65,6 +65,7 @@ class ControlRegisters(wiring.Component):
             "layer": In(16),
             "done": Out(1),
         })
+        self._counters = {counter: Signal(64, name=f"count_{counter.name.lower()}") for counter in COUNTERS}
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -94,9 +95,7 @@ class ControlRegisters(wiring.Component):
             m.d.sync += [busy.eq(1), self.done.eq(0)]
 
         # counters
-        counters: dict[Register, Signal] = {}
-        for counter in COUNTERS:
-            value = counters[counter] = Signal(64, name=f"count_{counter.name.lower()}")
+        for counter, value in self._counters.items():
             event = busy if counter is Register.CYCLES else getattr(self, counter.name.lower())
             with m.If(self.start):
                 m.d.sync += value.eq(0)
@@ -157,7 +156,7 @@ class ControlRegisters(wiring.Component):
                     m.d.sync += bus.rdata.eq(self.program_address)
                 with m.Case(Register.LAYER >> 2):
                     m.d.sync += bus.rdata.eq(self.layer)
-                for counter, count in counters.items():
+                for counter, count in self._counters.items():
                     with m.Case(counter >> 2):
                         m.d.sync += [bus.rdata.eq(count[:32]), high.eq(count[32:])]
                 with m.Case(*((counter + 4) >> 2 for counter in COUNTERS)):
