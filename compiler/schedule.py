@@ -182,14 +182,11 @@ class _Emitter:
         self.step_number = number
         operation, tiling = step.operation, step.tiling
         blocks = operation.destination.planes
-        for row in range(0, operation.rows, tiling.tile_rows):
+        row = operation.first_row
+        for height in tiling.heights(operation.rows):
             for column in range(0, operation.columns, tiling.tile_columns):
-                tile = Rectangle(
-                    operation.first_row + row,
-                    operation.first_column + column,
-                    min(tiling.tile_rows, operation.rows - row),
-                    min(tiling.tile_columns, operation.columns - column),
-                )
+                width = min(tiling.tile_columns, operation.columns - column)
+                tile = Rectangle(row, operation.first_column + column, height, width)
                 for group in range(0, blocks, tiling.group_blocks):
                     count = min(tiling.group_blocks, blocks - group)
                     source = self._source(step, tile, group, count)
@@ -197,6 +194,7 @@ class _Emitter:
                         self._chunk(
                             step, tile, source, chunk, min(tiling.chunk_blocks, group + count - chunk)
                         )
+            row += height
 
     def _window(self, operation: Operation, tile: Rectangle) -> Rectangle:
         row, row_end = operation.window(0, tile.row, tile.rows)

@@ -8,7 +8,8 @@ Slots are places in the scratchpad that take turns, so that loading, computing a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from compiler.error import CompileError
@@ -48,6 +49,9 @@ class Tiling:
         The same for outputs.
     cycles : int
         Modelled duration, for comparison only.
+    first_rows, last_rows : int
+        Rows of the first and the last strip of tiles where they are lower, so that less of loading
+        and storing stands alone; 0 where not.
     """
 
     tile_rows: int
@@ -59,11 +63,22 @@ class Tiling:
     destination_slots: int
     destination_words: int
     cycles: int
+    first_rows: int = 0
+    last_rows: int = 0
+
+    def heights(self, rows: int) -> list[int]:
+        """Rows of each strip of tiles of an output of ``rows`` rows, from the top."""
+        return _heights(rows, self.tile_rows, self.first_rows, self.last_rows)
 
     @property
     def words(self) -> int:
         """Scratchpad words of all slots."""
         return self.source_slots * self.source_words + self.destination_slots * self.destination_words
+
+
+def _heights(rows: int, tile_rows: int, first: int, last: int) -> list[int]:
+    whole, rest = divmod(rows - first - last, tile_rows)
+    return [height for height in (first, *[tile_rows] * whole, rest, last) if height]
 
 
 def _sizes(extent: int, most: int) -> list[int]:
@@ -90,8 +105,12 @@ class TilingProblem:
     residual_arrives: bool = False
 
     @cached_property
-    def _passes(self) -> list[int]:
-        return [self.operation.passes(block) for block in range(self.operation.destination.planes)]
+    def _all_passes(self) -> int:
+        return sum(self.operation.passes(block) for block in range(self.operation.destination.planes))
+
+    @cached_property
+    def _planes_of_groups(self) -> dict[int, tuple[int, int]]:
+        return {}
 
     @cached_property
     def _groups(self) -> list[int]:
@@ -105,12 +124,14 @@ class TilingProblem:
 
     def _planes(self, group: int) -> tuple[int, int]:
         """Most input planes that a group loads, and those of all groups together."""
-        blocks, per_word = self.operation.destination.planes, self.machine.blocks_per_word
-        counts = [
-            self.operation.source_planes(first, min(group, blocks - first), per_word)[1]
-            for first in range(0, blocks, group)
-        ]
-        return max(counts), sum(counts)
+        if group not in self._planes_of_groups:
+            blocks, per_word = self.operation.destination.planes, self.machine.blocks_per_word
+            counts = [
+                self.operation.source_planes(first, min(group, blocks - first), per_word)[1]
+                for first in range(0, blocks, group)
+            ]
+            self._planes_of_groups[group] = (max(counts), sum(counts))
+        return self._planes_of_groups[group]
 
     def _extent(self, axis: int, count: int) -> int:
         """Rows or columns of input, at most, for ``count`` outputs."""
@@ -135,7 +156,22 @@ class TilingProblem:
                             best = tiling
             if best is not None and columns * 4 < operation.columns:
                 break  # still narrower tiles only shorten bursts
-        return best
+        return best if best is None else self._ramped(best)
+
+    def _ramped(self, tiling: Tiling) -> Tiling:
+        """The same with a lower first and last strip, where that is better."""
+        rows = self.operation.rows
+        lower = [
+            0,
+            *(height for height in (1, 2, 3, 4, 6, 8, 12, 16) if height < min(tiling.tile_rows, rows // 2)),
+        ]
+        for first in lower:
+            for last in lower:
+                changed = replace(tiling, first_rows=first, last_rows=last)
+                changed = replace(changed, cycles=self._cycles(changed))
+                if changed.cycles < tiling.cycles:
+                    tiling = changed
+        return tiling
 
     def least_words(self) -> int:
         """Words that the smallest possible tiling takes."""
@@ -145,7 +181,7 @@ class TilingProblem:
 
     def _candidates(self, rows: int, columns: int, group: int, words: int) -> list[Tiling]:
         source_words = 0
-        planes, all_planes = self._planes(group)
+        planes = self._planes(group)[0]
         if not self.source_resident:
             source_words = planes * self._extent(0, rows) * self._extent(1, columns)
             if source_words >= words:
@@ -162,79 +198,79 @@ class TilingProblem:
                     continue
                 if source_slots * source_words + destination_slots * destination_words > words:
                     continue
-                found.append(
-                    Tiling(
-                        rows,
-                        columns,
-                        group,
-                        chunk,
-                        source_slots if source_words else 0,
-                        source_words,
-                        destination_slots if destination_words else 0,
-                        destination_words,
-                        self._cycles(
-                            rows, columns, group, chunk, all_planes, source_slots, destination_slots
-                        ),
-                    )
+                tiling = Tiling(
+                    rows,
+                    columns,
+                    group,
+                    chunk,
+                    source_slots if source_words else 0,
+                    source_words,
+                    destination_slots if destination_words else 0,
+                    destination_words,
+                    0,
                 )
+                found.append(replace(tiling, cycles=self._cycles(tiling)))
         return found
 
-    def _cycles(
-        self,
-        rows: int,
-        columns: int,
-        group: int,
-        chunk: int,
-        all_planes: int,
-        source_slots: int,
-        destination_slots: int,
-    ) -> int:
+    def _load(self, rows: int, columns: int, planes: int) -> float:
+        """Bus cycles that bring the input of a tile."""
+        words = self._extent(0, rows) * self._extent(1, columns)
+        runs = 1 if columns == self.operation.columns else self._extent(0, rows)
+        return planes * (words * self.machine.beats_per_word + runs * ROW_OVERHEAD) + LOAD_LATENCY
+
+    def _cycles(self, tiling: Tiling) -> int:
         operation, machine = self.operation, self.machine
-        down, across = -(-operation.rows // rows), -(-operation.columns // columns)
-        tiles, blocks = down * across, operation.destination.planes
-        pixels = operation.rows * operation.columns / tiles
-        tile_cycles = machine.tile_bytes // machine.bus_bytes
-        per_pass = max(pixels, LEAST_PASS, 0 if operation.hold_weights else tile_cycles)
-        last = pixels * (15 if operation.average else 1 if operation.residual else 0)
-        passes = sum(self._passes)
-        groups = -(-blocks // group)
-        computes = tiles * groups * -(-group // chunk)
-        compute = tiles * (passes * per_pass + blocks * last) + computes * COMPUTE_OVERHEAD
-        # bus
+        columns, group, chunk = tiling.tile_columns, tiling.group_blocks, tiling.chunk_blocks
+        heights = tiling.heights(operation.rows)
+        across, blocks = -(-operation.columns // columns), operation.destination.planes
+        width = operation.columns / across
+        tiles, groups = len(heights) * across, -(-blocks // group)
+        passes = self._all_passes
+        computes = groups * -(-group // chunk)
+        least = max(LEAST_PASS, 0 if operation.hold_weights else machine.tile_bytes // machine.bus_bytes)
+
+        def compute_of(rows: int) -> float:
+            pixels = rows * width
+            last = pixels * (15 if operation.average else 1 if operation.residual else 0)
+            return passes * max(pixels, least) + blocks * last + computes * COMPUTE_OVERHEAD
+
+        strips = Counter(heights)
+        compute = across * sum(count * compute_of(rows) for rows, count in strips.items())
         weight_tiles = blocks if operation.hold_weights else passes
-        weights = (
-            tiles
-            * (weight_tiles * machine.tile_bytes + blocks * machine.parameter_bytes)
-            // machine.bus_bytes
-        )
-        load, first_load = 0.0, 0.0
+        weights = weight_tiles * machine.tile_bytes + blocks * machine.parameter_bytes
+        weights //= machine.bus_bytes
+        overlapped, serial = float(tiles * weights), 0.0
+        # what the units do alone: the first load, and of the second what takes longer than the first tile
+        load, alone = 0.0, 0.0
         if not self.source_resident:
-            words = self._extent(0, rows) * self._extent(1, columns)
-            row_count = 1 if columns == operation.columns else self._extent(0, rows)
-            load = tiles * all_planes * (words * machine.beats_per_word + row_count * ROW_OVERHEAD)
-            load += tiles * groups * LOAD_LATENCY
+            most, total = self._planes(group)
+            per_strip = sum(count * self._load(rows, columns, 1) for rows, count in strips.items())
+            load = across * per_strip * total
+            alone = self._load(heights[0], columns, most)
+            if tiles > 1:
+                following = heights[0] if across > 1 else heights[1]
+                alone += max(0.0, self._load(following, columns, most) + weights - compute_of(heights[0]))
         elif self.source_arrives:
-            load = (
-                operation.source.planes * self._extent(0, operation.rows) * self._extent(1, operation.columns)
-            )
-            load = load * machine.beats_per_word + LOAD_LATENCY * tiles
-        first_load = load / (tiles * groups)
-        store = tiles * blocks * pixels * machine.beats_per_word
+            words = operation.source.planes * self._extent(1, operation.columns)
+            load = words * self._extent(0, operation.rows) * machine.beats_per_word + LOAD_LATENCY * tiles
+            alone = words * self._extent(0, heights[0]) * machine.beats_per_word + LOAD_LATENCY
+            if len(heights) > 1:
+                following = words * heights[1] * operation.stride[0] * machine.beats_per_word
+                alone += max(0.0, following + across * (weights - compute_of(heights[0])))
+        pixels = operation.rows * operation.columns
+        store = blocks * pixels * machine.beats_per_word
         if columns != operation.columns:
-            store += tiles * blocks * rows * ROW_OVERHEAD
+            store += across * blocks * operation.rows * ROW_OVERHEAD
         if self.residual_arrives:
             load += store
-        last_store = (
-            0.0 if self.destination_resident else pixels * chunk * machine.beats_per_word + LOAD_LATENCY
-        )
-        # what cannot overlap is added
-        serial, overlapped = 0.0, float(weights)
-        for traffic, slots in ((load, source_slots), (store, destination_slots)):
+        if not self.destination_resident:
+            alone += heights[-1] * width * chunk * machine.beats_per_word + LOAD_LATENCY
+        for traffic, slots in ((load, tiling.source_slots), (store, tiling.destination_slots)):
             if slots == 1 and tiles * groups > 1:
                 serial += traffic
             else:
                 overlapped += traffic
-        serial += first_load + last_store
+        serial += alone
         return int(
             sum(
                 share * (max(compute, slowness * overlapped) + slowness * serial)

@@ -131,13 +131,13 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
     first = number(0, per_word - 1) if mode is Mode.DENSE else 0
     inputs = number(1, 3) if mode is Mode.DENSE else 1
     outputs = number(1, 2)
-    image_rows, image_columns = number(1, 6), number(1, 6)
+    image_rows, image_columns = number(1, 5), number(1, 5)
     stride_rows, stride_columns = number(1, 3), number(1, 3)
     dilation_rows, dilation_columns = number(1, 3), number(1, 3)
     kernel_rows, kernel_columns = number(1, 3), number(1, 3)
     origin_row, origin_column = number(-4, 3), number(-4, 3)
-    pitch = image_columns + number(0, 2)
-    plane_step = pitch * image_rows + number(0, 3)
+    pitch = image_columns + number(0, 1)
+    plane_step = pitch * image_rows + number(0, 2)
     base = number(0, 20)
     planes = (first + inputs - 1) // per_word + 1 if mode is Mode.DENSE else outputs
     low, high = sorted((number(-128, 255), number(-128, 255)))
@@ -145,7 +145,10 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
     post = draw(st.sampled_from(["shift", "residual", "average"]))
     free = base + planes * plane_step + 1
     row_step = columns + number(0, 2)
-    destination = free + number(0, 5)
+    span = 2 * (row_step * rows + 2)
+    # a residual lies in the same place, or in words that this instruction does not write
+    before = post == "residual" and draw(st.booleans())
+    destination = free + number(0, 5) + before * span
     fields = {
         "source_address": (base + origin_row * pitch + origin_column) & 0xFFFF,
         "source_plane_step": plane_step,
@@ -179,7 +182,7 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
         fields |= {
             "residual": 1,
             "residual_signed": number(0, 1),
-            "residual_offset": draw(st.sampled_from([0, 50, (free - destination - 20) & 0xFFFF])),
+            "residual_offset": -span & 0xFFFF if before else 0,
             "own_shift": number(0, 15),
             "residual_shift": number(0, 15),
             "sum_shift": number(-9, 31),
