@@ -87,7 +87,7 @@ class MultiplierArray(wiring.Component):
 
         def extended(byte: Value) -> Value:
             """The byte with its ninth bit."""
-            return Cat(byte, byte[7] & self.input_signed)
+            return Value.cast(Cat(byte, byte[7] & self.input_signed))
 
         channels = [self.word.word_select(channel, 8) for channel in range(columns)]
         groups = [Array(channels[lane::lanes])[self.half] if columns > lanes else channels[lane]

@@ -144,13 +144,14 @@ class Compute(wiring.Component):
             array.mode.eq(code.mode),
             array.input_signed.eq(code.input_signed),
             array.tile.eq(loader.tile),
-            array.load_tile.eq(valid[operands] & flags[operands].new_tile),
-            loader.take_tile.eq(array.load_tile),
+            loader.take_tile.eq(valid[operands - 1] & flags[operands - 1].new_tile),
             loader.claim_tile.eq(sequencer.claim_tile),
             loader.claim_parameters.eq(sequencer.claim_parameters),
             sequencer.tile_available.eq(loader.tile_available),
             sequencer.parameters_available.eq(loader.parameters_available),
         ]
+
+        m.d.sync += array.load_tile.eq(loader.take_tile)
 
         # The parameter block is copied as its first word comes by, so that the next may arrive
         # while the last words of this block are still on their way.

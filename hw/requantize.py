@@ -1,13 +1,13 @@
 """Post-processing: from 32-bit sums to bytes (`docs/machine.md`, "Post-processing").
 
-A word takes five cycles: shift and round (three), clip, output register.  With a residual it then
-goes through three more that align and add the residual word, and once more through the same shifter
-and clip: words come at every second cycle then, and meet their own kind only at the other.
+A word takes six cycles: shift and round (four), clip, output register.  With a residual it then
+goes through two more that align and add the residual word, and once more through the same shifter
+and clip: words come at every second cycle then, and those that come again take the cycles between.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,11 +24,10 @@ OutputFlags = data.StructLayout({"valid": 1, "row_end": 1, "block_end": 1, "end"
 
 _CLIP = RoundingShift.LATENCY      # stage whose register holds the rounded value
 _CLIPPED = _CLIP + 1
-_ALIGN_CYCLES = 3
+_ALIGN_CYCLES = 2
 _AGAIN = _CLIPPED + _ALIGN_CYCLES  # when a word comes back to the shifter
-_RESIDUAL_READ = 1                 # the word arrives two cycles later and is registered once
+_RESIDUAL_READ = _CLIPPED - 3      # the word arrives two cycles later and is registered once
 _WRITE_RESIDUAL = _AGAIN + _CLIPPED + 1
-assert _RESIDUAL_READ + 3 == _CLIPPED
 assert _AGAIN % 2 == 1, "a word would meet the next one at the shifter"
 assert (_WRITE_RESIDUAL - _RESIDUAL_READ) % 2 == 1, "a write would meet a read at the scratchpad's port"
 
@@ -89,6 +88,10 @@ class Requantize(wiring.Component):
             m.d.sync += [stages[stage + 1].eq(stages[stage]), again[stage + 1].eq(again[stage])]
         for stage in range(_ALIGN_CYCLES):
             m.d.sync += align[stage + 1].eq(align[stage])
+        # a copy for each lane, because it steers all that is wide
+        lane_again = [Signal(name=f"again_lane{lane}", attrs={"keep": 1}) for lane in range(lanes)]
+        for copy in lane_again:
+            m.d.sync += copy.eq(align[-2].valid)
         goes_round = Signal()
         m.d.comb += [
             goes_round.eq(code.residual & ~again[_CLIPPED]),
@@ -149,14 +152,14 @@ class Requantize(wiring.Component):
             fine = Signal(4, reset_less=True, name=f"fine{lane}")
             with m.If(self.load_shift):
                 m.d.sync += amount.eq(self.shift[lane] + SHIFT_OFFSET)
-            m.d.sync += fine.eq(Mux(again[0], sum_amount, amount))
+            m.d.sync += fine.eq(Mux(lane_again[lane], sum_amount, amount))
 
             total = Signal(signed(25), reset_less=True, name=f"total{lane}")
             shifter = RoundingShift()
             m.submodules[f"shifter{lane}"] = shifter
             m.d.comb += [
-                shifter.value.eq(Mux(again[0], total, self.sums[lane])),
-                shifter.coarse.eq(Mux(again[0], sum_amount, amount)[4:]),
+                shifter.value.eq(Mux(lane_again[lane], total, self.sums[lane])),
+                shifter.coarse.eq(Mux(lane_again[lane], sum_amount, amount)[4:]),
                 shifter.fine.eq(fine),
             ]
             rounded = Signal(signed(RESULT_BITS), name=f"rounded{lane}")
@@ -172,16 +175,14 @@ class Requantize(wiring.Component):
             other = Signal(signed(9), reset_less=True, name=f"residual{lane}")
             shifted = Signal(signed(12), reset_less=True, name=f"shifted{lane}")
             unshifted = Signal(signed(9), reset_less=True, name=f"unshifted{lane}")
-            aligned = Signal(signed(24), reset_less=True, name=f"aligned{lane}")
-            unaligned = Signal(signed(9), reset_less=True, name=f"unaligned{lane}")
+            aligned = Signal(signed(24), name=f"aligned{lane}")
             m.d.sync += [
                 other.eq(Cat(byte, byte[7] & code.residual_signed)),
                 shifted.eq(Mux(swap, other, clipped) << distance[:2]),
                 unshifted.eq(Mux(swap, clipped, other)),
-                aligned.eq(shifted << Cat(0, 0, distance[2:])),
-                unaligned.eq(unshifted),
-                total.eq(aligned + unaligned),
+                total.eq(aligned + unshifted),
             ]
+            m.d.comb += aligned.eq(shifted << Cat(Const(0, 2), distance[2:]))
         return m
 
 

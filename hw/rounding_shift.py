@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -36,7 +38,7 @@ class RoundingShift(wiring.Component):
         Exact where the value's floor is -512 to 511; beyond that, -512 or 511.
     """
 
-    LATENCY = 3
+    LATENCY = 4
 
     def __init__(self) -> None:
         super().__init__({
@@ -67,40 +69,40 @@ class RoundingShift(wiring.Component):
                         overflow.eq(_differ(whole[16 * step + _WINDOW - 1:])),
                     ]
 
-        final = Signal(_FINAL, reset_less=True)
-        final_sticky = Signal(reset_less=True)
-        final_overflow = Signal(reset_less=True)
-        negative = Signal(reset_less=True)
-        narrow = Signal(_FINAL + 3)
-        lost = Signal()
-        wide = Signal()
+        narrow = Signal(_FINAL + 3, reset_less=True)
+        narrow_sticky = Signal(reset_less=True)
+        narrow_overflow = Signal(reset_less=True)
         with m.Switch(self.fine[2:]):
             for step in range(4):
                 with m.Case(step):
                     bits = [window[min(position, _WINDOW - 1)]
                             for position in range(4 * step, 4 * step + _FINAL + 3)]
-                    m.d.comb += [
+                    m.d.sync += [
                         narrow.eq(Cat(*bits)),
-                        lost.eq(window[:4 * step].any() if step else 0),
-                        wide.eq(_differ(window[4 * step + _FINAL + 2:])),
+                        narrow_sticky.eq(sticky | (window[:4 * step].any() if step else 0)),
+                        narrow_overflow.eq(overflow | _differ(window[4 * step + _FINAL + 2:])),
                     ]
-        with m.Switch(self.fine[:2]):
+
+        finest = Signal(2, reset_less=True)
+        m.d.sync += finest.eq(self.fine[:2])
+        final = Signal(_FINAL, reset_less=True)
+        final_sticky = Signal(reset_less=True)
+        final_overflow = Signal(reset_less=True)
+        with m.Switch(finest):
             for step in range(4):
                 with m.Case(step):
                     m.d.sync += [
                         final.eq(narrow[step:step + _FINAL]),
-                        final_sticky.eq(sticky | lost | (narrow[:step].any() if step else 0)),
-                        final_overflow.eq(overflow | wide | _differ(narrow[step + _FINAL - 1:])),
+                        final_sticky.eq(narrow_sticky | (narrow[:step].any() if step else 0)),
+                        final_overflow.eq(narrow_overflow | _differ(narrow[step + _FINAL - 1:])),
                     ]
-        m.d.sync += negative.eq(window[-1])
 
-        # the window's sign is the value's unless the value overflowed it
-        value_negative = Signal(reset_less=True)
-        late_negative = Signal(reset_less=True)
-        m.d.sync += [value_negative.eq(sign), late_negative.eq(value_negative)]
+        # the window's sign is the value's only if nothing has overflowed
+        negative = [sign, *(Signal(reset_less=True, name=f"negative{stage}") for stage in range(3))]
+        m.d.sync += [after.eq(before) for before, after in pairwise(negative)]
         up = final[0] & (final_sticky | final[1])
         result = Signal(signed(RESULT_BITS), reset_less=True)
-        m.d.sync += result.eq(Mux(final_overflow, Mux(late_negative, -512, 511), final[1:].as_signed() + up))
+        m.d.sync += result.eq(Mux(final_overflow, Mux(negative[-1], -512, 511), final[1:].as_signed() + up))
         m.d.comb += self.result.eq(result)
         return m
 

@@ -6,7 +6,7 @@ the bus need not wait while the first word of a pass is on its way to the multip
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,9 +38,10 @@ class WeightLoader(wiring.Component):
         Beats from the weight FIFO, in the order of `docs/machine.md`.
     tile_available, claim_tile : ``Out(1)``, ``In(1)``
     tile : ``Out(8 * multipliers)``
-        The claimed tile, when ``take_tile`` says that it is being copied.  A tile is there at the
-        latest four cycles after its claim, if the tile before it has been taken by then.
+        The claimed tile; at the latest four cycles after its claim, if the tile before it has been
+        taken by then.
     take_tile : ``In(1)``
+        The tile will be copied in the next cycle.
     parameters_available, claim_parameters : ``Out(1)``, ``In(1)``
     bias : ``Out``
         Int32 of each output lane, valid from claim to release.
@@ -69,22 +70,26 @@ class WeightLoader(wiring.Component):
         m = Module()
         beat = Signal(weight_beat_layout(self.machine), reset_less=True)
         beat_valid = Signal()
-        tile_room = Signal()
-        parameter_room = Signal()
+        next_beat = Signal.like(beat)
+        next_valid = Signal()
         tile_shift = Signal()
         parameter_shift = Signal()
+        parameter_room = Signal()
         m.d.comb += [
-            tile_shift.eq(beat_valid & ~beat.parameters & tile_room),
-            parameter_shift.eq(beat_valid & beat.parameters & parameter_room),
             self.weights.ready.eq(~beat_valid | tile_shift | parameter_shift),
+            next_beat.eq(beat),
+            next_valid.eq(beat_valid),
+            parameter_shift.eq(beat_valid & beat.parameters & parameter_room),
         ]
         with m.If(self.weights.ready):
-            m.d.sync += [beat_valid.eq(self.weights.valid), beat.eq(self.weights.payload)]
-        self._collect_tiles(m, beat.data, tile_shift, tile_room)
+            m.d.comb += [next_beat.eq(self.weights.payload), next_valid.eq(self.weights.valid)]
+        m.d.sync += [beat.eq(next_beat), beat_valid.eq(next_valid)]
+        self._collect_tiles(m, beat.data, tile_shift, next_valid & ~next_beat.parameters)
         self._collect_parameters(m, beat.data, parameter_shift, parameter_room)
         return m
 
-    def _collect_tiles(self, m: Module, beat: Signal, shift: Signal, room: Signal) -> None:
+    def _collect_tiles(self, m: Module, beat: Value, shift: Signal, next_is_tile: Value) -> None:
+        """Everything that enables thousands of flip-flops is a register, computed a cycle before."""
         machine = self.machine
         beats = machine.tile_bytes // machine.bus_bytes
         arriving = Signal(8 * machine.multipliers, reset_less=True)
@@ -93,30 +98,36 @@ class WeightLoader(wiring.Component):
         waiting = Signal(8 * machine.multipliers, reset_less=True)
         waiting_full = Signal()
         move = Signal()
+        take = Signal()
         complete = Signal()
+        next_arrived = Signal()
+        next_waiting_full = Signal()
+        next_move = Signal()
         m.d.comb += [
             self.tile.eq(waiting),
-            move.eq(arrived & (~waiting_full | self.take_tile)),
-            room.eq(~arrived | move),
             complete.eq(shift & (left == 0)),
+            next_arrived.eq(complete | (arrived & ~move)),
+            next_waiting_full.eq(move | (waiting_full & ~take)),
+            next_move.eq(next_arrived & (~next_waiting_full | self.take_tile)),
+        ]
+        m.d.sync += [
+            arrived.eq(next_arrived),
+            waiting_full.eq(next_waiting_full),
+            take.eq(self.take_tile),
+            move.eq(next_move),
+            shift.eq(next_is_tile & (~next_arrived | next_move)),
         ]
         with m.If(shift):
             m.d.sync += arriving.eq(Cat(arriving[machine.bus_width:], beat))
             m.d.sync += left.eq(Mux(left == 0, beats - 1, left - 1))
-        with m.If(complete):
-            m.d.sync += arrived.eq(1)
-        with m.Elif(move):
-            m.d.sync += arrived.eq(0)
         with m.If(move):
-            m.d.sync += [waiting.eq(arriving), waiting_full.eq(1)]
-        with m.Elif(self.take_tile):
-            m.d.sync += waiting_full.eq(0)
+            m.d.sync += waiting.eq(arriving)
 
         available = Signal(range(3))
         m.d.comb += self.tile_available.eq(available != 0)
         m.d.sync += available.eq(available + complete - self.claim_tile)
 
-    def _collect_parameters(self, m: Module, beat: Signal, shift: Signal, room: Signal) -> None:
+    def _collect_parameters(self, m: Module, beat: Value, shift: Signal, room: Signal) -> None:
         machine = self.machine
         beats = machine.parameter_bytes // machine.bus_bytes
         lanes = Signal(_LANE_BITS * machine.output_lanes, reset_less=True)

@@ -59,7 +59,7 @@ def test_blocks(machine: Machine, source_stall: float, sink_stall: float) -> Non
             claim = ready and cycle >= next_claim and rng.random() >= sink_stall
             ctx.set(dut.claim_tile, int(claim))
             ctx.set(dut.claim_parameters, int(claim and needs_parameters))
-            ctx.set(dut.take_tile, int(cycle in claims))
+            ctx.set(dut.take_tile, int(cycle + 1 in claims))
             ctx.set(dut.release_parameters, int(cycle in releases))
             if cycle in claims:
                 assert ctx.get(dut.tile) == int.from_bytes(tiles[claims[cycle]], "little")
