@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -229,7 +230,8 @@ def _channels_last(
     """An array of images as (N, H, W, C)."""
     channels, rows, columns = shape
     sizes = {"NHWC": (rows, columns, channels), "NCHW": (channels, rows, columns)}
-    if len(whole) == 2 and whole[1] == channels * rows * columns:
+    features = channels * rows * columns
+    if whole[1:] == (features,) or (rows == columns == 1 and math.prod(whole[1:]) == features):
         batch = batch.reshape(-1, *sizes[layout or input_layout])
         return batch if (layout or input_layout) == "NHWC" else batch.transpose(0, 2, 3, 1)
     if len(whole) == 3 and channels == 1:

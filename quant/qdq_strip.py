@@ -240,39 +240,51 @@ class _Stripper:
                 )
             self.removed.add(id(clip))
             tensor = clip.input[0]
-        elif (low, high) != (form.low, form.high):
-            tensor = self._clipped(tensor, low * form.scale, high * form.scale)
         if source in self.aliases or tensor in self.aliases:
             # quantized twice in a row, with another format the second time
-            self.added.append(helper.make_node("Identity", [tensor], [f"{tensor}/again"], f"{tensor}/again"))
-            tensor = f"{tensor}/again"
+            again = f"{tensor}/again"
+            if again not in self.result.formats:
+                self.added.append(helper.make_node("Identity", [tensor], [again], again))
+            tensor = again
+        self.aliases[dequantize.output[0]] = tensor
+        if tensor in self.producers and self.producers[tensor].op_type in _HOST_OPERATORS:
+            return  # computed by the host, in float
+        self._set_format(tensor, form)
+        self.sources[source] = self.sources[tensor] = tensor
+        name = _metadata(quantize).get(NODE_KEY)
+        if name is not None:
+            self.result.node_names[tensor] = name
+        integers = dequantize.input[0]
+        if width is None and (low, high) != (form.low, form.high):
+            if tensor in self.producers:
+                self._clip_before(tensor, low * form.scale, high * form.scale)
+            else:
+                integers = quantize.output[0]
+                self._clip_behind(tensor, form, low, high, dequantize)
+        self.result.integers.setdefault(tensor, integers)
+
+    def _set_format(self, tensor: str, form: Format) -> None:
         if self.result.formats.setdefault(tensor, form) != form:
             _refuse(
                 tensor,
                 f"it is quantized in two formats, {self.result.formats[tensor]} and {form}",
                 "quantize it once, or put an Identity in front of one of them",
             )
-        producer = self.producers.get(tensor)
-        output = dequantize.output[0]
-        if producer is not None and producer.op_type in _HOST_OPERATORS:
-            del self.result.formats[tensor]  # computed by the host, in float
-        else:
-            self.result.integers.setdefault(tensor, dequantize.input[0])
-            self.sources[source] = self.sources[tensor] = tensor
-            name = _metadata(quantize).get(NODE_KEY)
-            if name is not None:
-                self.result.node_names[tensor] = name
-        self.aliases[output] = tensor
 
-    def _clipped(self, tensor: str, low: float, high: float) -> str:
-        """Put a Clip that the tensor's producer can take over in front of a tensor; its name stays."""
+    def _clip_before(self, tensor: str, low: float, high: float) -> None:
+        """A Clip that the tensor's producer can take over as its activation; the tensor keeps its name."""
         name = f"{tensor}/unclipped"
-        if tensor in self.producers:
-            if name not in self.renamed_outputs.values():
-                self.renamed_outputs[tensor] = name
-                self._add_clip(name, tensor, low, high)
-            return tensor
-        return tensor
+        if self.renamed_outputs.setdefault(tensor, name) not in {node.input[0] for node in self.added}:
+            self._add_clip(name, tensor, low, high)
+
+    def _clip_behind(self, tensor: str, form: Format, low: int, high: int, dequantize: NodeProto) -> None:
+        """A Clip to integer bounds as a step of its own, for a tensor that no layer computes."""
+        name = f"{tensor}/narrow_{low}_{high}"
+        if name not in self.result.formats:
+            self._add_clip(tensor, name, low * form.scale, high * form.scale)
+        self.result.formats[name] = form
+        self.result.integers.setdefault(name, dequantize.input[0])
+        self.aliases[dequantize.output[0]] = name
 
     def _add_clip(self, source: str, output: str, low: float, high: float) -> None:
         bounds = []
@@ -301,8 +313,8 @@ class _Stripper:
             bits = _narrowest(found, low, high).bits
         else:
             bits = found.bits
-        if not found.signed and (found.bits > 8 or values.max(initial=0) >= 1 << (found.bits - 1)):
-            bits += 1
+        if not found.signed and values.max(initial=0) >= 1 << (bits - 1):
+            bits += 1  # weights are signed
         real = np.ldexp(values.astype(np.float64), -_along(found.fl, found.axis, values.ndim))
         self.proto.graph.initializer.append(numpy_helper.from_array(real.astype(np.float32), output))
         self.result.constants[output] = QuantizedConstant(values, bits, found.fl)
@@ -400,16 +412,23 @@ def _metadata(node: NodeProto) -> dict[str, str]:
 
 
 def _sorted(nodes: list[NodeProto]) -> list[NodeProto]:
-    """Nodes in an order in which every tensor is computed before it is read, else as they were."""
-    made = {output for node in nodes for output in node.output}
-    waiting, done, ordered = list(nodes), set[str](), []
-    while waiting:
-        ready = [node for node in waiting if all(name in done or name not in made for name in node.input)]
-        if not ready:
+    """The nodes in their order, except that each comes after those whose results it reads."""
+    makers = {output: position for position, node in enumerate(nodes) for output in node.output}
+    ordered: list[NodeProto] = []
+    placed, waiting = set[int](), set[int]()
+    stack = list(range(len(nodes) - 1, -1, -1))
+    while stack:
+        position = stack[-1]
+        needed = [makers[name] for name in nodes[position].input if name in makers]
+        needed = [other for other in needed if other not in placed]
+        if position in placed or not needed:
+            stack.pop()
+            if position not in placed:
+                placed.add(position)
+                ordered.append(nodes[position])
+            continue
+        if position in waiting:
             raise QdqError("the graph has a cycle; the file is damaged")
-        for node in ready:
-            done.update(node.output)
-        names = {id(node) for node in ready}
-        ordered += ready
-        waiting = [node for node in waiting if id(node) not in names]
+        waiting.add(position)
+        stack += reversed(needed)
     return ordered

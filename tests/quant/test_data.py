@@ -37,6 +37,8 @@ def test_layouts_are_told_by_the_networks_input():
     grey = random_images(2, 4, 5)
     for images in (grey, grey[..., None], grey[:, None], grey.reshape(2, -1)):
         np.testing.assert_array_equal(prepared(images, shape=(1, 4, 5)), grey[:, None])
+    # a network of fully connected layers takes the elements in their order
+    np.testing.assert_array_equal(prepared(grey, shape=(20, 1, 1)), grey.reshape(2, 20, 1, 1))
     # 3 rows of 3 channels: only the columns tell
     odd = random_images(2, 3, 5, 3)
     np.testing.assert_array_equal(prepared(odd, shape=(3, 3, 5)), odd.transpose(0, 3, 1, 2))

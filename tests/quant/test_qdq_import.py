@@ -280,6 +280,121 @@ def test_symmetric_narrow_range_and_quantized_float_weights_per_channel():
     assert np.abs(weights.values).max() <= 127
 
 
+def test_narrow_range_of_the_input_itself():
+    """-128 comes out of the QuantizeLinear, but only -127 reaches the network."""
+    net = Other()
+    net.node("Relu", [net.pair("x", 1.0, TensorProto.INT8, clip=(-127, 100))], "y")
+    net.pair("y", 0.5)
+    proto = net.model("y_d", (1, 2, 9, 10), (1, 2, 9, 10))
+    model = fixed_model_from_onnx(proto)
+    inputs = np.resize(np.arange(-128, 128), (1, 2, 9, 10))
+    inputs[0, 1] = np.resize(np.arange(90, 128), (9, 10))
+    verdict = compare_with_onnxruntime(model, proto, inputs)
+    assert verdict.equal
+    assert len(verdict.compared) == 3
+    assert inputs.min() == -128
+    assert inputs.max() == 127
+
+
+def test_two_dequantize_nodes_behind_one_quantize():
+    """Exporters give every reader a DequantizeLinear of its own."""
+    rng = np.random.default_rng(0)
+    net = Other()
+    x = net.pair("x", 0.25, TensorProto.INT8)
+    for clip, operator in (((-100, 100), "first"), (None, "second")):
+        net.node("Conv", [x, net.stored(operator, rng.integers(-9, 9, (3, 3, 1, 1)), 0.25)], f"{operator}_y")
+        a = net.pair(f"{operator}_y", 0.125, TensorProto.INT8, clip=clip)
+        integers = net.nodes[-1].input[0]
+        b = net.node("DequantizeLinear", [integers, f"{operator}_y_s", f"{operator}_y_z"], f"{operator}_y_d2")
+        net.node("Add", [a, b], f"{operator}_sum")
+        x = net.pair(f"{operator}_sum", 0.5, TensorProto.INT8)
+    model = judged(net.model(x, shape_out=("N", 3, 6, 6)))
+    assert model.bounds(model.graph.nodes[0]) == (-100, 100)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_file_of_onnxruntimes_quantizer(tmp_path, per_channel, signed):
+    """onnxruntime's static quantizer chooses any scales: refused; moved to powers of two, the file is taken."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    rng = np.random.default_rng(0)
+    float_path, path = tmp_path / "float.onnx", tmp_path / "quantized.onnx"
+    save_residual_network(rng, float_path)
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.batches = iter([{"x": rng.uniform(0, 1, (1, 3, 8, 8)).astype(np.float32)} for _ in range(4)])
+
+        def get_next(self):
+            return next(self.batches, None)
+
+    quantize_static(
+        float_path,
+        path,
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=per_channel,
+        activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+    )
+    with pytest.raises(QdqError, match=r"is not a power of two|zero point is not 0"):
+        read_fixed_model(path)
+    if not signed:
+        return  # symmetric unsigned feature maps have the zero point 128
+    proto = onnx.load(path)
+    scales = {}
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.name.endswith("_scale") and "bias" not in tensor.name:
+            scales[tensor.name] = np.exp2(np.ceil(np.log2(values))).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(scales[tensor.name], tensor.name))
+    makers = {node.output[0]: node for node in proto.graph.node}
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            data, weight, bias = (makers[name] for name in node.input)
+            product = scales[data.input[1]] * scales[weight.input[1]]
+            scale = constants[bias.input[1]]
+            scale.CopyFrom(numpy_helper.from_array(np.broadcast_to(product, scale.dims).copy(), scale.name))
+    model = judged(proto)
+    assert {type(node) for node in model.graph.nodes} >= {Convolution, Add, MaxPool, AveragePool}
+
+
+def save_residual_network(rng, path):
+    def array(name, *shape):
+        return numpy_helper.from_array(rng.normal(size=shape).astype(np.float32) * 0.3, name)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
+        helper.make_node("MaxPool", ["r1"], ["p"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["p", "w2", "b2"], ["c2"], "conv2", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c2", "p"], ["s"], "add"),
+        helper.make_node("Relu", ["s"], ["r2"], "relu2"),
+        helper.make_node("GlobalAveragePool", ["r2"], ["g"], "average"),
+        helper.make_node("Flatten", ["g"], ["f"], "flatten"),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["y"], "fc", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
+        [
+            array("w1", 8, 3, 3, 3),
+            array("b1", 8),
+            array("w2", 8, 8, 3, 3),
+            array("b2", 8),
+            array("w3", 5, 8),
+            array("b3", 5),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
 def test_matmul_and_add_with_transposed_weights():
     rng = np.random.default_rng(5)
     net = Other()
