@@ -7,7 +7,15 @@ import json
 import sys
 from pathlib import Path
 
-from boards.build import BOARDS, DEFAULT_BAUD, DEFAULT_CLOCK_MHZ, BitstreamError, BoardBuild, build, machine_of
+from boards.build import (
+    BOARDS,
+    DEFAULT_BAUD,
+    DEFAULT_CLOCK_MHZ,
+    BitstreamError,
+    BoardBuild,
+    build,
+    machine_of,
+)
 from boards.litedram import ControllerError
 from boards.pll import ClockError
 from boards.toolchain import ToolError
@@ -23,18 +31,40 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="the boards there are")
     command = commands.add_parser("build", help="build a bitstream: build/BOARD/top.bit and report.json")
     command.add_argument("board", help="a name of `list`")
-    command.add_argument("--clock", type=float, default=DEFAULT_CLOCK_MHZ, metavar="MHZ",
-                         help="system clock (default: %(default)g)")
+    command.add_argument(
+        "--clock",
+        type=float,
+        default=DEFAULT_CLOCK_MHZ,
+        metavar="MHZ",
+        help="system clock (default: %(default)g)",
+    )
     command.add_argument("--seed", type=int, default=1, help="where placement starts (default: %(default)s)")
-    command.add_argument("--tries", type=int, default=3, metavar="N",
-                         help="seeds to try until the clock is reached (default: %(default)s)")
-    command.add_argument("--megabytes", type=int, default=32, choices=(32, 64),
-                         help="size of the SDRAM; 32 works on every board (default: %(default)s)")
+    command.add_argument(
+        "--tries",
+        type=int,
+        default=3,
+        metavar="N",
+        help="seeds to try until the clock is reached (default: %(default)s)",
+    )
+    command.add_argument(
+        "--megabytes",
+        type=int,
+        default=32,
+        choices=(32, 64),
+        help="size of the SDRAM; 32 works on every board (default: %(default)s)",
+    )
     command.add_argument("--baud", type=int, default=DEFAULT_BAUD, help="serial rate (default: %(default)s)")
-    command.add_argument("--multiplier", choices=("ecp5", "portable"), default="ecp5",
-                         help="DSP blocks instantiated, or left to inference (default: %(default)s)")
-    command.add_argument("--machine", metavar="JSON",
-                         help='fields of the machine, or a file: \'{"input_lanes": 4, "output_lanes": 8}\'')
+    command.add_argument(
+        "--multiplier",
+        choices=("ecp5", "portable"),
+        default="ecp5",
+        help="DSP blocks instantiated, or left to inference (default: %(default)s)",
+    )
+    command.add_argument(
+        "--machine",
+        metavar="JSON",
+        help='fields of the machine, or a file: \'{"input_lanes": 4, "output_lanes": 8}\'',
+    )
     command.add_argument("--output", type=Path, default=None, metavar="FOLDER", help="instead of build/BOARD")
     command.add_argument("--force", action="store_true", help="build even if nothing has changed")
     command.add_argument("--quiet", action="store_true", help="say nothing but the result")
@@ -49,10 +79,20 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name:<8} {description}")
         return 0
     try:
-        job = BoardBuild(options.board, machine_of(options.machine), options.clock, options.seed, options.tries,
-                         options.megabytes, options.baud, options.multiplier)
+        job = BoardBuild(
+            options.board,
+            machine_of(options.machine),
+            options.clock,
+            options.seed,
+            options.tries,
+            options.megabytes,
+            options.baud,
+            options.multiplier,
+        )
         folder = options.output or Path("build") / options.board
-        report = build(job, folder, force=options.force, **({"say": lambda text: None} if options.quiet else {}))
+        report = build(
+            job, folder, force=options.force, **({"say": lambda text: None} if options.quiet else {})
+        )
     except (BitstreamError, ControllerError, ClockError, ToolError, MachineError, BaudError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -62,9 +102,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    print(f"{folder / 'top.bit'}: {report['clock_reached_mhz']:.2f} MHz reached, {report['clock_wanted_mhz']:g} wanted; "
-          f"{report['luts']} LUTs, {report['ffs']} flip-flops, {report['dsps']} DSPs, {report['block_rams']} block "
-          f"RAMs; {report['multipliers']} multipliers; {report['seconds']:.0f} s")
+    print(
+        f"{folder / 'top.bit'}: {report['clock_reached_mhz']:.2f} MHz reached, "
+        f"{report['clock_wanted_mhz']:g} wanted; {report['luts']} LUTs, {report['ffs']} flip-flops, "
+        f"{report['dsps']} DSPs, {report['block_rams']} block RAMs; {report['multipliers']} multipliers; "
+        f"{report['seconds']:.0f} s"
+    )
     if not options.quiet:
         print(json.dumps({key: report[key] for key in ("seed", "critical_path", "tools")}), file=sys.stderr)
     return 0

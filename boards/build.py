@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,7 +61,7 @@ class BoardBuild:
     """
 
     board: str = "ecp5"
-    machine: Machine = Machine()
+    machine: Machine = field(default_factory=Machine)
     clock_mhz: float = DEFAULT_CLOCK_MHZ
     seed: int = 1
     tries: int = 3
@@ -87,8 +87,13 @@ def machine_of(text: str | None) -> Machine:
         raise BitstreamError(f"machine: {text} is not a JSON object of machine fields ({error})") from None
 
 
-def build(job: BoardBuild, folder: Path, *, say: Callable[[str], object] = lambda text: print(text, file=sys.stderr),
-          force: bool = False) -> dict[str, Any]:
+def build(
+    job: BoardBuild,
+    folder: Path,
+    *,
+    say: Callable[[str], object] = lambda text: print(text, file=sys.stderr),
+    force: bool = False,
+) -> dict[str, Any]:
     """Build ``folder/top.bit`` and ``folder/report.json``; returns the report.
 
     A bitstream that was built before from the same design by the same tools is kept.
@@ -121,19 +126,39 @@ def build(job: BoardBuild, folder: Path, *, say: Callable[[str], object] = lambd
     _stage(say, yosys, ["-q", "-l", "synthesis.log", "top.ys"], work, "synthesis")
     report: dict[str, Any] = {}
     for seed in range(job.seed, job.seed + job.tries):
-        _stage(say, nextpnr, [*_PLACE, "--seed", str(seed), "--json", "top.json", "--lpf", "top.lpf", "--textcfg",
-                              "top.config", "--report", "timing.json"], work, f"place and route, seed {seed}")
-        report = _report(job, json.loads((work / "timing.json").read_text()), seed, tools,
-                         time.monotonic() - began, digest)
+        _stage(
+            say,
+            nextpnr,
+            [
+                *_PLACE,
+                "--seed",
+                str(seed),
+                "--json",
+                "top.json",
+                "--lpf",
+                "top.lpf",
+                "--textcfg",
+                "top.config",
+                "--report",
+                "timing.json",
+            ],
+            work,
+            f"place and route, seed {seed}",
+        )
+        report = _report(
+            job, json.loads((work / "timing.json").read_text()), seed, tools, time.monotonic() - began, digest
+        )
         if report["clock_reached_mhz"] >= job.clock_mhz:
             break
         say(f"seed {seed} reaches {report['clock_reached_mhz']:.2f} of {job.clock_mhz:g} MHz")
     if report["clock_reached_mhz"] < job.clock_mhz:
         bitstream.unlink(missing_ok=True)  # an older one would be taken for this design
         _write(report_path, json.dumps(report, indent=1) + "\n")
-        raise ClockMissed(f"the design reaches {report['clock_reached_mhz']:.2f} MHz, not {job.clock_mhz:g} MHz; try "
-                          f"--clock {int(report['clock_reached_mhz'])}, another --seed, or a smaller machine "
-                          f"(critical path: {report['critical_path']})")
+        raise ClockMissed(
+            f"the design reaches {report['clock_reached_mhz']:.2f} MHz, not {job.clock_mhz:g} MHz; try "
+            f"--clock {int(report['clock_reached_mhz'])}, another --seed, or a smaller machine "
+            f"(critical path: {report['critical_path']})"
+        )
     _stage(say, ecppack, ["--compress", "--input", "top.config", "--bit", "top.bit"], work, "bitstream")
     report["seconds"] = round(time.monotonic() - began, 1)
     report_path.unlink(missing_ok=True)  # never a report beside another build's bitstream
@@ -152,14 +177,17 @@ def _design(job: BoardBuild) -> dict[str, str | bytes]:
     controller = generate(job.megabytes, job.clock_mhz * 1e6, memory_ports(job.machine.bus_width), DEVICE)
     platform = ULX3SPlatform()
     platform.add_file("litedram_core.v", controller.verilog)
-    top = ULX3STop(Core(job.machine, multiplier=job.multiplier), controller, clock_hz=job.clock_mhz * 1e6,
-                   baud=job.baud)
+    top = ULX3STop(
+        Core(job.machine, multiplier=job.multiplier), controller, clock_hz=job.clock_mhz * 1e6, baud=job.baud
+    )
     plan = platform.prepare(top, "top", debug_verilog=False)
     return {name: content for name, content in plan.files.items() if not name.startswith("build_")}
 
 
 def _digest(job: BoardBuild, files: dict[str, str | bytes], tools: list[Tool]) -> str:
-    state = hashlib.sha256(json.dumps([asdict(job), [tool.version for tool in tools], _PLACE], sort_keys=True).encode())
+    state = hashlib.sha256(
+        json.dumps([asdict(job), [tool.version for tool in tools], _PLACE], sort_keys=True).encode()
+    )
     for name in sorted(files):
         content = files[name]
         text = content.decode(errors="replace") if isinstance(content, bytes) else content
@@ -187,23 +215,38 @@ def _stage(say: Callable[[str], object], tool: Tool, arguments: list[str], work:
     say(f"{what}: {time.monotonic() - began:.0f} s")
 
 
-def _report(job: BoardBuild, timing: dict[str, Any], seed: int, tools: list[Tool], seconds: float,
-            digest: str) -> dict[str, Any]:
+def _report(
+    job: BoardBuild, timing: dict[str, Any], seed: int, tools: list[Tool], seconds: float, digest: str
+) -> dict[str, Any]:
     used = {name: entry["used"] for name, entry in timing["utilization"].items()}
     # The SDRAM's clock does nothing but leave the device; the system clock is the slower one.
-    clocks = {name: entry["achieved"] for name, entry in timing["fmax"].items()
-              if entry["constraint"] > 0.99 * job.clock_mhz}
+    clocks = {
+        name: entry["achieved"]
+        for name, entry in timing["fmax"].items()
+        if entry["constraint"] > 0.99 * job.clock_mhz
+    }
     if not clocks:
         raise BitstreamError("the place and route report has no clock with the wanted constraint")
     name = min(clocks, key=lambda clock: clocks[clock])
     return {
-        "board": job.board, "machine": job.machine.to_json(), "machine_digest": f"{job.machine.digest():016x}",
-        "clock_wanted_mhz": job.clock_mhz, "clock_reached_mhz": round(clocks[name], 2),
-        "luts": used.get("TRELLIS_COMB", 0), "ffs": used.get("TRELLIS_FF", 0), "dsps": used.get("MULT18X18D", 0),
-        "block_rams": used.get("DP16KD", 0), "multipliers": job.machine.multipliers,
-        "multiplier": job.multiplier, "memory_megabytes": job.megabytes, "baud": job.baud,
-        "seconds": round(seconds, 1), "seed": seed, "critical_path": _critical_path(timing, name),
-        "tools": {tool.name: tool.version for tool in tools}, "digest": digest,
+        "board": job.board,
+        "machine": job.machine.to_json(),
+        "machine_digest": f"{job.machine.digest():016x}",
+        "clock_wanted_mhz": job.clock_mhz,
+        "clock_reached_mhz": round(clocks[name], 2),
+        "luts": used.get("TRELLIS_COMB", 0),
+        "ffs": used.get("TRELLIS_FF", 0),
+        "dsps": used.get("MULT18X18D", 0),
+        "block_rams": used.get("DP16KD", 0),
+        "multipliers": job.machine.multipliers,
+        "multiplier": job.multiplier,
+        "memory_megabytes": job.megabytes,
+        "baud": job.baud,
+        "seconds": round(seconds, 1),
+        "seed": seed,
+        "critical_path": _critical_path(timing, name),
+        "tools": {tool.name: tool.version for tool in tools},
+        "digest": digest,
     }
 
 

@@ -27,9 +27,12 @@ def _memory(clock_hz: float, column_bits: int) -> type:
         nbanks = 4
         nrows = 8192
         ncols = 1 << column_bits
-        technology_timings = _TechnologyTimings(tREFI=interval, tWTR=(2, None), tCCD=(1, None), tRRD=(None, 15))
-        speedgrade_timings: ClassVar = {"default": _SpeedgradeTimings(tRP=20, tRCD=20, tWR=15, tRFC=(None, 70),
-                                                                      tFAW=None, tRAS=45)}
+        technology_timings = _TechnologyTimings(
+            tREFI=interval, tWTR=(2, None), tCCD=(1, None), tRRD=(None, 15)
+        )
+        speedgrade_timings: ClassVar = {
+            "default": _SpeedgradeTimings(tRP=20, tRCD=20, tWR=15, tRFC=(None, 70), tFAW=None, tRAS=45)
+        }
 
     return Memory
 
@@ -56,13 +59,16 @@ def main(arguments: list[str]) -> int:
         "input_clk_freq": clock_hz,
         "sys_clk_freq": clock_hz,
         "init_clk_freq": clock_hz,
-        "user_ports": {name: {"type": "axi", "id_width": 1, "data_width": width}
-                       for name, width in settings["ports"].items()},
+        "user_ports": {
+            name: {"type": "axi", "id_width": 1, "data_width": width}
+            for name, width in settings["ports"].items()
+        },
     }
     platform = LatticePlatform(config["device"], io=[], toolchain="trellis")
     soc = LiteDRAMCore(platform, config)
-    builder = Builder(soc, output_dir=str(folder), gateware_dir=str(folder), compile_gateware=False,
-                      compile_software=False)
+    builder = Builder(
+        soc, output_dir=str(folder), gateware_dir=str(folder), compile_gateware=False, compile_software=False
+    )
     builder.build(build_name="litedram_core", regular_comb=False)
     registers = {name: region.origin for name, region in soc.csr.regions.items()}
     addresses: dict[str, int] = {}

@@ -56,11 +56,17 @@ def pll_settings(input_hz: float, clock_hz: float, degrees: float = 90.0) -> PLL
             made = vco / divider
             if abs(made - clock_hz) < abs(nearest - clock_hz):
                 nearest = made
+            eighths = round(degrees / 360 * divider * 8)
+            if abs(made - clock_hz) > 1e-6 * clock_hz or divider - 1 + eighths // 8 >= _LARGEST_DIVIDER:
+                continue
             # the fastest VCO has the least jitter and the finest phase
-            if abs(made - clock_hz) <= 1e-6 * clock_hz and (found is None or vco > found[0]):
-                eighths = round(degrees / 360 * divider * 8)
-                found = vco, PLLSettings(input_divider, 1, multiplier, divider, made,
-                                         coarse=eighths // 8, fine=eighths % 8)
+            if found is None or vco > found[0]:
+                found = (
+                    vco,
+                    PLLSettings(
+                        input_divider, 1, multiplier, divider, made, coarse=eighths // 8, fine=eighths % 8
+                    ),
+                )
     if found is None:
         hint = f"; the nearest is {nearest / 1e6:.4f} MHz" if nearest else ""
         raise ClockError(f"the PLL cannot make {clock_hz / 1e6:g} MHz from {input_hz / 1e6:g} MHz{hint}")

@@ -44,18 +44,24 @@ def start_sequence(controller: MemoryController, clock_hz: float) -> list[Step]:
     pause = math.ceil(_COMMAND_SECONDS * clock_hz)
 
     def command(bits: int, address: int) -> list[Step]:
-        return [Step(register["sdram_dfii_pi0_address"], address),
-                Step(register["sdram_dfii_pi0_baddress"], 0),
-                Step(register["sdram_dfii_pi0_command"], bits | _SELECT),
-                Step(register["sdram_dfii_pi0_command_issue"], 1, pause)]
+        return [
+            Step(register["sdram_dfii_pi0_address"], address),
+            Step(register["sdram_dfii_pi0_baddress"], 0),
+            Step(register["sdram_dfii_pi0_command"], bits | _SELECT),
+            Step(register["sdram_dfii_pi0_command_issue"], 1, pause),
+        ]
 
-    steps = [Step(register["sdram_dfii_control"], _CLOCK_ENABLE, math.ceil(_POWER_UP_SECONDS * clock_hz)),
-             *command(_ROW | _WRITE, _ALL_BANKS)]
+    steps = [
+        Step(register["sdram_dfii_control"], _CLOCK_ENABLE, math.ceil(_POWER_UP_SECONDS * clock_hz)),
+        *command(_ROW | _WRITE, _ALL_BANKS),
+    ]
     for _ in range(_REFRESHES):
         steps += command(_ROW | _COLUMN, 0)
     steps += command(_ROW | _COLUMN | _WRITE, controller.cas_latency << 4)
-    steps += [Step(register["sdram_dfii_control"], _CONTROLLER | _CLOCK_ENABLE),
-              Step(register["ddrctrl_init_done"], 1)]
+    steps += [
+        Step(register["sdram_dfii_control"], _CONTROLLER | _CLOCK_ENABLE),
+        Step(register["ddrctrl_init_done"], 1),
+    ]
     return steps
 
 
@@ -74,12 +80,14 @@ class SDRAMStart(Component):
 
     def __init__(self, steps: list[Step]) -> None:
         self.steps = list(steps)
-        super().__init__({
-            "bus_address": Out(30),
-            "bus_data": Out(32),
-            "bus_request": Out(1),
-            "bus_acknowledge": In(1),
-        })
+        super().__init__(
+            {
+                "bus_address": Out(30),
+                "bus_data": Out(32),
+                "bus_request": Out(1),
+                "bus_acknowledge": In(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -31,12 +31,40 @@ __all__ = ["BoardSimulation", "BoardSimulationError"]
 _HERE = Path(__file__).parent
 _SOURCES = ("board_simulation.cpp", "sdram_model.h", "ecp5_pins.v")
 _CLOCKS_PER_BIT = 8
-_OPTIONS = ("--cc", "--exe", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert",
-            "--pins-inout-enables", "-Wno-lint", "-Wno-style", "-Wno-fatal", "--no-timing", "--top-module", "board",
-            "-CFLAGS", "-std=c++20")
+_OPTIONS = (
+    "--cc",
+    "--exe",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--noassert",
+    "--pins-inout-enables",
+    "-Wno-lint",
+    "-Wno-style",
+    "-Wno-fatal",
+    "--no-timing",
+    "--top-module",
+    "board",
+    "-CFLAGS",
+    "-std=c++20",
+)
 # Precompiled headers save little here, and race in a parallel build.
-_MAKE = ("make", "-s", "-C", "model", "-f", "Vboard.mk", "-j2", "OPT_FAST=-O2", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2",
-         "VK_PCH_I_FAST=", "VK_PCH_I_SLOW=")
+_MAKE = (
+    "make",
+    "-s",
+    "-C",
+    "model",
+    "-f",
+    "Vboard.mk",
+    "-j2",
+    "OPT_FAST=-O2",
+    "OPT_SLOW=-O1",
+    "OPT_GLOBAL=-O2",
+    "VK_PCH_I_FAST=",
+    "VK_PCH_I_SLOW=",
+)
 
 
 class BoardSimulationError(ValueError):
@@ -81,17 +109,35 @@ class BoardSimulation:
         If the simulation does not start.
     """
 
-    def __init__(self, machine: Machine, *, clock_hz: int = 50_000_000, megabytes: int = 32,
-                 core: Callable[[Machine], Component] = _core) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        clock_hz: int = 50_000_000,
+        megabytes: int = 32,
+        core: Callable[[Machine], Component] = _core,
+    ) -> None:
         self.baud = clock_hz // _CLOCKS_PER_BIT
         self.log = ""
         self._controller = generate(megabytes, clock_hz, memory_ports(machine.bus_width))
         data_pins = IOPort(16, name="sdram_dq")
-        system = System(core(machine), self._controller, clock_hz=clock_hz, baud=self.baud, data_pins=data_pins)
+        system = System(
+            core(machine), self._controller, clock_hz=clock_hz, baud=self.baud, data_pins=data_pins
+        )
         program = _build(_verilog(system, data_pins), self._controller.verilog)
         self._process = subprocess.Popen(
-            [str(program), str(self._controller.row_bits), str(self._controller.column_bits), str(clock_hz),
-             str(_CLOCKS_PER_BIT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            [
+                str(program),
+                str(self._controller.row_bits),
+                str(self._controller.column_bits),
+                str(clock_hz),
+                str(_CLOCKS_PER_BIT),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert self._process.stdout is not None
         self.port = self._process.stdout.readline().strip()
         if not self.port:
@@ -99,7 +145,7 @@ class BoardSimulation:
             raise BoardSimulationError(f"the board's simulation did not start: {self.log}")
 
     def check(self) -> None:
-        """Raise BoardSimulationError if the simulation has ended, which it does when a memory rule is broken."""
+        """Raise BoardSimulationError if the simulation has ended, as it does when a rule is broken."""
         if self._process.poll() is not None:
             self.close()
             raise BoardSimulationError(f"the board's simulation has ended: {self.log}")
@@ -118,15 +164,21 @@ class BoardSimulation:
     def __enter__(self) -> BoardSimulation:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
 def _verilog(system: System, data_pins: IOPort) -> str:
     ports = {name: (getattr(system, name), None) for name in system.signature.members}
-    return verilog.convert(system, name="board", ports={**ports, "sdram_dq": (data_pins, None)},
-                           emit_src=False, strip_internal_attrs=True)
+    return verilog.convert(
+        system,
+        name="board",
+        ports={**ports, "sdram_dq": (data_pins, None)},
+        emit_src=False,
+        strip_internal_attrs=True,
+    )
 
 
 def _build(board: str, controller: str) -> Path:
@@ -145,10 +197,26 @@ def _build(board: str, controller: str) -> Path:
         (beside / "litedram_core.v").write_text(controller)
         for name in _SOURCES:
             shutil.copy(_HERE / name, beside)
-        for command in (("verilator", *_OPTIONS, "--Mdir", "model", "-CFLAGS", f"-I{_HERE}", "-o", "../Vboard",
-                         "board.v", "litedram_core.v", "ecp5_pins.v", "board_simulation.cpp"), _MAKE):
-            done = subprocess.run(command, cwd=beside, env=tool_environment(), capture_output=True, text=True,
-                                  check=False)
+        for command in (
+            (
+                "verilator",
+                *_OPTIONS,
+                "--Mdir",
+                "model",
+                "-CFLAGS",
+                f"-I{_HERE}",
+                "-o",
+                "../Vboard",
+                "board.v",
+                "litedram_core.v",
+                "ecp5_pins.v",
+                "board_simulation.cpp",
+            ),
+            _MAKE,
+        ):
+            done = subprocess.run(
+                command, cwd=beside, env=tool_environment(), capture_output=True, text=True, check=False
+            )
             if done.returncode:
                 log = folder / "failed-build.log"
                 log.write_text(done.stdout + done.stderr)

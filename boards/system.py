@@ -58,24 +58,27 @@ class System(Component):
         The memory's other pins, except its clock.
     """
 
-    def __init__(self, core: Component, controller: MemoryController, *, clock_hz: int, baud: int,
-                 data_pins: IOPort) -> None:
+    def __init__(
+        self, core: Component, controller: MemoryController, *, clock_hz: int, baud: int, data_pins: IOPort
+    ) -> None:
         self.core = core
         self.controller = controller
         self.clock_hz = clock_hz
         self.baud = baud
         self._clocks = clocks_per_bit(clock_hz, baud)
         self._data_pins = data_pins
-        super().__init__({
-            "rx": In(1, init=1),
-            "tx": Out(1, init=1),
-            "memory_ready": Out(1),
-            "executing": Out(1),
-            "sdram_a": Out(controller.row_bits),
-            "sdram_ba": Out(2),
-            "sdram_dm": Out(2),
-            **{f"sdram_{name}": Out(1) for name in ("ras_n", "cas_n", "we_n", "cs_n", "cke")},
-        })
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "memory_ready": Out(1),
+                "executing": Out(1),
+                "sdram_a": Out(controller.row_bits),
+                "sdram_ba": Out(2),
+                "sdram_dm": Out(2),
+                **{f"sdram_{name}": Out(1) for name in ("ras_n", "cas_n", "we_n", "cs_n", "cke")},
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -86,29 +89,55 @@ class System(Component):
         m.submodules.transmitter = transmitter = UARTTransmitter(self._clocks)
         connect(m, bridge.sent, transmitter.data)
         m.d.comb += [
-            receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx),
-            bridge.received.eq(receiver.data), bridge.received_valid.eq(receiver.valid),
-            bridge.memory_ready.eq(self.memory_ready), self.executing.eq(bridge.executing),
+            receiver.rx.eq(self.rx),
+            self.tx.eq(transmitter.tx),
+            bridge.received.eq(receiver.data),
+            bridge.received_valid.eq(receiver.valid),
+            bridge.memory_ready.eq(self.memory_ready),
+            self.executing.eq(bridge.executing),
         ]
-        for name in ("awaddr", "awvalid", "wdata", "wstrb", "wvalid", "bready", "araddr", "arvalid", "rready"):
+        for name in (
+            "awaddr",
+            "awvalid",
+            "wdata",
+            "wstrb",
+            "wvalid",
+            "bready",
+            "araddr",
+            "arvalid",
+            "rready",
+        ):
             m.d.comb += getattr(core.s_axil, name).eq(getattr(bridge.m_axil, name))
         for name in ("awready", "wready", "bresp", "bvalid", "arready", "rdata", "rresp", "rvalid"):
             m.d.comb += getattr(bridge.m_axil, name).eq(getattr(core.s_axil, name))
 
         m.submodules.litedram = Instance(
             "litedram_core",
-            i_clk=ClockSignal(), i_rst=ResetSignal(),
-            o_init_done=self.memory_ready, o_init_error=Signal(name="init_error"),
-            o_user_clk=Signal(name="user_clk"), o_user_rst=Signal(name="user_rst"),
-            i_wb_ctrl_adr=start.bus_address, i_wb_ctrl_dat_w=start.bus_data,
-            i_wb_ctrl_cyc=start.bus_request, i_wb_ctrl_stb=start.bus_request, i_wb_ctrl_we=start.bus_request,
-            i_wb_ctrl_sel=0b1111, i_wb_ctrl_cti=0, i_wb_ctrl_bte=0,
-            o_wb_ctrl_ack=start.bus_acknowledge, o_wb_ctrl_dat_r=Signal(32, name="wb_dat_r"),
+            i_clk=ClockSignal(),
+            i_rst=ResetSignal(),
+            o_init_done=self.memory_ready,
+            o_init_error=Signal(name="init_error"),
+            o_user_clk=Signal(name="user_clk"),
+            o_user_rst=Signal(name="user_rst"),
+            i_wb_ctrl_adr=start.bus_address,
+            i_wb_ctrl_dat_w=start.bus_data,
+            i_wb_ctrl_cyc=start.bus_request,
+            i_wb_ctrl_stb=start.bus_request,
+            i_wb_ctrl_we=start.bus_request,
+            i_wb_ctrl_sel=0b1111,
+            i_wb_ctrl_cti=0,
+            i_wb_ctrl_bte=0,
+            o_wb_ctrl_ack=start.bus_acknowledge,
+            o_wb_ctrl_dat_r=Signal(32, name="wb_dat_r"),
             o_wb_ctrl_err=Signal(name="wb_err"),
-            **self._port(CORE_PORT, core.m_axi), **self._port(HOST_PORT, bridge.m_axi),
-            **{f"o_sdram_{name}": getattr(self, f"sdram_{name}")
-               for name in ("a", "ba", "dm", "ras_n", "cas_n", "we_n", "cs_n", "cke")},
-            io_sdram_dq=self._data_pins)
+            **self._port(CORE_PORT, core.m_axi),
+            **self._port(HOST_PORT, bridge.m_axi),
+            **{
+                f"o_sdram_{name}": getattr(self, f"sdram_{name}")
+                for name in ("a", "ba", "dm", "ras_n", "cas_n", "we_n", "cs_n", "cke")
+            },
+            io_sdram_dq=self._data_pins,
+        )
         return m
 
     def _port(self, name: str, axi: Any) -> dict[str, Any]:

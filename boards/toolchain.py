@@ -47,23 +47,40 @@ def find_tool(name: str) -> Tool:
     """
     variable, wheel, package = _WHEELS[name]
     beside = Path(sys.executable).parent / wheel
-    command = os.environ.get(variable) or shutil.which(name) or (str(beside) if beside.exists() else None) \
+    command = (
+        os.environ.get(variable)
+        or shutil.which(name)
+        or (str(beside) if beside.exists() else None)
         or shutil.which(wheel)
+    )
     if command is None:
         raise ToolError(f"{name} is missing: pip install {package}, or put OSS CAD Suite on PATH")
     try:
-        done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(
+            [command, "--version"], capture_output=True, text=True, timeout=600, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolError(f"{name}: {command} does not run ({error}); check the environment variable {variable}") from None
-    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if re.search(r"\d", line)
-            and "Preparing" not in line]
+        raise ToolError(
+            f"{name}: {command} does not run ({error}); check the environment variable {variable}"
+        ) from None
+    said = [
+        line.strip()
+        for line in (done.stdout + done.stderr).splitlines()
+        if re.search(r"\d", line) and "Preparing" not in line
+    ]
     if done.returncode or not said:
         raise ToolError(f"{name}: {command} --version failed; check the environment variable {variable}")
     return Tool(name, command, said[0].strip('"'))
 
 
-def run_tool(tool: Tool, arguments: list[str], folder: Path, log: Path,
-             heard: Callable[[str, float], object], environment: Mapping[str, str] | None = None) -> None:
+def run_tool(
+    tool: Tool,
+    arguments: list[str],
+    folder: Path,
+    log: Path,
+    heard: Callable[[str, float], object],
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run a tool, its output into a log file and line by line to ``heard`` with the seconds so far.
 
     Raises
@@ -74,9 +91,15 @@ def run_tool(tool: Tool, arguments: list[str], folder: Path, log: Path,
     began = time.monotonic()
     errors: list[str] = []
     with log.open("w") as file:
-        process = subprocess.Popen([tool.command, *arguments], cwd=folder, text=True, errors="replace",
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   env=None if environment is None else dict(environment))
+        process = subprocess.Popen(
+            [tool.command, *arguments],
+            cwd=folder,
+            text=True,
+            errors="replace",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=None if environment is None else dict(environment),
+        )
         assert process.stdout is not None
         try:
             for line in process.stdout:

@@ -54,17 +54,31 @@ class ULX3STop(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         clock_hz = round(self.settings.clock_hz)
-        sdram = platform.request("sdram", 0, dir={"dq": "-", "clk": "-", **{
-            name: "-" for name in ("clk_en", "cs", "we", "ras", "cas", "ba", "a", "dqm")}})
+        sdram = platform.request(
+            "sdram",
+            0,
+            dir={
+                "dq": "-",
+                "clk": "-",
+                **{name: "-" for name in ("clk_en", "cs", "we", "ras", "cas", "ba", "a", "dqm")},
+            },
+        )
         self._clocks(m, platform, sdram.clk)
 
-        m.submodules.system = system = System(self.core, self.controller, clock_hz=clock_hz, baud=self.baud,
-                                              data_pins=sdram.dq.io)
+        m.submodules.system = system = System(
+            self.core, self.controller, clock_hz=clock_hz, baud=self.baud, data_pins=sdram.dq.io
+        )
         # The controller's pin registers must reach the pins through nothing but a buffer.
-        for pin, signal in ((sdram.a, system.sdram_a), (sdram.ba, system.sdram_ba), (sdram.dqm, system.sdram_dm),
-                            (sdram.ras, system.sdram_ras_n), (sdram.cas, system.sdram_cas_n),
-                            (sdram.we, system.sdram_we_n), (sdram.cs, system.sdram_cs_n),
-                            (sdram.clk_en, system.sdram_cke)):
+        for pin, signal in (
+            (sdram.a, system.sdram_a),
+            (sdram.ba, system.sdram_ba),
+            (sdram.dqm, system.sdram_dm),
+            (sdram.ras, system.sdram_ras_n),
+            (sdram.cas, system.sdram_cas_n),
+            (sdram.we, system.sdram_we_n),
+            (sdram.cs, system.sdram_cs_n),
+            (sdram.clk_en, system.sdram_cke),
+        ):
             plain = io.SingleEndedPort(pin.io, direction="o")  # the signals are active low already
             m.submodules += (buffer := io.Buffer("o", plain))
             m.d.comb += buffer.o.eq(signal)
@@ -86,27 +100,57 @@ class ULX3STop(Elaboratable):
         megahertz = f"{settings.clock_hz / 1e6:.6f}"
         m.submodules.pll = Instance(
             "EHXPLLL",
-            a_FREQUENCY_PIN_CLKI=f"{INPUT_HZ / 1e6:.6f}", a_FREQUENCY_PIN_CLKOS=megahertz,
-            a_FREQUENCY_PIN_CLKOS2=megahertz, a_ICP_CURRENT="12", a_LPF_RESISTOR="8",
-            a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
-            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="DISABLED", p_FEEDBK_PATH="INT_OP",
-            p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB", p_OUTDIVIDER_MUXC="DIVC", p_OUTDIVIDER_MUXD="DIVD",
-            p_CLKI_DIV=settings.input_divider, p_CLKFB_DIV=settings.feedback_divider,
-            p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=settings.feedback_output_divider,
-            p_CLKOP_CPHASE=settings.feedback_output_divider - 1, p_CLKOP_FPHASE=0,
-            p_CLKOS_ENABLE="ENABLED", p_CLKOS_DIV=settings.output_divider,
-            p_CLKOS_CPHASE=settings.output_divider - 1, p_CLKOS_FPHASE=0,
-            p_CLKOS2_ENABLE="ENABLED", p_CLKOS2_DIV=settings.output_divider,
-            p_CLKOS2_CPHASE=settings.output_divider - 1 + settings.coarse, p_CLKOS2_FPHASE=settings.fine,
-            i_CLKI=pin.i, i_RST=Const(0), i_STDBY=Const(0),
-            i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(0), i_PHASESTEP=Const(0),
-            i_PHASELOADREG=Const(0), i_PLLWAKESYNC=Const(0), i_ENCLKOP=Const(0), i_ENCLKOS=Const(0), i_ENCLKOS2=Const(0),
-            o_CLKOS=system_clock, o_CLKOS2=ClockSignal("sdram"), o_LOCK=locked)
+            a_FREQUENCY_PIN_CLKI=f"{INPUT_HZ / 1e6:.6f}",
+            a_FREQUENCY_PIN_CLKOS=megahertz,
+            a_FREQUENCY_PIN_CLKOS2=megahertz,
+            a_ICP_CURRENT="12",
+            a_LPF_RESISTOR="8",
+            a_MFG_ENABLE_FILTEROPAMP="1",
+            a_MFG_GMCREF_SEL="2",
+            p_PLLRST_ENA="DISABLED",
+            p_INTFB_WAKE="DISABLED",
+            p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED",
+            p_FEEDBK_PATH="INT_OP",
+            p_OUTDIVIDER_MUXA="DIVA",
+            p_OUTDIVIDER_MUXB="DIVB",
+            p_OUTDIVIDER_MUXC="DIVC",
+            p_OUTDIVIDER_MUXD="DIVD",
+            p_CLKI_DIV=settings.input_divider,
+            p_CLKFB_DIV=settings.feedback_divider,
+            p_CLKOP_ENABLE="ENABLED",
+            p_CLKOP_DIV=settings.feedback_output_divider,
+            p_CLKOP_CPHASE=settings.feedback_output_divider - 1,
+            p_CLKOP_FPHASE=0,
+            p_CLKOS_ENABLE="ENABLED",
+            p_CLKOS_DIV=settings.output_divider,
+            p_CLKOS_CPHASE=settings.output_divider - 1,
+            p_CLKOS_FPHASE=0,
+            p_CLKOS2_ENABLE="ENABLED",
+            p_CLKOS2_DIV=settings.output_divider,
+            p_CLKOS2_CPHASE=settings.output_divider - 1 + settings.coarse,
+            p_CLKOS2_FPHASE=settings.fine,
+            i_CLKI=pin.i,
+            i_RST=Const(0),
+            i_STDBY=Const(0),
+            i_PHASESEL0=Const(0),
+            i_PHASESEL1=Const(0),
+            i_PHASEDIR=Const(0),
+            i_PHASESTEP=Const(0),
+            i_PHASELOADREG=Const(0),
+            i_PLLWAKESYNC=Const(0),
+            i_ENCLKOP=Const(0),
+            i_ENCLKOS=Const(0),
+            i_ENCLKOS2=Const(0),
+            o_CLKOS=system_clock,
+            o_CLKOS2=ClockSignal("sdram"),
+            o_LOCK=locked,
+        )
         m.d.comb += ClockSignal("sync").eq(system_clock)
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
 
         # A clock reaches its pin through the pin's own register, so that it is as late as the data.
-        m.submodules.sdram_clock = clock = io.DDRBuffer("o", io.SingleEndedPort(sdram_clock.io, direction="o"),
-                                                        o_domain="sdram")
+        m.submodules.sdram_clock = clock = io.DDRBuffer(
+            "o", io.SingleEndedPort(sdram_clock.io, direction="o"), o_domain="sdram"
+        )
         m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]

@@ -61,20 +61,24 @@ class SerialBridge(Component):
 
     def __init__(self, memory_bytes: int, clock_hz: int) -> None:
         if not 0 < memory_bytes < 1 << 32 or memory_bytes % DATA_ALIGNMENT:
-            raise ValueError(f"memory_bytes must be a multiple of {DATA_ALIGNMENT} below 2^32, not {memory_bytes!r}")
+            raise ValueError(
+                f"memory_bytes must be a multiple of {DATA_ALIGNMENT} below 2^32, not {memory_bytes!r}"
+            )
         if not 0 < clock_hz < 1 << 32:
             raise ValueError(f"clock_hz must be 1 to 2^32 - 1, not {clock_hz!r}")
         self.memory_bytes = memory_bytes
         self.clock_hz = clock_hz
-        super().__init__({
-            "received": In(8),
-            "received_valid": In(1),
-            "sent": Out(stream.Signature(8)),
-            "memory_ready": In(1),
-            "executing": Out(1),
-            "m_axi": Out(AXI4(64)),
-            "m_axil": Out(AXI4Lite(REGISTER_ADDRESS_BITS)),
-        })
+        super().__init__(
+            {
+                "received": In(8),
+                "received_valid": In(1),
+                "sent": Out(stream.Signature(8)),
+                "memory_ready": In(1),
+                "executing": Out(1),
+                "m_axi": Out(AXI4(64)),
+                "m_axil": Out(AXI4Lite(REGISTER_ADDRESS_BITS)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -104,8 +108,12 @@ class SerialBridge(Component):
         lane = Signal(range(_BEAT_BYTES))
 
         taken, flag = Signal(8), Signal()
-        m.d.comb += [taken.eq(waiting.r_data ^ (escaped * ESCAPE_MASK)), flag.eq(waiting.r_data == FLAG),
-                     crc_in.data.eq(taken), buffer_write.addr.eq(position)]
+        m.d.comb += [
+            taken.eq(waiting.r_data ^ (escaped * ESCAPE_MASK)),
+            flag.eq(waiting.r_data == FLAG),
+            crc_in.data.eq(taken),
+            buffer_write.addr.eq(position),
+        ]
 
         # --- the answer --------------------------------------------------------------------------
         status = Signal(ResponseStatus)
@@ -113,15 +121,22 @@ class SerialBridge(Component):
         answer_bytes = Signal(range(MAXIMUM_DATA + 1))
         identity = Identity(self.memory_bytes, self.clock_hz, memory_ready=False).encode()
         ready = Identity(self.memory_bytes, self.clock_hz, memory_ready=True).encode()
-        identity_bytes = Array(Const(no, 8) if no == yes else self.memory_ready for no, yes in zip(identity, ready))
+        identity_bytes = Array(
+            Const(no, 8) if no == yes else self.memory_ready for no, yes in zip(identity, ready)
+        )
 
         # --- checks of a whole request -----------------------------------------------------------
         data_bytes = Signal.like(length)
         memory_fits, register_fits, acceptable = Signal(), Signal(), Signal()
         m.d.comb += [
             data_bytes.eq(length - (REQUEST_HEADER_BYTES + _CRC_BYTES)),
-            memory_fits.eq((address % DATA_ALIGNMENT == 0) & (count % DATA_ALIGNMENT == 0) & (count != 0)
-                           & (count <= MAXIMUM_DATA) & (address + count <= self.memory_bytes)),
+            memory_fits.eq(
+                (address % DATA_ALIGNMENT == 0)
+                & (count % DATA_ALIGNMENT == 0)
+                & (count != 0)
+                & (count <= MAXIMUM_DATA)
+                & (address + count <= self.memory_bytes)
+            ),
             register_fits.eq((address % 4 == 0) & (address < 1 << REGISTER_ADDRESS_BITS) & (count == 4)),
         ]
         with m.Switch(command):
@@ -137,11 +152,19 @@ class SerialBridge(Component):
                 m.d.comb += acceptable.eq((data_bytes == 4) & register_fits)
 
         m.d.comb += [
-            self.m_axi.awaddr.eq(address), self.m_axi.wdata.eq(beat), self.m_axi.araddr.eq(address),
-            self.m_axil.awaddr.eq(address), self.m_axil.wdata.eq(register_value), self.m_axil.wstrb.eq(0b1111),
+            self.m_axi.awaddr.eq(address),
+            self.m_axi.wdata.eq(beat),
+            self.m_axi.araddr.eq(address),
+            self.m_axil.awaddr.eq(address),
+            self.m_axil.wdata.eq(register_value),
+            self.m_axil.wstrb.eq(0b1111),
             self.m_axil.araddr.eq(address),
-            self.m_axi.awsize.eq(3), self.m_axi.awburst.eq(BURST_INCR), self.m_axi.wstrb.eq(0xFF),
-            self.m_axi.wlast.eq(1), self.m_axi.arsize.eq(3), self.m_axi.arburst.eq(BURST_INCR),
+            self.m_axi.awsize.eq(3),
+            self.m_axi.awburst.eq(BURST_INCR),
+            self.m_axi.wstrb.eq(0xFF),
+            self.m_axi.wlast.eq(1),
+            self.m_axi.arsize.eq(3),
+            self.m_axi.arburst.eq(BURST_INCR),
         ]
 
         def wait_for_response(valid: Signal, ready: Signal, response: Signal, next_state: str) -> None:
@@ -157,9 +180,13 @@ class SerialBridge(Component):
                     m.d.sync += valid.eq(0)
 
         hold_until_taken(
-            (self.m_axi.awvalid, self.m_axi.awready), (self.m_axi.wvalid, self.m_axi.wready),
-            (self.m_axi.arvalid, self.m_axi.arready), (self.m_axil.awvalid, self.m_axil.awready),
-            (self.m_axil.wvalid, self.m_axil.wready), (self.m_axil.arvalid, self.m_axil.arready))
+            (self.m_axi.awvalid, self.m_axi.awready),
+            (self.m_axi.wvalid, self.m_axi.wready),
+            (self.m_axi.arvalid, self.m_axi.arready),
+            (self.m_axil.awvalid, self.m_axil.awready),
+            (self.m_axil.wvalid, self.m_axil.wready),
+            (self.m_axil.arvalid, self.m_axil.arready),
+        )
 
         # `length` counts the bytes of the answer, header and checksum included.
         content_bytes = RESPONSE_HEADER_BYTES + answer_bytes
@@ -179,35 +206,44 @@ class SerialBridge(Component):
                 m.d.comb += plain.eq(register_value.word_select(position[:2], 8))
 
         with m.FSM() as fsm:
-            with m.State("RECEIVE"):
-                with m.If(waiting.r_rdy):
-                    m.d.comb += waiting.r_en.eq(1)
-                    with m.If(flag):
-                        m.d.sync += [escaped.eq(0), too_long.eq(0)]
-                        with m.If(crc_in.match_detected & ~escaped & ~too_long
-                                  & (length >= REQUEST_HEADER_BYTES + _CRC_BYTES)):
-                            m.next = "CHECK"
-                        with m.Else():
-                            m.d.comb += crc_in.start.eq(1)
-                            m.d.sync += [length.eq(0), position.eq(0)]
-                    with m.Elif((waiting.r_data == ESCAPE) & ~escaped):
-                        m.d.sync += escaped.eq(1)
-                    with m.Elif(length == longest):
-                        m.d.sync += too_long.eq(1)
+            with m.State("RECEIVE"), m.If(waiting.r_rdy):
+                m.d.comb += waiting.r_en.eq(1)
+                with m.If(flag):
+                    m.d.sync += [escaped.eq(0), too_long.eq(0)]
+                    with m.If(
+                        crc_in.match_detected
+                        & ~escaped
+                        & ~too_long
+                        & (length >= REQUEST_HEADER_BYTES + _CRC_BYTES)
+                    ):
+                        m.next = "CHECK"
                     with m.Else():
-                        m.d.comb += crc_in.valid.eq(1)
-                        m.d.sync += [escaped.eq(0), length.eq(length + 1)]
-                        with m.If(length < REQUEST_HEADER_BYTES):
-                            m.d.sync += header.eq(Cat(header[8:], taken))
-                        with m.Elif(length < REQUEST_HEADER_BYTES + MAXIMUM_DATA):
-                            m.d.comb += store.eq(1)
-                            m.d.sync += position.eq(position + 1)
-                            with m.If(length < REQUEST_HEADER_BYTES + 4):
-                                m.d.sync += register_value.eq(Cat(register_value[8:], taken))
+                        m.d.comb += crc_in.start.eq(1)
+                        m.d.sync += [length.eq(0), position.eq(0)]
+                with m.Elif((waiting.r_data == ESCAPE) & ~escaped):
+                    m.d.sync += escaped.eq(1)
+                with m.Elif(length == longest):
+                    m.d.sync += too_long.eq(1)
+                with m.Else():
+                    m.d.comb += crc_in.valid.eq(1)
+                    m.d.sync += [escaped.eq(0), length.eq(length + 1)]
+                    with m.If(length < REQUEST_HEADER_BYTES):
+                        m.d.sync += header.eq(Cat(header[8:], taken))
+                    with m.Elif(length < REQUEST_HEADER_BYTES + MAXIMUM_DATA):
+                        m.d.comb += store.eq(1)
+                        m.d.sync += position.eq(position + 1)
+                        with m.If(length < REQUEST_HEADER_BYTES + 4):
+                            m.d.sync += register_value.eq(Cat(register_value[8:], taken))
 
             with m.State("CHECK"):
-                m.d.sync += [previous.eq(sequence), previous_known.eq(1), answer_bytes.eq(0), position.eq(0),
-                             lane.eq(0), status.eq(ResponseStatus.OKAY)]
+                m.d.sync += [
+                    previous.eq(sequence),
+                    previous_known.eq(1),
+                    answer_bytes.eq(0),
+                    position.eq(0),
+                    lane.eq(0),
+                    status.eq(ResponseStatus.OKAY),
+                ]
                 m.next = "ANSWER"
                 with m.If(~acceptable):
                     m.d.sync += status.eq(ResponseStatus.BAD_REQUEST)
@@ -247,12 +283,12 @@ class SerialBridge(Component):
                 with m.If(lane == _BEAT_BYTES - 1):
                     m.d.sync += address.eq(address + _BEAT_BYTES)
                     m.next = "READ"
-                    with m.If(position == (count - 1)[:len(position)]):
+                    with m.If(position == (count - 1)[: len(position)]):
                         m.d.sync += answer_bytes.eq(count)
                         m.next = "ANSWER"
 
             with m.State("GATHER"):
-                # the byte at `position` is in the buffer's output after this cycle, in `buffered` after the next
+                # the byte at `position` leaves the buffer after this cycle, `buffered` after the next
                 m.next = "GATHER WAIT"
             with m.State("GATHER WAIT"):
                 m.next = "GATHER BYTE"
@@ -267,7 +303,7 @@ class SerialBridge(Component):
             with m.State("WRITE NEXT"):
                 m.d.sync += address.eq(address + _BEAT_BYTES)
                 m.next = "GATHER"
-                with m.If(position == count[:len(position)]):
+                with m.If(position == count[: len(position)]):
                     m.next = "ANSWER"
 
             with m.State("READ REGISTER"):
@@ -315,7 +351,9 @@ class SerialBridge(Component):
                     m.next = "RECEIVE"
 
         m.d.comb += [
-            buffer_read.addr.eq(position), buffer_write.en.eq(store), self.executing.eq(~fsm.ongoing("RECEIVE")),
+            buffer_read.addr.eq(position),
+            buffer_write.en.eq(store),
+            self.executing.eq(~fsm.ongoing("RECEIVE")),
         ]
         with m.If(fsm.ongoing("SCATTER")):
             m.d.comb += buffer_write.data.eq(beat[:8])

@@ -23,9 +23,24 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
-    "DATA_ALIGNMENT", "ESCAPE", "ESCAPE_MASK", "FLAG", "IDENTITY_BYTES", "MAGIC", "MAXIMUM_DATA",
-    "REGISTER_ADDRESS_BITS", "REQUEST_HEADER_BYTES", "RESPONSE_HEADER_BYTES", "VERSION", "Command", "FrameReader", "Identity",
-    "Request", "Response", "ResponseStatus", "encode_frame",
+    "DATA_ALIGNMENT",
+    "ESCAPE",
+    "ESCAPE_MASK",
+    "FLAG",
+    "IDENTITY_BYTES",
+    "MAGIC",
+    "MAXIMUM_DATA",
+    "REGISTER_ADDRESS_BITS",
+    "REQUEST_HEADER_BYTES",
+    "RESPONSE_HEADER_BYTES",
+    "VERSION",
+    "Command",
+    "FrameReader",
+    "Identity",
+    "Request",
+    "Response",
+    "ResponseStatus",
+    "encode_frame",
 ]
 
 FLAG = 0x7E
@@ -56,10 +71,10 @@ IDENTITY_BYTES = _IDENTITY.size
 class Command(IntEnum):
     """What a request asks for."""
 
-    IDENTIFY = 0        #: answered with an `Identity`; address and count are 0
-    READ_MEMORY = 1     #: answered with ``count`` bytes from ``address``
-    WRITE_MEMORY = 2    #: ``count`` bytes of data follow
-    READ_REGISTER = 3   #: answered with 4 bytes; ``count`` is 4
+    IDENTIFY = 0  #: answered with an `Identity`; address and count are 0
+    READ_MEMORY = 1  #: answered with ``count`` bytes from ``address``
+    WRITE_MEMORY = 2  #: ``count`` bytes of data follow
+    READ_REGISTER = 3  #: answered with 4 bytes; ``count`` is 4
     WRITE_REGISTER = 4  #: 4 bytes of data follow; ``count`` is 4
 
 
@@ -68,8 +83,8 @@ class ResponseStatus(IntEnum):
 
     OKAY = 0
     BAD_REQUEST = 1  #: unknown command, count out of range or not of the data's length, misaligned address
-    NOT_READY = 2    #: the memory has not been initialised yet; ask again later
-    BUS_ERROR = 3    #: the memory or the register bus answered with an error
+    NOT_READY = 2  #: the memory has not been initialised yet; ask again later
+    BUS_ERROR = 3  #: the memory or the register bus answered with an error
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ class Request:
         """The request in a frame's content; None if it is too short for a header."""
         if len(content) < _REQUEST.size:
             return None
-        return cls(*_REQUEST.unpack_from(content), content[_REQUEST.size:])
+        return cls(*_REQUEST.unpack_from(content), content[_REQUEST.size :])
 
 
 @dataclass(frozen=True)
@@ -111,7 +126,7 @@ class Response:
         """The response in a frame's content; None if it is too short for a header."""
         if len(content) < _RESPONSE.size:
             return None
-        return cls(*_RESPONSE.unpack_from(content), content[_RESPONSE.size:])
+        return cls(*_RESPONSE.unpack_from(content), content[_RESPONSE.size :])
 
 
 @dataclass(frozen=True)
@@ -126,8 +141,9 @@ class Identity:
 
     def encode(self) -> bytes:
         """The data of the answer to `Command.IDENTIFY`."""
-        return _IDENTITY.pack(MAGIC, self.version, self.memory_ready, self.maximum_data,
-                              self.memory_bytes, self.clock_hz)
+        return _IDENTITY.pack(
+            MAGIC, self.version, self.memory_ready, self.maximum_data, self.memory_bytes, self.clock_hz
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> Identity | None:
@@ -177,8 +193,8 @@ class FrameReader:
                 self._escaped = self._too_long = False
                 if not content and not bad:
                     continue
-                body = content[:-_CRC.size]
-                if bad or len(content) < _CRC.size or _CRC.pack(zlib.crc32(body)) != content[-_CRC.size:]:
+                body = content[: -_CRC.size]
+                if bad or len(content) < _CRC.size or _CRC.pack(zlib.crc32(body)) != content[-_CRC.size :]:
                     self.damaged += 1
                 else:
                     yield body

@@ -27,12 +27,16 @@ def clocks_per_bit(clock_hz: float, baud: int) -> int:
     """
     clocks = round(clock_hz / baud)
     if clocks < _LEAST_CLOCKS:
-        raise BaudError(f"{baud} baud needs a clock of at least {_LEAST_CLOCKS * baud / 1e6:.3f} MHz, "
-                        f"not {clock_hz / 1e6:.3f} MHz")
+        raise BaudError(
+            f"{baud} baud needs a clock of at least {_LEAST_CLOCKS * baud / 1e6:.3f} MHz, "
+            f"not {clock_hz / 1e6:.3f} MHz"
+        )
     error = abs(clock_hz / clocks / baud - 1)
     if error > _LARGEST_ERROR:
-        raise BaudError(f"{baud} baud cannot be made from {clock_hz / 1e6:.3f} MHz: the nearest is "
-                        f"{clock_hz / clocks:.0f}; choose another rate")
+        raise BaudError(
+            f"{baud} baud cannot be made from {clock_hz / 1e6:.3f} MHz: the nearest is "
+            f"{clock_hz / clocks:.0f}; choose another rate"
+        )
     return clocks
 
 
@@ -64,11 +68,13 @@ class UARTReceiver(Component):
 
     def __init__(self, clocks_per_bit: int) -> None:
         self.clocks_per_bit = _check_clocks(clocks_per_bit)
-        super().__init__({
-            "rx": In(1, init=1),
-            "data": Out(8),
-            "valid": Out(1),
-        })
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "data": Out(8),
+                "valid": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -84,10 +90,9 @@ class UARTReceiver(Component):
         bits_left = Signal(range(9))
         m.d.sync += self.valid.eq(0)
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If(~line):
-                    m.d.sync += timer.eq(self.clocks_per_bit // 2)
-                    m.next = "START"
+            with m.State("IDLE"), m.If(~line):
+                m.d.sync += timer.eq(self.clocks_per_bit // 2)
+                m.next = "START"
             with m.State("START"):
                 m.d.sync += timer.eq(timer - 1)
                 with m.If(timer == 0):
@@ -105,10 +110,9 @@ class UARTReceiver(Component):
                         m.next = "BREAK"
                     with m.Else():
                         m.d.sync += [self.data.eq(Cat(self.data[1:], majority)), bits_left.eq(bits_left - 1)]
-            with m.State("BREAK"):
-                # after a low stop bit the line must come back before a start bit can be told
-                with m.If(line):
-                    m.next = "IDLE"
+            # after a low stop bit the line must come back before a start bit can be told
+            with m.State("BREAK"), m.If(line):
+                m.next = "IDLE"
         return m
 
 
@@ -129,10 +133,12 @@ class UARTTransmitter(Component):
 
     def __init__(self, clocks_per_bit: int) -> None:
         self.clocks_per_bit = _check_clocks(clocks_per_bit)
-        super().__init__({
-            "data": In(stream.Signature(8)),
-            "tx": Out(1, init=1),
-        })
+        super().__init__(
+            {
+                "data": In(stream.Signature(8)),
+                "tx": Out(1, init=1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -140,13 +146,20 @@ class UARTTransmitter(Component):
         bits_left = Signal(range(11))
         timer = Signal(range(self.clocks_per_bit))
         m.d.comb += self.data.ready.eq(bits_left == 0)
-        with m.If(bits_left == 0):
-            with m.If(self.data.valid):
-                m.d.sync += [self.tx.eq(0), shift.eq(Cat(self.data.payload, 1)), bits_left.eq(10),
-                             timer.eq(self.clocks_per_bit - 1)]
+        with m.If(bits_left == 0), m.If(self.data.valid):
+            m.d.sync += [
+                self.tx.eq(0),
+                shift.eq(Cat(self.data.payload, 1)),
+                bits_left.eq(10),
+                timer.eq(self.clocks_per_bit - 1),
+            ]
         with m.Elif(timer == 0):
-            m.d.sync += [self.tx.eq(shift[0]), shift.eq(Cat(shift[1:], 1)), bits_left.eq(bits_left - 1),
-                         timer.eq(self.clocks_per_bit - 1)]
+            m.d.sync += [
+                self.tx.eq(shift[0]),
+                shift.eq(Cat(shift[1:], 1)),
+                bits_left.eq(bits_left - 1),
+                timer.eq(self.clocks_per_bit - 1),
+            ]
         with m.Else():
             m.d.sync += timer.eq(timer - 1)
         return m

@@ -31,27 +31,45 @@ class _WriteError(ValueError):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sw_driver",
-                                     description="Load a program into an accelerator and run it.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sw_driver", description="Load a program into an accelerator and run it."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     def common(command: argparse.ArgumentParser, *, program: bool = True, link: bool = True) -> None:
         if program:
             command.add_argument("program", help="a .prog file")
         if link:
-            command.add_argument("--link", required=True, metavar="LINK",
-                                 help="sim, serial:PORT or serial:PORT@BAUD (a board is built for 1000000 baud)")
-            command.add_argument("--link-timeout", type=float, metavar="S", help="seconds to wait for each answer")
-            command.add_argument("--run-timeout", type=float, default=60.0, metavar="S",
-                                 help="seconds that one run may take (default: %(default)g)")
+            command.add_argument(
+                "--link",
+                required=True,
+                metavar="LINK",
+                help="sim, serial:PORT or serial:PORT@BAUD (a board is built for 1000000 baud)",
+            )
+            command.add_argument(
+                "--link-timeout", type=float, metavar="S", help="seconds to wait for each answer"
+            )
+            command.add_argument(
+                "--run-timeout",
+                type=float,
+                default=60.0,
+                metavar="S",
+                help="seconds that one run may take (default: %(default)g)",
+            )
         command.add_argument("--json", metavar="FILE", help="also write the result to this file")
         command.add_argument("--quiet", action="store_true", help="no progress bar")
 
     run = commands.add_parser("run", help="run the program on images")
     common(run)
-    run.add_argument("--input", required=True, metavar="IMAGE",
-                     help=".npy or .npz (images), or an image file; prepared as the program says")
-    run.add_argument("--images", type=int, default=None, metavar="N", help="only the first N images of the file")
+    run.add_argument(
+        "--input",
+        required=True,
+        metavar="IMAGE",
+        help=".npy or .npz (images), or an image file; prepared as the program says",
+    )
+    run.add_argument(
+        "--images", type=int, default=None, metavar="N", help="only the first N images of the file"
+    )
     common(commands.add_parser("selftest", help="test the memory, then every layer with the known answer"))
     common(commands.add_parser("info", help="what is in a program"), link=False)
     common(commands.add_parser("counters", help="a board's counters of its last run"), program=False)
@@ -82,7 +100,7 @@ def _run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if options.images is not None:
         if options.images < 1:
             raise PrepareError("--images must be at least 1")
-        integers = integers[:options.images]
+        integers = integers[: options.images]
     results = []
     with open_link(options.link, program.machine, program.memory_bytes, timeout=options.link_timeout) as link:
         accelerator = Accelerator(link, run_timeout=options.run_timeout)
@@ -93,12 +111,22 @@ def _run(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
             counters = accelerator.counters()
             scores = _scores(output, program)
             best = [int(index) for index in np.argsort(-scores, kind="stable")[:_TOP]]
-            _print_run(options.input if len(integers) == 1 else f"{options.input}: image {number}", scores, best,
-                       counters["cycles"], link.clock_hz)
-            results.append({"image": number, "top": [{"class": index, "score": float(scores[index])}
-                                                     for index in best],
-                            "output": [int(value) for value in output.reshape(-1)],
-                            "cycles": counters["cycles"], "counters": counters})
+            _print_run(
+                options.input if len(integers) == 1 else f"{options.input}: image {number}",
+                scores,
+                best,
+                counters["cycles"],
+                link.clock_hz,
+            )
+            results.append(
+                {
+                    "image": number,
+                    "top": [{"class": index, "score": float(scores[index])} for index in best],
+                    "output": [int(value) for value in output.reshape(-1)],
+                    "cycles": counters["cycles"],
+                    "counters": counters,
+                }
+            )
     return {"program": program.name, "link": options.link, "clock_hz": link.clock_hz, "images": results}, 0
 
 
@@ -107,13 +135,17 @@ def _scores(output: NDArray[np.int64], program: ProgramFile) -> NDArray[np.float
     values = dequantize(output, program.output).astype(np.float64).reshape(-1)
     for operation in program.host_operations:
         if operation != "Softmax":
-            raise AcceleratorError(f"{program.name}: the host cannot compute {operation}; compile the model again")
+            raise AcceleratorError(
+                f"{program.name}: the host cannot compute {operation}; compile the model again"
+            )
         values = np.exp(values - values.max())
         values /= values.sum()
     return values
 
 
-def _print_run(name: str, scores: NDArray[np.float64], best: list[int], cycles: int, clock_hz: int | None) -> None:
+def _print_run(
+    name: str, scores: NDArray[np.float64], best: list[int], cycles: int, clock_hz: int | None
+) -> None:
     time = f", {1e3 * cycles / clock_hz:.3f} ms at {clock_hz / 1e6:g} MHz" if clock_hz else ""
     print(f"{name}: {cycles} cycles{time}")
     for index in best:
@@ -138,23 +170,48 @@ def _info(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     machine = program.machine
 
     def tensor(place: Any) -> dict[str, Any]:
-        return {"name": place.name, "shape": list(place.shape), "bits": place.bits, "signed": place.signed,
-                "fl": place.fl, "address": place.address}
+        return {
+            "name": place.name,
+            "shape": list(place.shape),
+            "bits": place.bits,
+            "signed": place.signed,
+            "fl": place.fl,
+            "address": place.address,
+        }
 
     result = {
-        "name": program.name, "machine": machine.to_json(), "digest": f"{machine.digest():016x}",
-        "memory_bytes": program.memory_bytes, "input": tensor(program.input), "output": tensor(program.output),
-        "preparation": program.preparation, "host_operations": list(program.host_operations),
-        "segments": [{"name": segment.name, "address": segment.address, "bytes": len(segment.content)}
-                     for segment in program.segments],
-        "layers": [{"number": layer.number, "name": layer.name, "kind": layer.kind, "macs": layer.macs,
-                    "shape": list(layer.tensor.shape)} for layer in program.layers],
+        "name": program.name,
+        "machine": machine.to_json(),
+        "digest": f"{machine.digest():016x}",
+        "memory_bytes": program.memory_bytes,
+        "input": tensor(program.input),
+        "output": tensor(program.output),
+        "preparation": program.preparation,
+        "host_operations": list(program.host_operations),
+        "segments": [
+            {"name": segment.name, "address": segment.address, "bytes": len(segment.content)}
+            for segment in program.segments
+        ],
+        "layers": [
+            {
+                "number": layer.number,
+                "name": layer.name,
+                "kind": layer.kind,
+                "macs": layer.macs,
+                "shape": list(layer.tensor.shape),
+            }
+            for layer in program.layers
+        ],
         "macs": sum(layer.macs for layer in program.layers),
     }
-    print(f"{program.name}: {len(program.layers)} layers, {result['macs']} multiply-accumulates, "
-          f"{program.memory_bytes} bytes of memory")
-    print(f"machine {result['digest']}: {machine.input_lanes}x{machine.output_lanes} multipliers, "
-          f"{machine.bus_width}-bit bus")
+    print(
+        f"{program.name}: {len(program.layers)} layers, {result['macs']} multiply-accumulates, "
+        f"{program.memory_bytes} bytes of memory"
+    )
+    print(
+        f"machine {result['digest']}: {machine.input_lanes}x{machine.output_lanes} multipliers, "
+        f"{machine.bus_width}-bit bus"
+    )
     for end, place in (("input", program.input), ("output", program.output)):
         sign = "s" if place.signed else "u"
         print(f"{end:<6} {place.name} {'x'.join(map(str, place.shape))} {sign}{place.bits}.{place.fl}")

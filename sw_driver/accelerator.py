@@ -76,10 +76,13 @@ class Accelerator:
         if found != wanted:
             raise AcceleratorError(
                 f"{program.name}: compiled for the machine {wanted:016x} ({_describe(program.machine)}), but "
-                f"{self.link.name} is {found:016x}; compile the model for that machine, or load its bitstream")
+                f"{self.link.name} is {found:016x}; compile the model for that machine, or load its bitstream"
+            )
         if program.memory_bytes > self.link.memory_bytes:
-            raise AcceleratorError(f"{program.name}: needs {program.memory_bytes} bytes of external memory, but "
-                                   f"{self.link.name} has {self.link.memory_bytes}")
+            raise AcceleratorError(
+                f"{program.name}: needs {program.memory_bytes} bytes of external memory, but "
+                f"{self.link.name} has {self.link.memory_bytes}"
+            )
 
     def load(self, program: ProgramFile, progress: Progress | None = None) -> None:
         """Write the program's memory image; later runs use it.
@@ -101,7 +104,7 @@ class Accelerator:
     def write(self, address: int, content: bytes, progress: Progress | None = None) -> None:
         """Write external memory, reporting progress."""
         for start in range(0, len(content), _CHUNK):
-            piece = content[start:start + _CHUNK]
+            piece = content[start : start + _CHUNK]
             self.link.write_memory(address + start, piece)
             if progress is not None:
                 progress(len(piece))
@@ -178,7 +181,8 @@ class Accelerator:
                 raise AcceleratorError(
                     f"{loaded.program.name}: not done after {self.run_timeout:g} s, in layer {layer} "
                     f"({names.get(layer, 'unknown')}), STATUS {int(status):#x}; run the self-test, "
-                    "and reset the board first")
+                    "and reset the board first"
+                )
             self.link.pause(pause)
             pause = min(2 * pause, 0.02)
         reasons = [reason for bit, reason in _ERRORS.items() if status & bit]
@@ -188,8 +192,11 @@ class Accelerator:
     def counters(self) -> dict[str, int]:
         """The counters of the last run, by the names of `hw.registers.Register` in lower case."""
         # the low word first: reading it holds the high word
-        return {register.name.lower(): self.link.read_register(register)
-                | self.link.read_register(register + 4) << 32 for register in COUNTERS}
+        return {
+            register.name.lower(): self.link.read_register(register)
+            | self.link.read_register(register + 4) << 32
+            for register in COUNTERS
+        }
 
     def _current(self) -> _Loaded:
         if self._loaded is None:
@@ -198,5 +205,7 @@ class Accelerator:
 
 
 def _describe(machine: Machine) -> str:
-    return (f"{machine.input_lanes}x{machine.output_lanes} multipliers, {machine.bus_width}-bit bus, "
-            f"{machine.scratchpad_words} scratchpad words")
+    return (
+        f"{machine.input_lanes}x{machine.output_lanes} multipliers, {machine.bus_width}-bit bus, "
+        f"{machine.scratchpad_words} scratchpad words"
+    )

@@ -64,8 +64,9 @@ class Link(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def check_range(self, address: int, count: int) -> None:
@@ -77,5 +78,7 @@ class Link(ABC):
             If some of the bytes do not exist.
         """
         if address < 0 or count < 0 or address + count > self.memory_bytes:
-            raise LinkError(f"{self.name}: bytes {address:#x} to {address + count:#x} are outside the "
-                            f"{self.memory_bytes} bytes of external memory")
+            raise LinkError(
+                f"{self.name}: bytes {address:#x} to {address + count:#x} are outside the "
+                f"{self.memory_bytes} bytes of external memory"
+            )

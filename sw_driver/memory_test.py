@@ -35,8 +35,11 @@ def used_regions(ranges: Iterable[Region]) -> list[Region]:
 
 def _pieces(regions: list[Region]) -> list[Region]:
     """Blocks to test: everything, or evenly spread blocks that add up to `_WHOLE_BYTES`."""
-    blocks = [(start, min(_BLOCK_BYTES, address + count - start))
-              for address, count in regions for start in range(address, address + count, _BLOCK_BYTES)]
+    blocks = [
+        (start, min(_BLOCK_BYTES, address + count - start))
+        for address, count in regions
+        for start in range(address, address + count, _BLOCK_BYTES)
+    ]
     most = _WHOLE_BYTES // _BLOCK_BYTES
     if len(blocks) > most:
         blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, most).astype(int)]
@@ -74,7 +77,7 @@ def exercise_memory(accelerator: Accelerator, regions: list[Region], progress: P
     walking = b"".join((1 << bit).to_bytes(16, "little") for bit in range(128))
     walking += bytes(byte ^ 255 for byte in walking)
     base = regions[0][0] if regions else 0
-    walking = walking[:link.memory_bytes - base]
+    walking = walking[: link.memory_bytes - base]
     link.write_memory(base, walking)
     _compare("data line", base, walking, link.read_memory(base, len(walking)))
 
@@ -90,8 +93,12 @@ def exercise_memory(accelerator: Accelerator, regions: list[Region], progress: P
         for address, count in pieces:
             accelerator.write(address, _pattern(address, count, inverted), progress)
         for address, count in pieces:
-            _compare("cell", address, _pattern(address, count, inverted),
-                     accelerator.read(address, count, progress))
+            _compare(
+                "cell",
+                address,
+                _pattern(address, count, inverted),
+                accelerator.read(address, count, progress),
+            )
     return sum(count for _, count in pieces)
 
 
@@ -103,9 +110,8 @@ def _compare(what: str, address: int, written: bytes, found: bytes) -> None:
     first = int(wrong[0])
     bits = int(np.bitwise_or.reduce(difference))
     raise MemoryFault(
-        f"memory {what}s: {len(wrong)} of {len(written)} bytes wrong, the first at {address + first:#x}: wrote "
-        f"{written[first]:#04x}, read {found[first]:#04x} (bits that differ anywhere: {bits:#04x}); the external "
-        "memory or its controller is at fault, not the array: check that the bitstream was built for this board's "
-        "memory, or build it with a lower clock")
-
-
+        f"memory {what}s: {len(wrong)} of {len(written)} bytes wrong, the first at {address + first:#x}: "
+        f"wrote {written[first]:#04x}, read {found[first]:#04x} (bits that differ anywhere: {bits:#04x}); "
+        "the external memory or its controller is at fault, not the array: check that the bitstream was "
+        "built for this board's memory, or build it with a lower clock"
+    )

@@ -8,8 +8,9 @@ from sw_driver.link import Link, LinkError
 __all__ = ["open_link"]
 
 
-def open_link(name: str, machine: Machine | None = None, memory_bytes: int = 0, *,
-              timeout: float | None = None) -> Link:
+def open_link(
+    name: str, machine: Machine | None = None, memory_bytes: int = 0, *, timeout: float | None = None
+) -> Link:
     """Open the link with this name.
 
     Parameters
@@ -38,6 +39,10 @@ def open_link(name: str, machine: Machine | None = None, memory_bytes: int = 0, 
         if not at:
             port, rate = rest, str(DEFAULT_BAUD)
         if not rate.isdecimal() or not port or int(rate) == 0:
-            raise LinkError(f"{name}: the baud rate must be a positive number, as in serial:/dev/ttyUSB0@115200")
-        return SerialLink(port, int(rate)) if timeout is None else SerialLink(port, int(rate), timeout=timeout)
+            raise LinkError(
+                f"{name}: the baud rate must be a positive number, as in serial:/dev/ttyUSB0@115200"
+            )
+        return (
+            SerialLink(port, int(rate)) if timeout is None else SerialLink(port, int(rate), timeout=timeout)
+        )
     raise LinkError(f"{name}: no such link; use sim, serial:PORT or serial:PORT@BAUD")

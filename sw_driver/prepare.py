@@ -50,8 +50,9 @@ def load_images(path: str | Path, channels: int) -> NDArray:
         if not isinstance(loaded, np.ndarray):
             with loaded:
                 if "images" not in loaded.files:
-                    raise PrepareError(f"{path}: it has no array called images, only "
-                                       f"{', '.join(loaded.files) or 'nothing'}")
+                    raise PrepareError(
+                        f"{path}: it has no array called images, only {', '.join(loaded.files) or 'nothing'}"
+                    )
                 loaded = loaded["images"]
     except PrepareError:
         raise
@@ -83,8 +84,10 @@ def prepare(images: NDArray, program: ProgramFile, name: str = "the input") -> N
         raise PrepareError(f"{name}: holds NaN or infinity; remove or repair it")
     if settings.get("channel_order", "RGB") == "BGR":
         sized = sized[..., ::-1]
-    mean, std = (np.asarray(settings.get(key, default), np.float64)
-                 for key, default in (("mean", (0.0,)), ("std", (1.0,))))
+    mean, std = (
+        np.asarray(settings.get(key, default), np.float64)
+        for key, default in (("mean", (0.0,)), ("std", (1.0,)))
+    )
     scaled = (sized.astype(np.float64) / settings.get("divide", 1.0) - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
 
@@ -116,14 +119,18 @@ def _channels_last(images: NDArray, program: ProgramFile, name: str) -> NDArray:
         return images[..., None]
     batch = images[None] if images.ndim == 3 else images
     if batch.ndim == 4:
-        orders = {"NHWC": (batch.shape[3] == channels and fits(batch.shape[1:3]), (0, 1, 2, 3)),
-                  "NCHW": (batch.shape[1] == channels and fits(batch.shape[2:]), (0, 2, 3, 1))}
+        orders = {
+            "NHWC": (batch.shape[3] == channels and fits(batch.shape[1:3]), (0, 1, 2, 3)),
+            "NCHW": (batch.shape[1] == channels and fits(batch.shape[2:]), (0, 2, 3, 1)),
+        }
         for layout in (program.input_layout, "NHWC", "NCHW"):
             fitting, order = orders[layout]
             if fitting:
                 return batch.transpose(order)
-    raise PrepareError(f"{name}: an array of the shape {shape} does not fit the network's input "
-                       f"(C, H, W) = {program.input.shape}")
+    raise PrepareError(
+        f"{name}: an array of the shape {shape} does not fit the network's input "
+        f"(C, H, W) = {program.input.shape}"
+    )
 
 
 def _sized(image: NDArray, shape: tuple[int, int, int], settings: dict[str, Any], name: str) -> NDArray:
@@ -135,16 +142,20 @@ def _sized(image: NDArray, shape: tuple[int, int, int], settings: dict[str, Any]
         return image
     if settings.get("crop", False) and image.shape[0] >= rows and image.shape[1] >= columns:
         top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-        return image[top:top + rows, left:left + columns]
-    raise PrepareError(f"{name}: {image.shape[0]}x{image.shape[1]} pixels, but the network's input is "
-                       f"{rows}x{columns}; give it in that size")
+        return image[top : top + rows, left : left + columns]
+    raise PrepareError(
+        f"{name}: {image.shape[0]}x{image.shape[1]} pixels, but the network's input is "
+        f"{rows}x{columns}; give it in that size"
+    )
 
 
 def _resized(image: NDArray, shorter: int, name: str) -> NDArray:
     scale = shorter / min(image.shape[:2])
     size = (max(shorter, round(image.shape[1] * scale)), max(shorter, round(image.shape[0] * scale)))
     if image.dtype != np.uint8:
-        raise PrepareError(f"{name}: only 8-bit images can be resized, not {image.dtype}; resize them beforehand")
+        raise PrepareError(
+            f"{name}: only 8-bit images can be resized, not {image.dtype}; resize them beforehand"
+        )
     Image = _pillow(name, "this network's images are resized")
     pixels = Image.fromarray(image[..., 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
     pixels = pixels.resize(size, Image.Resampling.BILINEAR)
@@ -153,7 +164,9 @@ def _resized(image: NDArray, shorter: int, name: str) -> NDArray:
 
 def _open_image(path: Path, channels: int) -> NDArray[np.uint8]:
     if channels not in (1, 3):
-        raise PrepareError(f"{path}: the network's input has {channels} channels, an image file 1 or 3; use an .npy")
+        raise PrepareError(
+            f"{path}: the network's input has {channels} channels, an image file 1 or 3; use an .npy"
+        )
     Image = _pillow(str(path), "image files are read")
     try:
         with Image.open(path) as image:
@@ -167,6 +180,8 @@ def _pillow(name: str, what: str) -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise PrepareError(f"{name}: {what} with Pillow, which is not installed: pip install pillow, "
-                           "or give an .npy file of the network's size") from None
+        raise PrepareError(
+            f"{name}: {what} with Pillow, which is not installed: pip install pillow, "
+            "or give an .npy file of the network's size"
+        ) from None
     return Image

@@ -64,8 +64,11 @@ class SelfTest:
     @property
     def passed(self) -> bool:
         """Whether everything was right."""
-        return (self.output_right and self.first_wrong is None
-                and not (self.memory_fault or self.run_fault or self.transfer_fault))
+        return (
+            self.output_right
+            and self.first_wrong is None
+            and not (self.memory_fault or self.run_fault or self.transfer_fault)
+        )
 
     @property
     def verdict(self) -> str:
@@ -79,12 +82,18 @@ class SelfTest:
         if self.transfer_fault:
             return self.transfer_fault
         wrong = self.first_wrong
-        where = f"layer {wrong.number} ({wrong.name}) is the first wrong one" if wrong else "the output is wrong"
+        where = (
+            f"layer {wrong.number} ({wrong.name}) is the first wrong one" if wrong else "the output is wrong"
+        )
         if self.repeatable:
-            return (f"{where}, the memory is good, and a second run gives the same: the array or its gateware is at "
-                    "fault; build the bitstream with inferred multipliers to tell which")
-        return (f"{where}, the memory is good, and a second run gives something else: the clock is too fast, or the "
-                "supply is weak; build the bitstream with a lower clock")
+            return (
+                f"{where}, the memory is good, and a second run gives the same: the array or its gateware is "
+                "at fault; build the bitstream with --multiplier portable to tell which"
+            )
+        return (
+            f"{where}, the memory is good, and a second run gives something else: the clock is too fast, or "
+            "the supply is weak; build the bitstream with a lower clock"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """All of it as a JSON object, with ``passed`` and ``verdict``."""
@@ -94,15 +103,22 @@ class SelfTest:
 def _regions(program: ProgramFile) -> list[Region]:
     tensors = [program.input, program.output, *(layer.tensor for layer in program.layers)]
     word_bytes = program.machine.word_bytes
-    return used_regions([*((segment.address, len(segment.content)) for segment in program.segments),
-                         *((tensor.address, tensor.byte_count(word_bytes)) for tensor in tensors)])
+    return used_regions(
+        [
+            *((segment.address, len(segment.content)) for segment in program.segments),
+            *((tensor.address, tensor.byte_count(word_bytes)) for tensor in tensors),
+        ]
+    )
 
 
 def self_test_bytes(program: ProgramFile) -> int:
     """Bytes that `self_test` moves when nothing is wrong, for its progress."""
     word_bytes = program.machine.word_bytes
-    return (exercised_bytes(_regions(program)) + sum(len(segment.content) for segment in program.segments)
-            + sum(layer.tensor.byte_count(word_bytes) for layer in program.layers))
+    return (
+        exercised_bytes(_regions(program))
+        + sum(len(segment.content) for segment in program.segments)
+        + sum(layer.tensor.byte_count(word_bytes) for layer in program.layers)
+    )
 
 
 def self_test(accelerator: Accelerator, program: ProgramFile, progress: Progress | None = None) -> SelfTest:
@@ -146,7 +162,9 @@ def self_test(accelerator: Accelerator, program: ProgramFile, progress: Progress
 
 
 def _content(accelerator: Accelerator, tensor: TensorPlace, progress: Progress | None = None) -> bytes:
-    return accelerator.read(tensor.address, tensor.byte_count(accelerator.program.machine.word_bytes), progress)
+    return accelerator.read(
+        tensor.address, tensor.byte_count(accelerator.program.machine.word_bytes), progress
+    )
 
 
 def _judge(program: ProgramFile, contents: list[bytes]) -> list[LayerResult]:
@@ -155,7 +173,7 @@ def _judge(program: ProgramFile, contents: list[bytes]) -> list[LayerResult]:
     for index, (layer, content) in enumerate(zip(program.layers, contents)):
         if Layer.checksum_of(layer.tensor.unpack(content, word_bytes)) == layer.checksum:
             result = "right"
-        elif any(_overlap(layer.tensor, later.tensor, word_bytes) for later in program.layers[index + 1:]):
+        elif any(_overlap(layer.tensor, later.tensor, word_bytes) for later in program.layers[index + 1 :]):
             result = "overwritten"
         else:
             result = "wrong"
@@ -164,8 +182,9 @@ def _judge(program: ProgramFile, contents: list[bytes]) -> list[LayerResult]:
 
 
 def _overlap(one: TensorPlace, other: TensorPlace, word_bytes: int) -> bool:
-    return (one.address < other.address + other.byte_count(word_bytes)
-            and other.address < one.address + one.byte_count(word_bytes))
+    return one.address < other.address + other.byte_count(
+        word_bytes
+    ) and other.address < one.address + one.byte_count(word_bytes)
 
 
 def _check_segments(accelerator: Accelerator, program: ProgramFile) -> str:
@@ -173,9 +192,14 @@ def _check_segments(accelerator: Accelerator, program: ProgramFile) -> str:
     word_bytes = program.machine.word_bytes
     tensors = [program.input, program.output, *(layer.tensor for layer in program.layers)]
     for segment in program.segments:
-        shared = any(segment.address < tensor.address + tensor.byte_count(word_bytes)
-                     and tensor.address < segment.address + len(segment.content) for tensor in tensors)
+        shared = any(
+            segment.address < tensor.address + tensor.byte_count(word_bytes)
+            and tensor.address < segment.address + len(segment.content)
+            for tensor in tensors
+        )
         if not shared and accelerator.read(segment.address, len(segment.content)) != segment.content:
-            return (f"the segment {segment.name} at {segment.address:#x} changed while the program ran: the machine "
-                    "wrote where it must not, or the memory lost it; build the bitstream with a lower clock")
+            return (
+                f"the segment {segment.name} at {segment.address:#x} changed while the program ran: "
+                "the machine wrote where it must not, or the memory lost it; build the bitstream with a lower clock"
+            )
     return ""

@@ -52,7 +52,9 @@ class SerialLink(Link):
         If the port cannot be opened, or what answers is not a board with this protocol.
     """
 
-    def __init__(self, port: str, baud: int = DEFAULT_BAUD, *, timeout: float = 0.5, retries: int = 4) -> None:
+    def __init__(
+        self, port: str, baud: int = DEFAULT_BAUD, *, timeout: float = 0.5, retries: int = 4
+    ) -> None:
         self.name = f"serial:{port}"
         self.baud = baud
         self.timeout = timeout
@@ -65,9 +67,11 @@ class SerialLink(Link):
             self._port = serial.Serial(port, baud, timeout=0.05, write_timeout=10, exclusive=True)
         except (OSError, ValueError) as error:  # SerialException is an OSError
             reason = getattr(error, "strerror", None) or str(error)
-            raise LinkError(f"{self.name}: cannot open the port at {baud} baud ({reason}); check the name, the "
-                            "cable, that no other program has it open, and that you may use it "
-                            "(on Linux: group dialout)") from None
+            raise LinkError(
+                f"{self.name}: cannot open the port at {baud} baud ({reason}); check the name, the "
+                "cable, that no other program has it open, and that you may use it "
+                "(on Linux: group dialout)"
+            ) from None
         try:
             identity = self._identify()
         except BaseException:
@@ -88,9 +92,11 @@ class SerialLink(Link):
         self.check_range(address, count)
         first = address - address % DATA_ALIGNMENT
         last = -(-(address + count) // DATA_ALIGNMENT) * DATA_ALIGNMENT
-        parts = [self._request(Command.READ_MEMORY, start, min(self._maximum, last - start))
-                 for start in range(first, last, self._maximum)]
-        return b"".join(parts)[address - first:address - first + count]
+        parts = [
+            self._request(Command.READ_MEMORY, start, min(self._maximum, last - start))
+            for start in range(first, last, self._maximum)
+        ]
+        return b"".join(parts)[address - first : address - first + count]
 
     def write_memory(self, address: int, content: bytes) -> None:
         self.check_range(address, len(content))
@@ -104,7 +110,7 @@ class SerialLink(Link):
         if after:
             content += self.read_memory(first + len(content), after)
         for start in range(0, len(content), self._maximum):
-            piece = content[start:start + self._maximum]
+            piece = content[start : start + self._maximum]
             self._request(Command.WRITE_MEMORY, first + start, len(piece), piece)
 
     def read_register(self, register: Register | int) -> int:
@@ -121,15 +127,21 @@ class SerialLink(Link):
             data = self._request(Command.IDENTIFY, 0, 0)
             identity = Identity.decode(data)
             if identity is None:
-                raise LinkError(f"{self.name}: what answers is not one of our boards; is another bitstream loaded?")
+                raise LinkError(
+                    f"{self.name}: what answers is not one of our boards; is another bitstream loaded?"
+                )
             if identity.version != VERSION:
-                raise LinkError(f"{self.name}: the board speaks version {identity.version} of the protocol, the driver "
-                                f"version {VERSION}; build the bitstream and the driver from the same source")
+                raise LinkError(
+                    f"{self.name}: the board speaks version {identity.version} of the protocol, the driver "
+                    f"version {VERSION}; build the bitstream and the driver from the same source"
+                )
             if identity.memory_ready:
                 return identity
             if time.monotonic() > deadline:
-                raise LinkError(f"{self.name}: the board answers, but its memory does not become ready; "
-                                "load the bitstream again, and check that it was built for this board")
+                raise LinkError(
+                    f"{self.name}: the board answers, but its memory does not become ready; "
+                    "load the bitstream again, and check that it was built for this board"
+                )
             time.sleep(0.01)
 
     def _request(self, command: Command, address: int, count: int, data: bytes = b"") -> bytes:
@@ -154,14 +166,16 @@ class SerialLink(Link):
             if response.status == ResponseStatus.OKAY:
                 expected = None if command == Command.IDENTIFY else answer_bytes
                 if expected is not None and len(response.data) != expected:
-                    raise LinkError(f"{self.name}: the board answered {command.name} with {len(response.data)} "
-                                    f"bytes instead of {expected}; build bitstream and driver from the same source")
+                    raise LinkError(
+                        f"{self.name}: the board answered {command.name} with {len(response.data)} "
+                        f"bytes instead of {expected}; build bitstream and driver from the same source"
+                    )
                 return response.data
             raise LinkError(f"{self.name}: {self._refusal(response.status, command, address, count)}")
         raise LinkError(f"{self.name}: {self._silence(command, heard, damaged)}")
 
     def _receive(self, deadline: float) -> tuple[Response | None, int, int]:
-        """The answer with the current sequence number, or None at the deadline; bytes heard; frames damaged."""
+        """The answer to the current request, or None at the deadline; bytes heard; frames damaged."""
         heard, damaged_before = 0, self._reader.damaged
         while time.monotonic() < deadline:
             received = self._port.read(max(1, self._port.in_waiting))
@@ -189,10 +203,16 @@ class SerialLink(Link):
     def _silence(self, command: Command, heard: int, damaged: int) -> str:
         tries = f"{self.retries + 1} tries of {command.name}"
         if not heard:
-            return (f"no answer to {tries}; check that the bitstream is loaded, that this is the board's port, "
-                    f"and that it was built for {self.baud} baud")
+            return (
+                f"no answer to {tries}; check that the bitstream is loaded, that this is the board's port, "
+                f"and that it was built for {self.baud} baud"
+            )
         if damaged:
-            return (f"only damaged answers to {tries} ({damaged} frames with a wrong checksum in {heard} bytes); "
-                    f"check the baud rate ({self.baud}) and the cable")
-        return (f"{heard} bytes but no answer to {tries}; check that this is the board's port, that our bitstream "
-                f"is loaded, and that it was built for {self.baud} baud")
+            return (
+                f"only damaged answers to {tries} ({damaged} frames with a wrong checksum in {heard} bytes); "
+                f"check the baud rate ({self.baud}) and the cable"
+            )
+        return (
+            f"{heard} bytes but no answer to {tries}; check that this is the board's port, that our "
+            f"bitstream is loaded, and that it was built for {self.baud} baud"
+        )

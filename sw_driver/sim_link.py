@@ -42,8 +42,9 @@ class SimulatedLink(Link):
         try:
             from sim.verilator import VerilatedCore  # needs Amaranth and Verilator, a board does not
         except ImportError as error:
-            raise LinkError(f"sim: the simulation is not installed ({error}); "
-                            "install pointshift[sim]") from None
+            raise LinkError(
+                f"sim: the simulation is not installed ({error}); install pointshift[sim]"
+            ) from None
         try:
             self._core: Any = VerilatedCore(machine, memory_bytes, memory=memory)
         except (OSError, ValueError) as error:

@@ -18,7 +18,9 @@ from hw.registers import Control, Register, Status
 from hw.serial_protocol import MAXIMUM_DATA, Command, FrameReader, Identity, Request, Response, ResponseStatus
 from sw_driver.link import Link
 
-MACHINE = Machine(input_lanes=4, output_lanes=8, scratchpad_words=256, accumulator_depth=16, weight_fifo_words=32)
+MACHINE = Machine(
+    input_lanes=4, output_lanes=8, scratchpad_words=256, accumulator_depth=16, weight_fifo_words=32
+)
 
 
 def small_program(machine: Machine = MACHINE, memory_bytes: int = 1 << 16) -> ProgramFile:
@@ -40,10 +42,18 @@ def small_program(machine: Machine = MACHINE, memory_bytes: int = 1 << 16) -> Pr
         Layer(2, "sum", "Convolution", 30, places["output"], Layer.checksum_of(output)),
     ]
     return ProgramFile(
-        name="small", machine=machine, memory_bytes=memory_bytes, program_address=0x40,
+        name="small",
+        machine=machine,
+        memory_bytes=memory_bytes,
+        program_address=0x40,
         segments=[Segment("program", 0x40, rng.bytes(300)), Segment("weights", 0x1000, rng.bytes(5000))],
-        input=places["input"], output=places["output"], output_shape=(30,), layers=layers,
-        known_input=known_input, known_output=output)
+        input=places["input"],
+        output=places["output"],
+        output_shape=(30,),
+        layers=layers,
+        known_input=known_input,
+        known_output=output,
+    )
 
 
 def _layers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,17 +67,22 @@ def compute(program: ProgramFile, memory: bytearray) -> None:
     """What the double's array does with the small program."""
     word = program.machine.word_bytes
     place = program.input
-    content = bytes(memory[place.address:place.address + place.byte_count(word)])
+    content = bytes(memory[place.address : place.address + place.byte_count(word)])
     for layer, values in zip(program.layers, _layers(place.unpack(content, word))):
         packed = layer.tensor.pack(values, word)
-        memory[layer.tensor.address:layer.tensor.address + len(packed)] = packed
+        memory[layer.tensor.address : layer.tensor.address + len(packed)] = packed
 
 
 class MemoryLink(Link):
     """An accelerator that is only memory, registers and a function."""
 
-    def __init__(self, program: ProgramFile, memory_bytes: int = 1 << 16,
-                 work: Callable[[ProgramFile, bytearray], object] = compute, polls: int = 3) -> None:
+    def __init__(
+        self,
+        program: ProgramFile,
+        memory_bytes: int = 1 << 16,
+        work: Callable[[ProgramFile, bytearray], object] = compute,
+        polls: int = 3,
+    ) -> None:
         self.name = "double"
         self.memory_bytes = memory_bytes
         self.clock_hz = 50_000_000
@@ -81,12 +96,12 @@ class MemoryLink(Link):
 
     def read_memory(self, address: int, count: int) -> bytes:
         self.check_range(address, count)
-        return bytes(self.memory[address:address + count])
+        return bytes(self.memory[address : address + count])
 
     def write_memory(self, address: int, content: bytes) -> None:
         self.check_range(address, len(content))
         self.writes += 1
-        self.memory[address:address + len(content)] = content
+        self.memory[address : address + len(content)] = content
 
     def read_register(self, register: Register | int) -> int:
         if register == Register.ID_LOW:
@@ -120,10 +135,16 @@ class SoftwareBoard:
     ``wire_in`` and ``wire_out`` may change the bytes of each direction.
     """
 
-    def __init__(self, link: Link, *, ready: bool = True, seed: int = 0,
-                 wire_in: Callable[[bytes, random.Random], bytes] = lambda data, _: data,
-                 wire_out: Callable[[bytes, random.Random], bytes] = lambda data, _: data,
-                 version: int = 1) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        ready: bool = True,
+        seed: int = 0,
+        wire_in: Callable[[bytes, random.Random], bytes] = lambda data, _: data,
+        wire_out: Callable[[bytes, random.Random], bytes] = lambda data, _: data,
+        version: int = 1,
+    ) -> None:
         self.link = link
         self.ready = ready
         self.version = version
@@ -142,8 +163,9 @@ class SoftwareBoard:
     def __enter__(self) -> SoftwareBoard:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.write(self._stop_write, b"x")
         self._thread.join(10)
         for descriptor in (self._master, self._slave, self._stop_read, self._stop_write):
@@ -163,12 +185,16 @@ class SoftwareBoard:
                 if request is not None:
                     answer = self._wire_out(self._answer(request).encode(), self._random)
                     while answer:
-                        answer = answer[os.write(self._master, answer):]
+                        answer = answer[os.write(self._master, answer) :]
 
     def _answer(self, request: Request) -> Response:
         status, data = ResponseStatus.OKAY, b""
-        fits = (request.address % 8 == 0 and request.count % 8 == 0 and 0 < request.count <= MAXIMUM_DATA
-                and request.address + request.count <= self.link.memory_bytes)
+        fits = (
+            request.address % 8 == 0
+            and request.count % 8 == 0
+            and 0 < request.count <= MAXIMUM_DATA
+            and request.address + request.count <= self.link.memory_bytes
+        )
         match request.command:
             case Command.IDENTIFY:
                 data = Identity(self.link.memory_bytes, 50_000_000, self.ready, self.version).encode()

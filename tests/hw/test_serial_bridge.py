@@ -10,12 +10,21 @@ import pytest
 from amaranth.sim import Simulator
 
 from hw.serial_bridge import SerialBridge
-from hw.serial_protocol import FLAG, MAXIMUM_DATA, Command, FrameReader, Identity, Request, Response, ResponseStatus
+from hw.serial_protocol import (
+    FLAG,
+    MAXIMUM_DATA,
+    Command,
+    FrameReader,
+    Identity,
+    Request,
+    Response,
+    ResponseStatus,
+)
 
 MEMORY_BYTES = 1 << 20
 CLOCK_HZ = 50_000_000
-BAD_ADDRESS = 0xF000   # the memory bus answers this beat with an error
-BAD_REGISTER = 0x7C    # and the register bus this register
+BAD_ADDRESS = 0xF000  # the memory bus answers this beat with an error
+BAD_REGISTER = 0x7C  # and the register bus this register
 
 
 class Bench:
@@ -59,25 +68,31 @@ class Bench:
         async def memory_writes(ctx):
             while True:
                 if self.random.random() < 0.5:
-                    (address,) = await take(ctx, bridge.m_axi.awvalid, bridge.m_axi.awready, bridge.m_axi.awaddr)
+                    (address,) = await take(
+                        ctx, bridge.m_axi.awvalid, bridge.m_axi.awready, bridge.m_axi.awaddr
+                    )
                     (data,) = await take(ctx, bridge.m_axi.wvalid, bridge.m_axi.wready, bridge.m_axi.wdata)
                 else:
                     (data,) = await take(ctx, bridge.m_axi.wvalid, bridge.m_axi.wready, bridge.m_axi.wdata)
-                    (address,) = await take(ctx, bridge.m_axi.awvalid, bridge.m_axi.awready, bridge.m_axi.awaddr)
-                self.memory[address:address + 8] = data.to_bytes(8, "little")
+                    (address,) = await take(
+                        ctx, bridge.m_axi.awvalid, bridge.m_axi.awready, bridge.m_axi.awaddr
+                    )
+                self.memory[address : address + 8] = data.to_bytes(8, "little")
                 ctx.set(bridge.m_axi.bresp, 2 if address == BAD_ADDRESS else 0)
                 await give(ctx, bridge.m_axi.bvalid, bridge.m_axi.bready)
 
         async def memory_reads(ctx):
             while True:
                 (address,) = await take(ctx, bridge.m_axi.arvalid, bridge.m_axi.arready, bridge.m_axi.araddr)
-                ctx.set(bridge.m_axi.rdata, int.from_bytes(self.memory[address:address + 8], "little"))
+                ctx.set(bridge.m_axi.rdata, int.from_bytes(self.memory[address : address + 8], "little"))
                 ctx.set(bridge.m_axi.rresp, 2 if address == BAD_ADDRESS else 0)
                 await give(ctx, bridge.m_axi.rvalid, bridge.m_axi.rready)
 
         async def register_writes(ctx):
             while True:
-                (address,) = await take(ctx, bridge.m_axil.awvalid, bridge.m_axil.awready, bridge.m_axil.awaddr)
+                (address,) = await take(
+                    ctx, bridge.m_axil.awvalid, bridge.m_axil.awready, bridge.m_axil.awaddr
+                )
                 (data,) = await take(ctx, bridge.m_axil.wvalid, bridge.m_axil.wready, bridge.m_axil.wdata)
                 self.registers[address] = data
                 self.register_writes.append((address, data))
@@ -86,7 +101,9 @@ class Bench:
 
         async def register_reads(ctx):
             while True:
-                (address,) = await take(ctx, bridge.m_axil.arvalid, bridge.m_axil.arready, bridge.m_axil.araddr)
+                (address,) = await take(
+                    ctx, bridge.m_axil.arvalid, bridge.m_axil.arready, bridge.m_axil.araddr
+                )
                 ctx.set(bridge.m_axil.rdata, self.registers.get(address, 0))
                 ctx.set(bridge.m_axil.rresp, 3 if address == BAD_REGISTER else 0)
                 await give(ctx, bridge.m_axil.rvalid, bridge.m_axil.rready)
@@ -146,9 +163,15 @@ def test_commands() -> None:
         last = MEMORY_BYTES - 8
         assert await bench.ask(ctx, Request(5, Command.WRITE_MEMORY, last, 8, b"\x7e" * 8)) == Response(5, 0)
         assert await bench.ask(ctx, Request(6, Command.READ_MEMORY, last, 8)) == Response(6, 0, b"\x7e" * 8)
-        assert await bench.ask(ctx, Request(7, Command.WRITE_REGISTER, 0x10, 4, b"\x7d\x7e\x01\x80")) == Response(7, 0)
-        assert await bench.ask(ctx, Request(8, Command.READ_REGISTER, 0x10, 4)) == Response(8, 0, b"\x7d\x7e\x01\x80")
-        assert await bench.ask(ctx, Request(0x7E, Command.READ_REGISTER, 0x14, 4)) == Response(0x7E, 0, bytes(4))
+        assert await bench.ask(
+            ctx, Request(7, Command.WRITE_REGISTER, 0x10, 4, b"\x7d\x7e\x01\x80")
+        ) == Response(7, 0)
+        assert await bench.ask(ctx, Request(8, Command.READ_REGISTER, 0x10, 4)) == Response(
+            8, 0, b"\x7d\x7e\x01\x80"
+        )
+        assert await bench.ask(ctx, Request(0x7E, Command.READ_REGISTER, 0x14, 4)) == Response(
+            0x7E, 0, bytes(4)
+        )
 
     bench.run(stimulus)
     assert bench.memory[0x40:0x80] == content
@@ -171,16 +194,32 @@ def test_longest_request_and_answer() -> None:
     assert bench.responses == [Response(9, 0), Response(10, 0, content)]
 
 
-@pytest.mark.parametrize("request_", [
-    Request(1, 5), Request(1, 255), Request(1, Command.IDENTIFY, 0, 8), Request(1, Command.IDENTIFY, 0, 0, b"x"),
-    Request(1, Command.READ_MEMORY, 4, 8), Request(1, Command.READ_MEMORY, 0, 12), Request(1, Command.READ_MEMORY, 0, 0),
-    Request(1, Command.READ_MEMORY, 0, MAXIMUM_DATA + 8), Request(1, Command.READ_MEMORY, MEMORY_BYTES, 8),
-    Request(1, Command.READ_MEMORY, MEMORY_BYTES - 8, 16), Request(1, Command.READ_MEMORY, 0xFFFFFFF8, 16),
-    Request(1, Command.READ_MEMORY, 0, 8, bytes(8)), Request(1, Command.WRITE_MEMORY, 0, 16, bytes(8)),
-    Request(1, Command.WRITE_MEMORY, 0, 8, bytes(16)), Request(1, Command.WRITE_MEMORY, 2, 8, bytes(8)),
-    Request(1, Command.READ_REGISTER, 2, 4), Request(1, Command.READ_REGISTER, 0x100, 4), Request(1, Command.READ_REGISTER, 0, 8),
-    Request(1, Command.WRITE_REGISTER, 0, 4, bytes(3)), Request(1, Command.WRITE_REGISTER, 0, 8, bytes(8)),
-], ids=str)
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(1, 5),
+        Request(1, 255),
+        Request(1, Command.IDENTIFY, 0, 8),
+        Request(1, Command.IDENTIFY, 0, 0, b"x"),
+        Request(1, Command.READ_MEMORY, 4, 8),
+        Request(1, Command.READ_MEMORY, 0, 12),
+        Request(1, Command.READ_MEMORY, 0, 0),
+        Request(1, Command.READ_MEMORY, 0, MAXIMUM_DATA + 8),
+        Request(1, Command.READ_MEMORY, MEMORY_BYTES, 8),
+        Request(1, Command.READ_MEMORY, MEMORY_BYTES - 8, 16),
+        Request(1, Command.READ_MEMORY, 0xFFFFFFF8, 16),
+        Request(1, Command.READ_MEMORY, 0, 8, bytes(8)),
+        Request(1, Command.WRITE_MEMORY, 0, 16, bytes(8)),
+        Request(1, Command.WRITE_MEMORY, 0, 8, bytes(16)),
+        Request(1, Command.WRITE_MEMORY, 2, 8, bytes(8)),
+        Request(1, Command.READ_REGISTER, 2, 4),
+        Request(1, Command.READ_REGISTER, 0x100, 4),
+        Request(1, Command.READ_REGISTER, 0, 8),
+        Request(1, Command.WRITE_REGISTER, 0, 4, bytes(3)),
+        Request(1, Command.WRITE_REGISTER, 0, 8, bytes(8)),
+    ],
+    ids=str,
+)
 def test_requests_that_are_refused(request_: Request) -> None:
     bench = Bench(3)
 
@@ -198,9 +237,12 @@ def test_memory_that_is_not_ready() -> None:
 
     async def stimulus(ctx):
         assert not Identity.decode((await bench.ask(ctx, Request(1, Command.IDENTIFY))).data).memory_ready
-        assert (await bench.ask(ctx, Request(2, Command.READ_MEMORY, 0, 8))).status == ResponseStatus.NOT_READY
-        assert (await bench.ask(ctx, Request(3, Command.WRITE_MEMORY, 0, 8, b"12345678"))).status \
-            == ResponseStatus.NOT_READY
+        assert (
+            await bench.ask(ctx, Request(2, Command.READ_MEMORY, 0, 8))
+        ).status == ResponseStatus.NOT_READY
+        assert (
+            await bench.ask(ctx, Request(3, Command.WRITE_MEMORY, 0, 8, b"12345678"))
+        ).status == ResponseStatus.NOT_READY
         assert (await bench.ask(ctx, Request(4, Command.READ_REGISTER, 0, 4))).status == ResponseStatus.OKAY
 
     bench.run(stimulus)
@@ -212,13 +254,21 @@ def test_bus_errors_are_told_and_forgotten() -> None:
 
     async def stimulus(ctx):
         error = ResponseStatus.BUS_ERROR
-        assert await bench.ask(ctx, Request(1, Command.READ_MEMORY, BAD_ADDRESS - 16, 64)) == Response(1, error)
+        assert await bench.ask(ctx, Request(1, Command.READ_MEMORY, BAD_ADDRESS - 16, 64)) == Response(
+            1, error
+        )
         assert await bench.ask(ctx, Request(2, Command.READ_MEMORY, 0, 8)) == Response(2, 0, bytes(8))
-        assert await bench.ask(ctx, Request(3, Command.WRITE_MEMORY, BAD_ADDRESS, 16, bytes(16))) == Response(3, error)
+        assert await bench.ask(ctx, Request(3, Command.WRITE_MEMORY, BAD_ADDRESS, 16, bytes(16))) == Response(
+            3, error
+        )
         assert await bench.ask(ctx, Request(4, Command.WRITE_MEMORY, 0, 8, bytes(8))) == Response(4, 0)
         assert await bench.ask(ctx, Request(5, Command.READ_REGISTER, BAD_REGISTER, 4)) == Response(5, error)
-        assert await bench.ask(ctx, Request(6, Command.WRITE_REGISTER, BAD_REGISTER, 4, bytes(4))) == Response(6, error)
-        assert await bench.ask(ctx, Request(6, Command.WRITE_REGISTER, BAD_REGISTER, 4, bytes(4))) == Response(6, error)
+        assert await bench.ask(
+            ctx, Request(6, Command.WRITE_REGISTER, BAD_REGISTER, 4, bytes(4))
+        ) == Response(6, error)
+        assert await bench.ask(
+            ctx, Request(6, Command.WRITE_REGISTER, BAD_REGISTER, 4, bytes(4))
+        ) == Response(6, error)
         assert await bench.ask(ctx, Request(7, Command.WRITE_REGISTER, 0, 4, bytes(4))) == Response(7, 0)
 
     bench.run(stimulus)
@@ -232,7 +282,9 @@ def test_a_repeated_register_write_is_done_once() -> None:
     async def stimulus(ctx):
         for _ in range(3):
             assert await bench.ask(ctx, start) == Response(0x31, 0)
-        assert await bench.ask(ctx, Request(0x32, Command.READ_REGISTER, 8, 4)) == Response(0x32, 0, b"\1\0\0\0")
+        assert await bench.ask(ctx, Request(0x32, Command.READ_REGISTER, 8, 4)) == Response(
+            0x32, 0, b"\1\0\0\0"
+        )
         assert await bench.ask(ctx, start) == Response(0x31, 0)  # another request lies between: a new one
 
     bench.run(stimulus)
@@ -271,16 +323,16 @@ def test_damage_of_every_kind(seed: int) -> None:
                     continue
             elif kind == "cut":
                 start = bench.random.randrange(1, len(frame) - 1)
-                del frame[start:bench.random.randint(start + 1, len(frame))]
+                del frame[start : bench.random.randint(start + 1, len(frame))]
             elif kind == "garbage":
                 frame = bytearray(bench.random.randbytes(bench.random.randint(1, 80)))
             elif kind == "long":
                 frame[10:10] = b"\x55" * (MAXIMUM_DATA + 60) if number % 8 == 0 else b"\x55" * 60
             before = len(expected)
             if kind == "whole":
-                model[address:address + len(data)] = data
+                model[address : address + len(data)] = data
                 expected.append(Response(number, 0))
-                expected.append(Response(200, 0, bytes(model[address:address + len(data)])))
+                expected.append(Response(200, 0, bytes(model[address : address + len(data)])))
             await bench.put(ctx, bytes(frame), gap=2)
             await bench.idle(ctx, 60)
             if kind == "whole":
@@ -299,14 +351,16 @@ def test_requests_that_follow_at_once() -> None:
 
     async def stimulus(ctx):
         for number in range(0, 20, 2):
-            both = Request(number, Command.READ_REGISTER, 0x10, 4).encode() \
+            both = (
+                Request(number, Command.READ_REGISTER, 0x10, 4).encode()
                 + Request(number + 1, Command.WRITE_MEMORY, 8 * number, 8, bytes([number]) * 8).encode()
+            )
             await bench.put(ctx, both, gap=8)
             await bench.idle(ctx)
 
     bench.run(stimulus, stall=0)
     assert [response.sequence for response in bench.responses] == list(range(20))
-    assert all(bench.memory[8 * n:8 * n + 8] == bytes([n]) * 8 for n in range(0, 20, 2))
+    assert all(bench.memory[8 * n : 8 * n + 8] == bytes([n]) * 8 for n in range(0, 20, 2))
 
 
 def test_flags_between_frames_may_be_shared_or_many() -> None:

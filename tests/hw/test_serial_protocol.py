@@ -23,16 +23,19 @@ from hw.serial_protocol import (
 
 
 @settings(max_examples=100, deadline=None)
-@given(contents=st.lists(st.binary(min_size=1, max_size=60), max_size=5), noise=st.binary(max_size=40),
-       cuts=st.lists(st.integers(1, 30), max_size=20))
+@given(
+    contents=st.lists(st.binary(min_size=1, max_size=60), max_size=5),
+    noise=st.binary(max_size=40),
+    cuts=st.lists(st.integers(1, 30), max_size=20),
+)
 def test_frames_are_found_in_noise(contents: list[bytes], noise: bytes, cuts: list[int]) -> None:
     stream = noise + b"".join(encode_frame(content) for content in contents)
     reader, found, position = FrameReader(), [], 0
     for cut in [*cuts, len(stream)]:
-        found += list(reader.feed(stream[position:position + cut]))
+        found += list(reader.feed(stream[position : position + cut]))
         position += cut
     # noise can swallow no frame: each begins with a flag of its own
-    assert found[len(found) - len(contents):] == contents
+    assert found[len(found) - len(contents) :] == contents
 
 
 def test_wire_format_is_fixed() -> None:
@@ -45,9 +48,13 @@ def test_wire_format_is_fixed() -> None:
     expected.append(0x7E)
     request = Request(7, Command.WRITE_MEMORY, 0x01000040, 8, bytes([1, 2, 0x7E, 0x7D, 5, 6, 7, 8]))
     assert request.encode() == bytes(expected)
-    assert Identity(1 << 25, 50_000_000).encode() == (b"ptsh" + bytes([1, 1]) + (2048).to_bytes(2, "little")
-                                                      + (1 << 25).to_bytes(4, "little")
-                                                      + (50_000_000).to_bytes(4, "little"))
+    assert Identity(1 << 25, 50_000_000).encode() == (
+        b"ptsh"
+        + bytes([1, 1])
+        + (2048).to_bytes(2, "little")
+        + (1 << 25).to_bytes(4, "little")
+        + (50_000_000).to_bytes(4, "little")
+    )
 
 
 @settings(max_examples=100, deadline=None)
@@ -76,10 +83,15 @@ def test_requests_and_responses_come_back() -> None:
     assert Identity.decode(Identity(64, 1, False).encode()) == Identity(64, 1, False)
 
 
-@pytest.mark.parametrize("damaged", [
-    bytes([FLAG, 1, 2, 3, FLAG]), bytes([FLAG, ESCAPE, FLAG]), bytes([FLAG, 1, 2, 3, 4, 5, 6, FLAG]),
-    bytes([FLAG]) + bytes(MAXIMUM_DATA + REQUEST_HEADER_BYTES + 5) + bytes([FLAG]),
-])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        bytes([FLAG, 1, 2, 3, FLAG]),
+        bytes([FLAG, ESCAPE, FLAG]),
+        bytes([FLAG, 1, 2, 3, 4, 5, 6, FLAG]),
+        bytes([FLAG]) + bytes(MAXIMUM_DATA + REQUEST_HEADER_BYTES + 5) + bytes([FLAG]),
+    ],
+)
 def test_damage_is_counted(damaged: bytes) -> None:
     reader = FrameReader()
     assert list(reader.feed(damaged)) == []

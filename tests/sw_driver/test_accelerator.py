@@ -24,7 +24,7 @@ def test_load_and_run() -> None:
     accelerator.load(PROGRAM, moved.append)
     assert sum(moved) == sum(len(segment.content) for segment in PROGRAM.segments)
     for segment in PROGRAM.segments:
-        assert link.memory[segment.address:segment.address + len(segment.content)] == segment.content
+        assert link.memory[segment.address : segment.address + len(segment.content)] == segment.content
     assert np.array_equal(accelerator.run(PROGRAM.known_input), PROGRAM.known_output)
     assert link.starts == 1
     images = [np.full(PROGRAM.input.shape, value) for value in (0, 3, 9)]
@@ -60,7 +60,9 @@ def test_counters_have_64_bits_and_low_words_come_first() -> None:
 def test_program_for_another_machine_is_refused_before_transfer() -> None:
     link = MemoryLink(PROGRAM)
     other = small_program(Machine(input_lanes=8, output_lanes=8))
-    with pytest.raises(AcceleratorError, match=r"small: compiled for the machine .*8x8 multipliers.*double is"):
+    with pytest.raises(
+        AcceleratorError, match=r"small: compiled for the machine .*8x8 multipliers.*double is"
+    ):
         Accelerator(link).load(other)
     assert link.writes == 0
 
@@ -85,9 +87,14 @@ def test_load_while_a_program_runs() -> None:
     assert link.writes == 0
 
 
-@pytest.mark.parametrize("image", [
-    np.zeros((4, 4, 6), np.int64), np.full(PROGRAM.input.shape, 256), np.full(PROGRAM.input.shape, -1),
-])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 6), np.int64),
+        np.full(PROGRAM.input.shape, 256),
+        np.full(PROGRAM.input.shape, -1),
+    ],
+)
 def test_input_that_does_not_fit(image: np.ndarray) -> None:
     link = MemoryLink(PROGRAM)
     accelerator = Accelerator(link)
@@ -109,11 +116,16 @@ def test_run_that_does_not_end() -> None:
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize(("error", "text"), [
-    (Status.READ_ERROR, "answered a read with an error"), (Status.WRITE_ERROR, "answered a write with an error"),
-    (Status.BAD_OPCODE, "unknown instruction"), (Status.TOKEN_ERROR, "too many tokens"),
-    (Status.READ_ERROR | Status.BAD_OPCODE, "read with an error; an unknown instruction"),
-])
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (Status.READ_ERROR, "answered a read with an error"),
+        (Status.WRITE_ERROR, "answered a write with an error"),
+        (Status.BAD_OPCODE, "unknown instruction"),
+        (Status.TOKEN_ERROR, "too many tokens"),
+        (Status.READ_ERROR | Status.BAD_OPCODE, "read with an error; an unknown instruction"),
+    ],
+)
 def test_errors_in_the_status(error: Status, text: str) -> None:
     link = MemoryLink(PROGRAM)
     accelerator = Accelerator(link)

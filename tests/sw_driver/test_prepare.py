@@ -22,11 +22,18 @@ def program_for(shape: tuple[int, int, int], layout: str = "NCHW", **preparation
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), channels=st.sampled_from([1, 3]), divide=st.sampled_from([1.0, 255.0, 127.5]),
-       order=st.sampled_from(["RGB", "BGR"]), resize=st.sampled_from([None, 6, 9]), crop=st.booleans(),
-       each=st.booleans())
-def test_equals_the_preparation_of_calibration(data: st.DataObject, channels: int, divide: float, order: str,
-                                               resize: int | None, crop: bool, each: bool) -> None:
+@given(
+    data=st.data(),
+    channels=st.sampled_from([1, 3]),
+    divide=st.sampled_from([1.0, 255.0, 127.5]),
+    order=st.sampled_from(["RGB", "BGR"]),
+    resize=st.sampled_from([None, 6, 9]),
+    crop=st.booleans(),
+    each=st.booleans(),
+)
+def test_equals_the_preparation_of_calibration(
+    data: st.DataObject, channels: int, divide: float, order: str, resize: int | None, crop: bool, each: bool
+) -> None:
     images = pytest.importorskip("quant.data", reason="the calibration tools are not installed")
     from quant.fixed_model import Preparation
     from quant.number_format import Format
@@ -36,10 +43,14 @@ def test_equals_the_preparation_of_calibration(data: st.DataObject, channels: in
     deviations = [data.draw(st.sampled_from([1.0, 0.229, 58.395])) for _ in values]
     settings_ = Preparation(divide, tuple(values), tuple(deviations), order, resize, crop)
     size = (8, 10) if resize or crop else (6, 6)
-    pixels = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 256, (3, *size, channels), np.uint8)
+    pixels = np.random.default_rng(data.draw(st.integers(0, 99))).integers(
+        0, 256, (3, *size, channels), np.uint8
+    )
     shape = (channels, 6, 6)
     try:
-        expected = np.concatenate(list(images.prepare(images.ImageSet("x", pixels, None), settings_, shape, "NHWC")))
+        expected = np.concatenate(
+            list(images.prepare(images.ImageSet("x", pixels, None), settings_, shape, "NHWC"))
+        )
     except images.DataError:
         with pytest.raises(PrepareError):
             prepare(pixels, program_for(shape, "NHWC", **dataclasses.asdict(settings_)))
@@ -47,10 +58,14 @@ def test_equals_the_preparation_of_calibration(data: st.DataObject, channels: in
     got = prepare(pixels, program_for(shape, "NHWC", **dataclasses.asdict(settings_)))
     assert got.dtype == np.float32
     assert np.array_equal(got, expected)
-    for form, place in ((Format(8, True, 4), TensorPlace("x", shape, 8, True, 4, 0)),
-                        (Format(6, False, -1), TensorPlace("x", shape, 6, False, -1, 0))):
+    for form, place in (
+        (Format(8, True, 4), TensorPlace("x", shape, 8, True, 4, 0)),
+        (Format(6, False, -1), TensorPlace("x", shape, 6, False, -1, 0)),
+    ):
         assert np.array_equal(quantize(got, place), form.quantize(expected))
-        assert np.array_equal(dequantize(quantize(got, place), place), form.dequantize(form.quantize(expected)))
+        assert np.array_equal(
+            dequantize(quantize(got, place), place), form.dequantize(form.quantize(expected))
+        )
 
 
 def test_image_files_equal_the_calibration_tools(tmp_path: Path) -> None:
@@ -63,20 +78,38 @@ def test_image_files_equal_the_calibration_tools(tmp_path: Path) -> None:
     for channels, order in ((3, "BGR"), (1, "L")):
         settings_ = Preparation(1.0, (104.0, 117.0, 123.0)[:channels], (1.0,), order, 16, True)
         expected = next(images.prepare(images.load_images(path), settings_, (channels, 12, 14)))
-        got = prepare(load_images(path, channels), program_for((channels, 12, 14), **dataclasses.asdict(settings_)))
+        got = prepare(
+            load_images(path, channels), program_for((channels, 12, 14), **dataclasses.asdict(settings_))
+        )
         assert np.array_equal(got, expected)
 
 
 def test_rounding_is_half_to_even_and_clipped() -> None:
     place = TensorPlace("x", (1, 1, 6), 8, True, 1, 0)
-    assert quantize(np.array([0.25, 0.75, -0.25, 1.25, 1000, -1000]), place).tolist() == [0, 2, 0, 2, 127, -128]
+    assert quantize(np.array([0.25, 0.75, -0.25, 1.25, 1000, -1000]), place).tolist() == [
+        0,
+        2,
+        0,
+        2,
+        127,
+        -128,
+    ]
 
 
-@pytest.mark.parametrize(("shape", "layout", "images"), [
-    ((1, 4, 5), "NCHW", (4, 5)), ((1, 4, 5), "NCHW", (7, 4, 5)), ((1, 4, 5), "NHWC", (4, 5, 1)),
-    ((1, 4, 5), "NCHW", (1, 4, 5)), ((3, 4, 5), "NCHW", (3, 4, 5)), ((3, 4, 5), "NCHW", (4, 5, 3)),
-    ((3, 4, 5), "NHWC", (2, 4, 5, 3)), ((3, 4, 5), "NCHW", (2, 3, 4, 5)), ((3, 3, 3), "NHWC", (3, 3, 3)),
-])
+@pytest.mark.parametrize(
+    ("shape", "layout", "images"),
+    [
+        ((1, 4, 5), "NCHW", (4, 5)),
+        ((1, 4, 5), "NCHW", (7, 4, 5)),
+        ((1, 4, 5), "NHWC", (4, 5, 1)),
+        ((1, 4, 5), "NCHW", (1, 4, 5)),
+        ((3, 4, 5), "NCHW", (3, 4, 5)),
+        ((3, 4, 5), "NCHW", (4, 5, 3)),
+        ((3, 4, 5), "NHWC", (2, 4, 5, 3)),
+        ((3, 4, 5), "NCHW", (2, 3, 4, 5)),
+        ((3, 3, 3), "NHWC", (3, 3, 3)),
+    ],
+)
 def test_orders_of_arrays(shape: tuple[int, ...], layout: str, images: tuple[int, ...]) -> None:
     values = np.arange(np.prod(images)).reshape(images).astype(np.float32)
     got = prepare(values, program_for(shape, layout))
@@ -113,9 +146,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     np.savez(other, pictures=np.zeros(3))
     empty = tmp_path / "empty.npy"
     np.save(empty, np.zeros((0, 3, 4, 5)))
-    for path, text in ((tmp_path / "none.npy", "no such file"), (broken, "not a readable NumPy file"),
-                       (noise, "not a readable image"), (other, "no array called images, only pictures"),
-                       (empty, "holds no images"), (tmp_path, "no such file")):
+    for path, text in (
+        (tmp_path / "none.npy", "no such file"),
+        (broken, "not a readable NumPy file"),
+        (noise, "not a readable image"),
+        (other, "no array called images, only pictures"),
+        (empty, "holds no images"),
+        (tmp_path, "no such file"),
+    ):
         with pytest.raises(PrepareError, match=text):
             load_images(path, 3)
     with pytest.raises(PrepareError, match="5 channels, an image file 1 or 3"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -120,9 +121,14 @@ def test_layers_whose_memory_is_used_again() -> None:
     program = small_program()
     shared = program.layers[1]
     places = {0: shared.tensor.address}
-    program.layers[0] = type(shared)(0, "add_one", "Convolution", 10,
-                                     type(shared.tensor)("first", shared.tensor.shape, 8, False, 0, places[0]),
-                                     program.layers[0].checksum)
+    program.layers[0] = type(shared)(
+        0,
+        "add_one",
+        "Convolution",
+        10,
+        type(shared.tensor)("first", shared.tensor.shape, 8, False, 0, places[0]),
+        program.layers[0].checksum,
+    )
     result = self_test(Accelerator(MemoryLink(program)), program)
     assert result.passed
     assert [layer.result for layer in result.layers] == ["overwritten", "right", "right"]
@@ -150,7 +156,7 @@ def test_regions_cover_exactly_the_ranges(ranges: list[tuple[int, int]]) -> None
     regions = used_regions(ranges)
     expected = {place for address, count in ranges for place in range(address, address + count)}
     assert {place for address, count in regions for place in range(address, address + count)} == expected
-    assert all(first[0] + first[1] < second[0] for first, second in zip(regions, regions[1:]))
+    assert all(first[0] + first[1] < second[0] for first, second in pairwise(regions))
 
 
 @settings(max_examples=25, deadline=None)

@@ -24,14 +24,14 @@ def test_memory_and_registers() -> None:
     content = random.Random(1).randbytes(3 * MAXIMUM_DATA + 77)
     with SoftwareBoard(memory) as board, SerialLink(board.port) as link:
         assert (link.memory_bytes, link.clock_hz) == (memory.memory_bytes, 50_000_000)
-        memory.memory[:] = b"\xEE" * memory.memory_bytes
+        memory.memory[:] = b"\xee" * memory.memory_bytes
         for address, count in ((0x1003, len(content)), (0, 1), (15, 2), (0x800, 8), (0x900, 0), (65535, 1)):
             link.write_memory(address, content[:count])
             assert link.read_memory(address, count) == content[:count]
-        assert memory.memory[0x1000:0x1003] == b"\xEE" * 3
+        assert memory.memory[0x1000:0x1003] == b"\xee" * 3
         assert memory.memory[0x1003 + len(content)] == 0xEE
-        assert memory.memory[1:15] == b"\xEE" * 14
-        assert memory.memory[17:0x800] == b"\xEE" * (0x800 - 17)
+        assert memory.memory[1:15] == b"\xee" * 14
+        assert memory.memory[17:0x800] == b"\xee" * (0x800 - 17)
         assert link.read_register(Register.ID_LOW) == memory.digest & 0xFFFFFFFF
         link.write_register(Register.PROGRAM_ADDRESS, 0x12345678)
         assert board.register_writes == [(Register.PROGRAM_ADDRESS, 0x12345678)]
@@ -54,20 +54,22 @@ def damage(data: bytes, source: random.Random) -> bytes:
         return data
     position = source.randrange(len(data))
     if kind < 0.07:
-        return data[:position] + data[position + 1:]
+        return data[:position] + data[position + 1 :]
     if kind < 0.14:
         return data[:position] + source.randbytes(3) + data[position:]
-    return data[:position] + bytes([data[position] ^ 1 << source.randrange(8)]) + data[position + 1:]
+    return data[:position] + bytes([data[position] ^ 1 << source.randrange(8)]) + data[position + 1 :]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_damaged_wires(seed: int) -> None:
     memory = MemoryLink(PROGRAM)
     content = random.Random(seed).randbytes(8000)
-    with SoftwareBoard(memory, wire_in=damage, wire_out=damage, seed=seed) as board, \
-            SerialLink(board.port, timeout=0.05, retries=20) as link:
+    with (
+        SoftwareBoard(memory, wire_in=damage, wire_out=damage, seed=seed) as board,
+        SerialLink(board.port, timeout=0.05, retries=20) as link,
+    ):
         for start in range(0, 8000, 500):
-            link.write_memory(start, content[start:start + 500])
+            link.write_memory(start, content[start : start + 500])
         assert link.read_memory(0, 8000) == content
         for number in range(30):
             link.write_register(Register.CONTROL, Control.START)
@@ -135,8 +137,12 @@ class Stranger:
 
 
 def test_silence() -> None:
-    with Stranger(b"") as other, pytest.raises(LinkError, match="no answer to 3 tries of IDENTIFY; check that the "
-                                                                 "bitstream is loaded"):
+    with (
+        Stranger(b"") as other,
+        pytest.raises(
+            LinkError, match="no answer to 3 tries of IDENTIFY; check that the bitstream is loaded"
+        ),
+    ):
         SerialLink(other.port, timeout=0.05, retries=2)
 
 
@@ -147,19 +153,27 @@ def test_garbage() -> None:
 
 def test_another_baud_rate() -> None:
     noise = bytes([0x7E, 0x80, 0x7E, 0x1E, 0xFF, 0x7E])
-    with Stranger(noise) as other, pytest.raises(LinkError, match="only damaged answers to 3 tries .* check the baud"):
+    with (
+        Stranger(noise) as other,
+        pytest.raises(LinkError, match=r"only damaged answers to 3 tries .* check the baud"),
+    ):
         SerialLink(other.port, timeout=0.1, retries=2)
 
 
 def test_another_version() -> None:
-    with SoftwareBoard(MemoryLink(PROGRAM), version=9) as board, pytest.raises(LinkError, match="speaks version 9"):
+    with (
+        SoftwareBoard(MemoryLink(PROGRAM), version=9) as board,
+        pytest.raises(LinkError, match="speaks version 9"),
+    ):
         SerialLink(board.port)
 
 
 def test_memory_that_never_becomes_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sw_driver.serial_link._READY_SECONDS", 0.2)
-    with SoftwareBoard(MemoryLink(PROGRAM), ready=False) as board, \
-            pytest.raises(LinkError, match="its memory does not become ready"):
+    with (
+        SoftwareBoard(MemoryLink(PROGRAM), ready=False) as board,
+        pytest.raises(LinkError, match="its memory does not become ready"),
+    ):
         SerialLink(board.port, timeout=0.1)
 
 
@@ -172,8 +186,10 @@ def test_memory_that_becomes_ready_after_a_while() -> None:
 
 def test_board_that_goes_silent() -> None:
     gone = threading.Event()
-    with SoftwareBoard(MemoryLink(PROGRAM), wire_out=lambda data, _: b"" if gone.is_set() else data) as board, \
-            SerialLink(board.port, timeout=0.05, retries=1) as link:
+    with (
+        SoftwareBoard(MemoryLink(PROGRAM), wire_out=lambda data, _: b"" if gone.is_set() else data) as board,
+        SerialLink(board.port, timeout=0.05, retries=1) as link,
+    ):
         assert link.read_memory(0, 8) == bytes(8)
         gone.set()
         with pytest.raises(LinkError, match="no answer to 2 tries of READ_MEMORY"):

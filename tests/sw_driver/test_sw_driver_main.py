@@ -31,8 +31,18 @@ def test_run(tmp_path: Path, program_path: Path, capsys: pytest.CaptureFixture[s
     np.save(tmp_path / "image.npy", np.stack([program.known_input, program.known_input // 2]))
     report = tmp_path / "out" / "report.json"
     with SoftwareBoard(MemoryLink(program)) as board:
-        status = main(["run", str(program_path), "--link", f"serial:{board.port}", "--input",
-                       str(tmp_path / "image.npy"), "--json", str(report)])
+        status = main(
+            [
+                "run",
+                str(program_path),
+                "--link",
+                f"serial:{board.port}",
+                "--input",
+                str(tmp_path / "image.npy"),
+                "--json",
+                str(report),
+            ]
+        )
     assert status == 0
     result = json.loads(report.read_text())
     assert len(result["images"]) == 2
@@ -61,7 +71,10 @@ def test_selftest(tmp_path: Path, program_path: Path, capsys: pytest.CaptureFixt
 
     report = tmp_path / "report.json"
     with SoftwareBoard(MemoryLink(program, work=broken)) as board:
-        assert main(["selftest", str(program_path), "--link", f"serial:{board.port}", "--json", str(report)]) == 1
+        assert (
+            main(["selftest", str(program_path), "--link", f"serial:{board.port}", "--json", str(report)])
+            == 1
+        )
     assert "layer 0 (add_one) is the first wrong one" in capsys.readouterr().out
     assert json.loads(report.read_text())["passed"] is False
 
@@ -96,7 +109,10 @@ def test_errors_are_one_line(tmp_path: Path, program_path: Path, capsys: pytest.
             (["info", str(broken)], "not a whole program file"),
             (["info", str(tmp_path / "none.prog")], "no such file"),
             (["counters", "--link", "sim"], "needs a program"),
-            (["run", str(program_path), "--link", "sim", "--input", str(tmp_path / "none.npy")], "no such file"),
+            (
+                ["run", str(program_path), "--link", "sim", "--input", str(tmp_path / "none.npy")],
+                "no such file",
+            ),
             ([*run, f"serial:{board.port}", "--images", "0"], "--images must be at least 1"),
             (["info", str(program_path), "--json", str(image / "x.json")], "cannot be written"),
         ):
@@ -127,8 +143,9 @@ status = main(["info", sys.argv[1]])
 assert not set(sys.modules) & {"torch", "amaranth", "onnx", "PIL", "hw.isa"}
 sys.exit(status)
 """
-    done = subprocess.run([sys.executable, "-c", code, str(program_path)], cwd=ROOT, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(program_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
