@@ -23,21 +23,31 @@ def split(address: int, beats: int, bus_bytes: int, maximum_burst: int) -> list[
     return bursts
 
 
-@pytest.mark.parametrize(("bus_bytes", "maximum_burst"),
-                         [(4, 256), (4, 1), (8, 64), (16, 256), (16, 32), (8, 2)])
+@pytest.mark.parametrize(
+    ("bus_bytes", "maximum_burst"), [(4, 256), (4, 1), (8, 64), (16, 256), (16, 32), (8, 2)]
+)
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 def test_bursts(bus_bytes: int, maximum_burst: int, stall: float) -> None:
     rng = random.Random(bus_bytes + maximum_burst)
     dut = BurstSplitter(bus_bytes, maximum_burst, 20, 5)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
-    transfers = [(rng.randrange(2**32 // bus_bytes) * bus_bytes, beats, rng.randrange(32))
-                 for beats in [1, 1, 2, 3, maximum_burst, maximum_burst + 1, 5 * maximum_burst]]
-    transfers += [(4096 * rng.randrange(1, 99) - before * bus_bytes, rng.randint(1, 4 * maximum_burst), 1)
-                  for before in range(5)]
-    transfers += [(rng.randrange(1 << 20) * bus_bytes, rng.randint(1, 40), rng.randrange(32)) for _ in range(40)]
-    expected = [(*burst, tag) for address, beats, tag in transfers
-                for burst in split(address, beats, bus_bytes, maximum_burst)]
+    transfers = [
+        (rng.randrange(2**32 // bus_bytes) * bus_bytes, beats, rng.randrange(32))
+        for beats in [1, 1, 2, 3, maximum_burst, maximum_burst + 1, 5 * maximum_burst]
+    ]
+    transfers += [
+        (4096 * rng.randrange(1, 99) - before * bus_bytes, rng.randint(1, 4 * maximum_burst), 1)
+        for before in range(5)
+    ]
+    transfers += [
+        (rng.randrange(1 << 20) * bus_bytes, rng.randint(1, 40), rng.randrange(32)) for _ in range(40)
+    ]
+    expected = [
+        (*burst, tag)
+        for address, beats, tag in transfers
+        for burst in split(address, beats, bus_bytes, maximum_burst)
+    ]
     cycles = 0
 
     async def feeder(ctx: Any) -> None:
@@ -56,9 +66,10 @@ def test_bursts(bus_bytes: int, maximum_burst: int, stall: float) -> None:
                 await ctx.tick()
                 cycles += 1
             ctx.set(dut.bursts.ready, 1)
-            async for _, _, valid, payload in ctx.tick().sample(dut.bursts.valid, dut.bursts.payload):
+            async for _, _, valid, burst_there in ctx.tick().sample(dut.bursts.valid, dut.bursts.payload):
                 cycles += 1
                 if valid:
+                    payload = burst_there
                     break
             ctx.set(dut.bursts.ready, 0)
             assert (payload.address, payload.length, payload.last, payload.tag) == burst
@@ -74,8 +85,9 @@ def test_bursts(bus_bytes: int, maximum_burst: int, stall: float) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-@pytest.mark.parametrize(("bus_bytes", "maximum_burst", "limit"),
-                         [(4, 512, 256), (32, 256, 128), (8, 48, 256), (8, 0, 256)])
+@pytest.mark.parametrize(
+    ("bus_bytes", "maximum_burst", "limit"), [(4, 512, 256), (32, 256, 128), (8, 48, 256), (8, 0, 256)]
+)
 def test_constructor_refuses(bus_bytes: int, maximum_burst: int, limit: int) -> None:
     message = f"maximum_burst must be a power of two up to {limit}, not {maximum_burst}"
     with pytest.raises(ValueError, match=message):

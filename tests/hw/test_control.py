@@ -29,7 +29,9 @@ class Host:
         cycle, address_done, data_done = 0, False, False
         while True:
             ctx.set(bus.awvalid, cycle >= address_at and not address_done)
-            ctx.set(bus.awaddr, address if cycle >= address_at and not address_done else self.rng.randrange(256))
+            ctx.set(
+                bus.awaddr, address if cycle >= address_at and not address_done else self.rng.randrange(256)
+            )
             ctx.set(bus.wvalid, cycle >= data_at and not data_done)
             ctx.set(bus.wdata, value if cycle >= data_at and not data_done else self.rng.getrandbits(32))
             ctx.set(bus.wstrb, strobes if cycle >= data_at and not data_done else self.rng.randrange(16))
@@ -37,7 +39,7 @@ class Host:
             ctx.set(bus.bready, ready)
             _, _, aw, w, b, response = await ctx.tick().sample(bus.awready, bus.wready, bus.bvalid, bus.bresp)
             if b:
-                assert address_done and data_done, "answered too early"
+                assert (address_done, data_done) == (True, True), "answered too early"
                 assert response == 0
             if b and ready:
                 break
@@ -118,14 +120,12 @@ def test_registers(wait: int) -> None:
 def test_a_program(wait: int) -> None:
     async def story(ctx: Any, host: Host, dut: ControlRegisters) -> None:
         ctx.set(dut.finished, 1)  # idle units, before a program and in its first cycles
-        starts = 0
         for strobes, value in ((15, 0), (14, Control.START), (15, 0xFFFFFFFE)):
             await host.write(Register.CONTROL, value, strobes)
             assert await host.read(Register.STATUS) == 0
         for _ in range(2):
             ctx.set(dut.finished, 0)
             await host.write(Register.CONTROL, Control.START)
-            starts += 1
             assert await host.read(Register.STATUS) == Status.BUSY
             assert not ctx.get(dut.done)
             errors = Status(0)

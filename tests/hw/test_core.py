@@ -32,8 +32,14 @@ class Host:
 
     async def write(self, address: int, value: int) -> None:
         ctx, bus = self.ctx, self.bus
-        for signal, content in ((bus.awaddr, address), (bus.wdata, value), (bus.wstrb, 15),
-                                (bus.awvalid, 1), (bus.wvalid, 1), (bus.bready, 1)):
+        for signal, content in (
+            (bus.awaddr, address),
+            (bus.wdata, value),
+            (bus.wstrb, 15),
+            (bus.awvalid, 1),
+            (bus.wvalid, 1),
+            (bus.bready, 1),
+        ):
             ctx.set(signal, content)
         address_ready, data_ready = False, False
         while not (address_ready and data_ready):
@@ -51,7 +57,7 @@ class Host:
         await ctx.tick().until(bus.arready)
         ctx.set(bus.arvalid, 0)
         ctx.set(bus.rready, 1)
-        value, = await ctx.tick().sample(bus.rdata).until(bus.rvalid)
+        (value,) = await ctx.tick().sample(bus.rdata).until(bus.rvalid)
         ctx.set(bus.rready, 0)
         return value
 
@@ -76,20 +82,57 @@ def copy_program(machine: Machine, words: int, tiles: int = 4) -> list[Instructi
     for n in range(tiles):
         source, destination = n % 2 * (half // 2), half + n % 2 * (half // 2)
         program += [
-            Instruction(Opcode.LOAD, {"memory_address": INPUT + n * words * machine.word_bytes,
-                                      "scratch_address": source, "planes": 1, "rows": 1, "words": words},
-                        wait=COMPUTE_BIT if n >= 2 else 0, signal=COMPUTE_BIT),
+            Instruction(
+                Opcode.LOAD,
+                {
+                    "memory_address": INPUT + n * words * machine.word_bytes,
+                    "scratch_address": source,
+                    "planes": 1,
+                    "rows": 1,
+                    "words": words,
+                },
+                wait=COMPUTE_BIT if n >= 2 else 0,
+                signal=COMPUTE_BIT,
+            ),
             Instruction(Opcode.WEIGHTS, {"memory_address": WEIGHTS, "blocks": 1, "tiles": blocks}),
-            Instruction(Opcode.COMPUTE, {
-                "source_address": source, "image_rows": 1, "image_columns": words, "stride_rows": 1,
-                "stride_columns": 1, "dilation_rows": 1, "dilation_columns": 1, "kernel_rows": 1,
-                "kernel_columns": 1, "input_blocks": blocks, "output_blocks": 1, "mode": Mode.DENSE.value,
-                "input_signed": 1, "output_rows": 1, "output_columns": words,
-                "destination_address": destination, "low": -128, "high": 127,
-            }, wait=LOAD_BIT | (STORE_BIT if n >= 2 else 0), signal=LOAD_BIT | STORE_BIT, layer=n + 1),
-            Instruction(Opcode.STORE, {"memory_address": OUTPUT + n * words * machine.word_bytes,
-                                       "scratch_address": destination, "planes": 1, "rows": 1, "words": words},
-                        wait=COMPUTE_BIT, signal=COMPUTE_BIT),
+            Instruction(
+                Opcode.COMPUTE,
+                {
+                    "source_address": source,
+                    "image_rows": 1,
+                    "image_columns": words,
+                    "stride_rows": 1,
+                    "stride_columns": 1,
+                    "dilation_rows": 1,
+                    "dilation_columns": 1,
+                    "kernel_rows": 1,
+                    "kernel_columns": 1,
+                    "input_blocks": blocks,
+                    "output_blocks": 1,
+                    "mode": Mode.DENSE.value,
+                    "input_signed": 1,
+                    "output_rows": 1,
+                    "output_columns": words,
+                    "destination_address": destination,
+                    "low": -128,
+                    "high": 127,
+                },
+                wait=LOAD_BIT | (STORE_BIT if n >= 2 else 0),
+                signal=LOAD_BIT | STORE_BIT,
+                layer=n + 1,
+            ),
+            Instruction(
+                Opcode.STORE,
+                {
+                    "memory_address": OUTPUT + n * words * machine.word_bytes,
+                    "scratch_address": destination,
+                    "planes": 1,
+                    "rows": 1,
+                    "words": words,
+                },
+                wait=COMPUTE_BIT,
+                signal=COMPUTE_BIT,
+            ),
         ]
     return [*program, Instruction(Opcode.END)]
 
@@ -106,20 +149,34 @@ def identity_weights(machine: Machine) -> bytes:
 class Bench:
     """A core, its memory and its host."""
 
-    def __init__(self, machine: Machine, program: list[Instruction], *, seed: int = 0, stall: float = 0.0,
-                 latency: tuple[int, int] = (2, 12), **memory_options: Any) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        program: list[Instruction],
+        *,
+        seed: int = 0,
+        stall: float = 0.0,
+        latency: tuple[int, int] = (2, 12),
+        **memory_options: Any,
+    ) -> None:
         self.machine = machine
         self.dut = Core(machine)
-        self.memory = AxiMemory(bytearray(random.Random(seed).randbytes(MEMORY_BYTES)), machine.bus_bytes, seed,
-                                stall, latency, **memory_options)
+        self.memory = AxiMemory(
+            bytearray(random.Random(seed).randbytes(MEMORY_BYTES)),
+            machine.bus_bytes,
+            seed,
+            stall,
+            latency,
+            **memory_options,
+        )
         self.write(WEIGHTS, identity_weights(machine))
         self.write(PROGRAM, b"".join(map(assemble, program)))
 
     def write(self, address: int, content: bytes) -> None:
-        self.memory.content[address:address + len(content)] = content
+        self.memory.content[address : address + len(content)] = content
 
     def bytes_at(self, address: int, count: int) -> bytes:
-        return bytes(self.memory.content[address:address + count])
+        return bytes(self.memory.content[address : address + count])
 
     def run(self, story: Any, reset: Any = None) -> None:
         sim = Simulator(self.dut)
@@ -141,8 +198,9 @@ MACHINES = [
 ]
 
 
-@pytest.mark.parametrize(("machine", "stall"), [
-    (MACHINES[0], 0.0), (MACHINES[0], 0.3), (MACHINES[1], 0.3), (MACHINES[2], 0.1)])
+@pytest.mark.parametrize(
+    ("machine", "stall"), [(MACHINES[0], 0.0), (MACHINES[0], 0.3), (MACHINES[1], 0.3), (MACHINES[2], 0.1)]
+)
 def test_copy(machine: Machine, stall: float) -> None:
     words, tiles = 25, 3
     bench = Bench(machine, copy_program(machine, words, tiles), seed=3, stall=stall)
@@ -224,8 +282,10 @@ def test_bad_opcode_stops_fetching(opcode: int) -> None:
     weights = Instruction(Opcode.WEIGHTS, {"memory_address": WEIGHTS, "blocks": 1, "tiles": 80})
     cut = [*program[:4], weights]
     bench = Bench(machine, program, seed=7)
-    bench.write(PROGRAM + 0x2000, b"".join(map(assemble, cut)) + bytes([opcode]) + bytes(63)
-                + b"".join(map(assemble, program[4:])))
+    bench.write(
+        PROGRAM + 0x2000,
+        b"".join(map(assemble, cut)) + bytes([opcode]) + bytes(63) + b"".join(map(assemble, program[4:])),
+    )
     count = 20 * machine.word_bytes
 
     async def story(ctx: Any, host: Host) -> None:
@@ -243,8 +303,12 @@ def test_bad_opcode_stops_fetching(opcode: int) -> None:
 
 def test_too_many_tokens() -> None:
     machine = MACHINES[0]
-    loads = [Instruction(Opcode.LOAD, {"memory_address": INPUT, "planes": 1, "rows": 1, "words": 1},
-                         signal=STORE_BIT) for _ in range(256)]
+    loads = [
+        Instruction(
+            Opcode.LOAD, {"memory_address": INPUT, "planes": 1, "rows": 1, "words": 1}, signal=STORE_BIT
+        )
+        for _ in range(256)
+    ]
     program = 0x2000
     bench = Bench(machine, [], seed=8)
     bench.write(program, b"".join(map(assemble, [*loads, Instruction(Opcode.END)])))

@@ -88,18 +88,43 @@ def test_both_kinds_are_alike(tmp_path: Path) -> None:
     cycles = 4 * max(depth for _, depth in SHAPES) + 2
     main = tmp_path / "main.cpp"
     main.write_text(MAIN.format(cycles=cycles))
-    subprocess.run(["verilator", "--cc", "--exe", "--build", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--quiet",
-                    "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",  # the wheel was configured without it
-                    "--top-module", "top", "-CFLAGS", "-O0", "-o", "bench", "-Mdir", str(tmp_path / "obj"),
-                    *map(str, sources), str(main)],
-                   check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [
+            "verilator",
+            "--cc",
+            "--exe",
+            "--build",
+            "-Wno-fatal",
+            "-Wno-lint",
+            "-Wno-style",
+            "--quiet",
+            "-MAKEFLAGS",
+            "CFG_CXXFLAGS_PCH_I=-include",  # the wheel was configured without it
+            "--top-module",
+            "top",
+            "-CFLAGS",
+            "-O0",
+            "-o",
+            "bench",
+            "-Mdir",
+            str(tmp_path / "obj"),
+            *map(str, sources),
+            str(main),
+        ],
+        check=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     done = subprocess.run([tmp_path / "obj" / "bench"], check=True, capture_output=True, text=True)
     compared = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("compared"))
     assert all(int(compared[f"{width}x{depth}"]) > depth // 2 for width, depth in SHAPES)
 
 
-@pytest.mark.parametrize(("width", "depth", "blocks"), [
-    (128, 8192, 64), (128, 1024, 8), (32, 256, 2), (64, 2048, 8), (128, 16384, 128), (128, 32768, 256)])
+@pytest.mark.parametrize(
+    ("width", "depth", "blocks"),
+    [(128, 8192, 64), (128, 1024, 8), (32, 256, 2), (64, 2048, 8), (128, 16384, 128), (128, 32768, 256)],
+)
 def test_block_rams(width: int, depth: int, blocks: int) -> None:
     text = rtlil.convert(DualPortMemory(width, depth, kind="ecp5"))
     assert text.count("cell \\DP16KD") == block_rams(width, depth) == blocks

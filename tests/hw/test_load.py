@@ -33,12 +33,14 @@ class Bench(wiring.Component):
         self.load = Load(machine, **options)
         self.read_port = ReadPort(machine.bus_width, 1)
         self.scratchpad = Scratchpad(machine)
-        super().__init__({
-            "instructions": self.load.signature.members["instructions"],
-            "tokens": Out(TokenPort),
-            "axi": Out(AXI4Read(machine.bus_width)),
-            "compute": In(ComputePort(8 * machine.word_bytes)),
-        })
+        super().__init__(
+            {
+                "instructions": self.load.signature.members["instructions"],
+                "tokens": Out(TokenPort),
+                "axi": Out(AXI4Read(machine.bus_width)),
+                "compute": In(ComputePort(8 * machine.word_bytes)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -66,27 +68,59 @@ def random_load(rng: random.Random, machine: Machine, *, largest: int = 200) -> 
     word = machine.word_bytes
     memory_row, memory_plane = rng.randint(0, 60) * word, rng.randint(0, 300) * word
     extent = (planes - 1) * memory_plane + (rows - 1) * memory_row + words * word
-    return Instruction(Opcode.LOAD, {
-        "memory_address": rng.randrange(0, (MEMORY_BYTES - extent) // word) * word,
-        "memory_plane_step": memory_plane, "memory_row_step": memory_row,
-        "scratch_address": rng.randint(0, machine.scratchpad_words - span),
-        "scratch_plane_step": plane_step, "scratch_row_step": row_step,
-        "planes": planes, "rows": rows, "words": words,
-    }, signal=rng.randrange(8), wait=rng.randrange(8))
+    return Instruction(
+        Opcode.LOAD,
+        {
+            "memory_address": rng.randrange(0, (MEMORY_BYTES - extent) // word) * word,
+            "memory_plane_step": memory_plane,
+            "memory_row_step": memory_row,
+            "scratch_address": rng.randint(0, machine.scratchpad_words - span),
+            "scratch_plane_step": plane_step,
+            "scratch_row_step": row_step,
+            "planes": planes,
+            "rows": rows,
+            "words": words,
+        },
+        signal=rng.randrange(8),
+        wait=rng.randrange(8),
+    )
 
 
 def places(code: Instruction, word_bytes: int) -> list[tuple[int, int]]:
     """Memory and scratchpad addresses of the words of a LOAD or STORE, in order."""
-    return [((code["memory_address"] + plane * code["memory_plane_step"] + row * code["memory_row_step"]
-              + word * word_bytes) % 2**32,
-             (code["scratch_address"] + plane * code["scratch_plane_step"] + row * code["scratch_row_step"]
-              + word) % 2**16)
-            for plane in range(code["planes"]) for row in range(code["rows"]) for word in range(code["words"])]
+    return [
+        (
+            (
+                code["memory_address"]
+                + plane * code["memory_plane_step"]
+                + row * code["memory_row_step"]
+                + word * word_bytes
+            )
+            % 2**32,
+            (
+                code["scratch_address"]
+                + plane * code["scratch_plane_step"]
+                + row * code["scratch_row_step"]
+                + word
+            )
+            % 2**16,
+        )
+        for plane in range(code["planes"])
+        for row in range(code["rows"])
+        for word in range(code["words"])
+    ]
 
 
-def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
-        latency: tuple[int, int] = (2, 9), busy_port: float = 0.3,
-        **options: int) -> tuple[dict[int, int], AxiMemory, int]:
+def run(
+    machine: Machine,
+    codes: list[Instruction],
+    *,
+    seed: int,
+    stall: float,
+    latency: tuple[int, int] = (2, 9),
+    busy_port: float = 0.3,
+    **options: int,
+) -> tuple[dict[int, int], AxiMemory, int]:
     """Run LOADs; the scratchpad's words that were written, the memory, and the cycles taken."""
     rng = random.Random(seed)
     memory = AxiMemory(bytearray(rng.randbytes(MEMORY_BYTES)), machine.bus_bytes, seed, stall, latency)
@@ -102,8 +136,10 @@ def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
         for code in codes:
             while rng.random() < stall:
                 await ctx.tick()
-            ctx.set(dut.instructions.payload, dut.load.instructions.payload.shape().from_bits(
-                int.from_bytes(assemble(code), "little")))
+            ctx.set(
+                dut.instructions.payload,
+                dut.load.instructions.payload.shape().from_bits(int.from_bytes(assemble(code), "little")),
+            )
             ctx.set(dut.instructions.valid, 1)
             await ctx.tick().until(dut.instructions.ready)
             ctx.set(dut.instructions.valid, 0)
@@ -128,7 +164,8 @@ def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
         nonlocal cycles
         write = dut.load.write
         async for _, _, valid, ready, payload, strobe, mask in ctx.tick().sample(
-                write.valid, write.ready, write.payload, dut.tokens.signal_valid, dut.tokens.signal):
+            write.valid, write.ready, write.payload, dut.tokens.signal_valid, dut.tokens.signal
+        ):
             cycles += 1
             assert cycles < 100_000
             if valid and ready:
@@ -137,7 +174,7 @@ def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
                 signals.append(mask)
                 code = codes[len(signals) - 1]
                 for at, scratch in places(code, machine.word_bytes):
-                    expected = int.from_bytes(memory.content[at:at + machine.word_bytes], "little")
+                    expected = int.from_bytes(memory.content[at : at + machine.word_bytes], "little")
                     assert written.get(scratch) == expected, (code, at, scratch)
                 if len(signals) == len(codes):
                     break
@@ -183,25 +220,45 @@ def test_random_loads(machine: Machine, stall: float) -> None:
 
 def test_4_kb_boundary() -> None:
     machine = Machine()
-    codes = [Instruction(Opcode.LOAD, {
-        "memory_address": 4096 - before * 16, "planes": 1, "rows": 1, "words": words}, signal=2)
-        for before in (1, 2, 31, 33) for words in (1, 2, 3, 70)]
+    codes = [
+        Instruction(
+            Opcode.LOAD,
+            {"memory_address": 4096 - before * 16, "planes": 1, "rows": 1, "words": words},
+            signal=2,
+        )
+        for before in (1, 2, 31, 33)
+        for words in (1, 2, 3, 70)
+    ]
     _, memory, _ = run(machine, codes, seed=2, stall=0.1)
     assert sum(beats for _, beats in memory.read_bursts) == 2 * sum(code["words"] for code in codes)
 
 
 def test_scratch_addresses_wrap() -> None:
     machine = Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=65536)
-    codes = [Instruction(Opcode.LOAD, {
-        "memory_address": 64, "memory_row_step": 32, "scratch_address": 65530, "scratch_row_step": 8,
-        "planes": 1, "rows": 3, "words": 8}, signal=2)]
+    codes = [
+        Instruction(
+            Opcode.LOAD,
+            {
+                "memory_address": 64,
+                "memory_row_step": 32,
+                "scratch_address": 65530,
+                "scratch_row_step": 8,
+                "planes": 1,
+                "rows": 3,
+                "words": 8,
+            },
+            signal=2,
+        )
+    ]
     written, _, _ = run(machine, codes, seed=3, stall=0.0)
     assert {65530, 65535, 0, 1, 17} <= set(written)
 
 
 def test_contiguous_load_fills_the_bus() -> None:
     machine = Machine()
-    codes = [Instruction(Opcode.LOAD, {"memory_address": 64, "planes": 1, "rows": 1, "words": 2000}, signal=2)]
+    codes = [
+        Instruction(Opcode.LOAD, {"memory_address": 64, "planes": 1, "rows": 1, "words": 2000}, signal=2)
+    ]
     _, memory, _ = run(machine, codes, seed=4, stall=0.0, latency=(64, 64), busy_port=0.0)
     cycles = memory.read_cycles[-1] - memory.read_cycles[0] + 1
     assert len(memory.read_cycles) == 4000
@@ -210,9 +267,21 @@ def test_contiguous_load_fills_the_bus() -> None:
 
 def test_short_rows_pipeline() -> None:
     machine = Machine()
-    codes = [Instruction(Opcode.LOAD, {
-        "memory_address": 64, "memory_row_step": 256, "planes": 1, "rows": 100, "words": 4,
-        "scratch_row_step": 4}, signal=2) for _ in range(2)]
+    codes = [
+        Instruction(
+            Opcode.LOAD,
+            {
+                "memory_address": 64,
+                "memory_row_step": 256,
+                "planes": 1,
+                "rows": 100,
+                "words": 4,
+                "scratch_row_step": 4,
+            },
+            signal=2,
+        )
+        for _ in range(2)
+    ]
     _, memory, _ = run(machine, codes, seed=5, stall=0.0, latency=(32, 32), busy_port=0.0)
     cycles = memory.read_cycles[-1] - memory.read_cycles[0] + 1
     assert cycles <= len(memory.read_cycles) / 0.95  # one LOAD after the other, without a gap

@@ -32,19 +32,23 @@ class Bench(wiring.Component):
     def __init__(self, machine: Machine, **options: int) -> None:
         self.store = Store(machine, **options)
         self.scratchpad = Scratchpad(machine)
-        super().__init__({
-            "instructions": self.store.signature.members["instructions"],
-            "tokens": Out(TokenPort),
-            "axi": Out(AXI4Write(machine.bus_width)),
-            "compute": In(ComputePort(8 * machine.word_bytes)),
-        })
+        super().__init__(
+            {
+                "instructions": self.store.signature.members["instructions"],
+                "tokens": Out(TokenPort),
+                "axi": Out(AXI4Write(machine.bus_width)),
+                "compute": In(ComputePort(8 * machine.word_bytes)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.store, m.submodules.scratchpad = self.store, self.scratchpad
         wiring.connect(m, self.store.read, self.scratchpad.read)
-        m.d.comb += [self.store.read_data.eq(self.scratchpad.read_data),
-                     self.store.read_valid.eq(self.scratchpad.read_valid)]
+        m.d.comb += [
+            self.store.read_data.eq(self.scratchpad.read_data),
+            self.store.read_valid.eq(self.scratchpad.read_valid),
+        ]
         wiring.connect(m, wiring.flipped(self.instructions), self.store.instructions)
         wiring.connect(m, self.store.tokens, wiring.flipped(self.tokens))
         wiring.connect(m, self.store.axi, wiring.flipped(self.axi))
@@ -52,7 +56,9 @@ class Bench(wiring.Component):
         return m
 
 
-def random_stores(rng: random.Random, machine: Machine, count: int, *, largest: int = 150) -> list[Instruction]:
+def random_stores(
+    rng: random.Random, machine: Machine, count: int, *, largest: int = 150
+) -> list[Instruction]:
     """STOREs that write different places."""
     codes: list[Instruction] = []
     word = machine.word_bytes
@@ -69,26 +75,52 @@ def random_stores(rng: random.Random, machine: Machine, count: int, *, largest: 
         span = (rows - 1) * row_step + (planes - 1) * plane_step + words
         if span > machine.scratchpad_words:
             continue
-        codes.append(Instruction(Opcode.STORE, {
-            "memory_address": free, "memory_plane_step": memory_plane, "memory_row_step": memory_row,
-            "scratch_address": rng.randint(0, machine.scratchpad_words - span),
-            "scratch_plane_step": plane_step, "scratch_row_step": row_step,
-            "planes": planes, "rows": rows, "words": words,
-        }, signal=rng.randrange(8), wait=rng.randrange(8)))
+        codes.append(
+            Instruction(
+                Opcode.STORE,
+                {
+                    "memory_address": free,
+                    "memory_plane_step": memory_plane,
+                    "memory_row_step": memory_row,
+                    "scratch_address": rng.randint(0, machine.scratchpad_words - span),
+                    "scratch_plane_step": plane_step,
+                    "scratch_row_step": row_step,
+                    "planes": planes,
+                    "rows": rows,
+                    "words": words,
+                },
+                signal=rng.randrange(8),
+                wait=rng.randrange(8),
+            )
+        )
         free += planes * memory_plane + rng.randint(0, 20) * word
         if rng.random() < 0.3:
             free = min(-(-free // 4096) * 4096 - rng.randint(0, 3) * word, MEMORY_BYTES)
     return codes
 
 
-def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
-        latency: tuple[int, int] = (2, 9), busy_port: float = 0.3,
-        bad_write: range = range(0), **options: int) -> tuple[AxiMemory, int, int]:
+def run(
+    machine: Machine,
+    codes: list[Instruction],
+    *,
+    seed: int,
+    stall: float,
+    latency: tuple[int, int] = (2, 9),
+    busy_port: float = 0.3,
+    bad_write: range = range(0),
+    **options: int,
+) -> tuple[AxiMemory, int, int]:
     """Run STOREs; the memory, the write errors, and the cycles in which a beat was given."""
     rng = random.Random(seed)
     before = rng.randbytes(MEMORY_BYTES)
-    memory = AxiMemory(bytearray(before), machine.bus_bytes, seed, stall, latency,
-                       bad_write=lambda address: address in bad_write)
+    memory = AxiMemory(
+        bytearray(before),
+        machine.bus_bytes,
+        seed,
+        stall,
+        latency,
+        bad_write=lambda address: address in bad_write,
+    )
     words = [rng.getrandbits(8 * machine.word_bytes) for _ in range(machine.scratchpad_words)]
     dut = Bench(machine, **options)
     sim = Simulator(dut)
@@ -107,8 +139,10 @@ def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
         for code in codes:
             while rng.random() < stall:
                 await ctx.tick()
-            ctx.set(dut.instructions.payload, dut.store.instructions.payload.shape().from_bits(
-                int.from_bytes(assemble(code), "little")))
+            ctx.set(
+                dut.instructions.payload,
+                dut.store.instructions.payload.shape().from_bits(int.from_bytes(assemble(code), "little")),
+            )
             ctx.set(dut.instructions.valid, 1)
             await ctx.tick().until(dut.instructions.ready)
             ctx.set(dut.instructions.valid, 0)
@@ -134,7 +168,8 @@ def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
         cycle = 0
         # the memory answered a cycle before the unit knows
         async for _, _, strobe, mask, error, beat in ctx.tick().sample(
-                dut.tokens.signal_valid, dut.tokens.signal, dut.store.error, dut.store.beat):
+            dut.tokens.signal_valid, dut.tokens.signal, dut.store.error, dut.store.beat
+        ):
             cycle += 1
             assert cycle < 200_000
             errors += error
@@ -145,7 +180,10 @@ def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
                 signals.append(mask)
                 for at, scratch in places(codes[len(signals) - 1], machine.word_bytes):
                     expected = words[scratch].to_bytes(machine.word_bytes, "little")
-                    assert memory.content[at:at + machine.word_bytes] == expected, (codes[len(signals) - 1], at)
+                    assert memory.content[at : at + machine.word_bytes] == expected, (
+                        codes[len(signals) - 1],
+                        at,
+                    )
                 if len(signals) == len(codes):
                     break
         for _ in range(20):
@@ -161,7 +199,9 @@ def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
     sim.run()
     assert signals == [code.signal for code in codes]
     touched = {at for code in codes for at, _ in places(code, machine.word_bytes)}
-    expected_beats = sum(code["planes"] * code["rows"] * code["words"] for code in codes) * machine.beats_per_word
+    expected_beats = (
+        sum(code["planes"] * code["rows"] * code["words"] for code in codes) * machine.beats_per_word
+    )
     assert beats == expected_beats == sum(beats for _, beats in memory.write_bursts)
     for address in range(0, MEMORY_BYTES, machine.word_bytes):
         if address not in touched:
@@ -172,11 +212,27 @@ def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float,
 
 def places(code: Instruction, word_bytes: int) -> list[tuple[int, int]]:
     """Memory and scratchpad addresses of the words of a LOAD or STORE, in order."""
-    return [((code["memory_address"] + plane * code["memory_plane_step"] + row * code["memory_row_step"]
-              + word * word_bytes) % 2**32,
-             (code["scratch_address"] + plane * code["scratch_plane_step"] + row * code["scratch_row_step"]
-              + word) % 2**16)
-            for plane in range(code["planes"]) for row in range(code["rows"]) for word in range(code["words"])]
+    return [
+        (
+            (
+                code["memory_address"]
+                + plane * code["memory_plane_step"]
+                + row * code["memory_row_step"]
+                + word * word_bytes
+            )
+            % 2**32,
+            (
+                code["scratch_address"]
+                + plane * code["scratch_plane_step"]
+                + row * code["scratch_row_step"]
+                + word
+            )
+            % 2**16,
+        )
+        for plane in range(code["planes"])
+        for row in range(code["rows"])
+        for word in range(code["words"])
+    ]
 
 
 MACHINES = [
@@ -198,16 +254,20 @@ def test_random_stores(machine: Machine, stall: float) -> None:
 
 def test_write_errors_are_counted_and_do_not_stop() -> None:
     machine = Machine(scratchpad_words=256)
-    codes = [Instruction(Opcode.STORE, {"memory_address": 1024 * n, "planes": 1, "rows": 1, "words": 5}, signal=n)
-             for n in range(4)]
+    codes = [
+        Instruction(Opcode.STORE, {"memory_address": 1024 * n, "planes": 1, "rows": 1, "words": 5}, signal=n)
+        for n in range(4)
+    ]
     _, errors, _ = run(machine, codes, seed=2, stall=0.2, bad_write=range(1024, 3072))
     assert errors == 2
 
 
 def test_contiguous_store_fills_the_bus() -> None:
     machine = Machine(scratchpad_words=1024)
-    codes = [Instruction(Opcode.STORE, {"memory_address": 64 + 16384 * n, "planes": 1, "rows": 1, "words": 1000})
-             for n in range(2)]
+    codes = [
+        Instruction(Opcode.STORE, {"memory_address": 64 + 16384 * n, "planes": 1, "rows": 1, "words": 1000})
+        for n in range(2)
+    ]
     _, _, cycles = run(machine, codes, seed=4, stall=0.0, latency=(30, 30), busy_port=0.0)
     assert cycles <= 4000 / 0.95
 

@@ -31,10 +31,15 @@ class Bench(wiring.Component):
         self.weights = Weights(machine)
         self.read_port = ReadPort(machine.bus_width, 3)
         members = self.weights.signature.members
-        super().__init__({
-            "instructions": members["instructions"], "output": members["output"], "discard": In(1), "busy": Out(1),
-            "axi": Out(AXI4Read(machine.bus_width)),
-        })
+        super().__init__(
+            {
+                "instructions": members["instructions"],
+                "output": members["output"],
+                "discard": In(1),
+                "busy": Out(1),
+                "axi": Out(AXI4Read(machine.bus_width)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -55,13 +60,21 @@ def expected_beats(machine: Machine, memory: bytes, codes: list[Instruction]) ->
         for _ in range(code["blocks"]):
             for size, mark in ((machine.parameter_bytes, 1), (code["tiles"] * machine.tile_bytes, 0)):
                 for at in range(address, address + size, machine.bus_bytes):
-                    beats.append((int.from_bytes(memory[at:at + machine.bus_bytes], "little"), mark))
+                    beats.append((int.from_bytes(memory[at : at + machine.bus_bytes], "little"), mark))
                 address += size
     return beats
 
 
-def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float, latency: tuple[int, int],
-        taken: float, discard_after: int | None = None) -> AxiMemory:
+def run(
+    machine: Machine,
+    codes: list[Instruction],
+    *,
+    seed: int,
+    stall: float,
+    latency: tuple[int, int],
+    taken: float,
+    discard_after: int | None = None,
+) -> AxiMemory:
     """Run WEIGHTS; ``taken`` is the probability that a beat is taken in a cycle."""
     rng = random.Random(seed)
     memory = AxiMemory(bytearray(rng.randbytes(MEMORY_BYTES)), machine.bus_bytes, seed, stall, latency)
@@ -73,8 +86,10 @@ def run(machine: Machine, codes: list[Instruction], *, seed: int, stall: float, 
 
     async def feeder(ctx: Any) -> None:
         for code in codes:
-            ctx.set(dut.instructions.payload, dut.weights.instructions.payload.shape().from_bits(
-                int.from_bytes(assemble(code), "little")))
+            ctx.set(
+                dut.instructions.payload,
+                dut.weights.instructions.payload.shape().from_bits(int.from_bytes(assemble(code), "little")),
+            )
             ctx.set(dut.instructions.valid, 1)
             await ctx.tick().until(dut.instructions.ready)
             ctx.set(dut.instructions.valid, 0)
@@ -117,15 +132,19 @@ def test_random_weights(machine: Machine, stall: float, taken: float) -> None:
     codes = []
     for blocks, tiles in [(1, 1), (3, 1), (1, 5), (2, 3), (1, 0), (0, 4), (2, 2)]:
         address = rng.randrange(0, 1 << 16, 64)
-        codes.append(Instruction(Opcode.WEIGHTS, {"memory_address": address, "blocks": blocks, "tiles": tiles}))
+        codes.append(
+            Instruction(Opcode.WEIGHTS, {"memory_address": address, "blocks": blocks, "tiles": tiles})
+        )
     run(machine, codes, seed=1, stall=stall, latency=(2, 20), taken=taken)
 
 
 @pytest.mark.parametrize("latency", [2, 64])
 def test_a_long_stream_fills_the_bus(latency: int) -> None:
     machine = Machine()
-    codes = [Instruction(Opcode.WEIGHTS, {"memory_address": 64, "blocks": 2, "tiles": 120}),
-             Instruction(Opcode.WEIGHTS, {"memory_address": 192, "blocks": 1, "tiles": 120})]
+    codes = [
+        Instruction(Opcode.WEIGHTS, {"memory_address": 64, "blocks": 2, "tiles": 120}),
+        Instruction(Opcode.WEIGHTS, {"memory_address": 192, "blocks": 1, "tiles": 120}),
+    ]
     memory = run(machine, codes, seed=2, stall=0.0, latency=(latency, latency), taken=1.0)
     cycles = memory.read_cycles[-1] - memory.read_cycles[0] + 1
     assert len(memory.read_cycles) / cycles >= 0.98
