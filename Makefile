@@ -39,7 +39,7 @@ $(READY): pyproject.toml
 	@echo "Installing into $(VENV); the first time this takes a few minutes ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --progress-bar on -e '.[all]'
+	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --disable-pip-version-check -e '.[all]'
 	@touch $@
 	@echo "Installed."
 
