@@ -118,6 +118,7 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
         "--scratchpad", type=int, metavar="WORDS", help="scratchpad words of one byte a lane (8192)"
     )
     parser.add_argument("--accumulators", type=int, metavar="PIXELS", help="accumulator depth (512)")
+    parser.add_argument("--weight-fifo", type=int, metavar="WORDS", help="bus words in the weight FIFO (512)")
     parser.add_argument("--trace", action="store_true", help="write waveforms (FST) of the first image")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
     parser.add_argument("--quiet", action="store_true", help="only errors and the last line")
@@ -135,7 +136,11 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def machine_of(
-    lanes: str, bus: int | None = None, scratchpad: int | None = None, accumulators: int | None = None
+    lanes: str,
+    bus: int | None = None,
+    scratchpad: int | None = None,
+    accumulators: int | None = None,
+    weight_fifo: int | None = None,
 ) -> Machine:
     """The machine that the options name; what they leave open has the default, or fits the lanes.
 
@@ -155,7 +160,7 @@ def machine_of(
         input_lanes=inputs,
         output_lanes=outputs,
         bus_width=bus,
-        weight_fifo_words=fifo,
+        weight_fifo_words=weight_fifo or fifo,
         scratchpad_words=scratchpad or default.scratchpad_words,
         accumulator_depth=accumulators or default.accumulator_depth,
     )
@@ -224,7 +229,9 @@ def _speaker(quiet: bool) -> Callable[[str], None]:
 
 
 def _machine(arguments: argparse.Namespace) -> Machine:
-    return machine_of(arguments.lanes, arguments.bus, arguments.scratchpad, arguments.accumulators)
+    return machine_of(
+        arguments.lanes, arguments.bus, arguments.scratchpad, arguments.accumulators, arguments.weight_fifo
+    )
 
 
 def _preparation(arguments: argparse.Namespace) -> Preparation | None:

@@ -195,7 +195,7 @@ def _compile(verilog: str, folder: Path, options: list[str], root: Path | None, 
     # precompiled headers off: their option depends on the compiler that Verilator was built with
     make = [
         *("make", "-s", "-C", "model", "-f", "Vcore.mk", f"-j{jobs}"),
-        *("OPT_FAST=-O2", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "VK_PCH_I_FAST=", "VK_PCH_I_SLOW="),
+        *("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "VK_PCH_I_FAST=", "VK_PCH_I_SLOW="),
     ]
     _run([*make, "libVcore.a"], folder, environment)
     # Verilator's own part is the same for every core

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cocotb_tools.check_results import get_results
-from cocotb_tools.runner import get_runner
+from cocotb_tools.runner import Verilator
 
 from compiler.compile import compile_model
 from hw.machine import Machine
@@ -20,6 +20,20 @@ from sim import reference
 from sim.verilator_build import build_folder, find_verilator, tool_environment, verilog_for
 
 _HERE = Path(__file__).parent
+
+# Making every signal visible to the bench, as the runner does, makes the build several times longer.
+_VISIBLE = "`verilator_config\n" + "".join(
+    f'public_flat_rw -module "core" -var "{names}"\n'
+    for names in ("clk", "rst", "done", "layer", "m_axi_*", "s_axil_*", "*_busy", "*_wait"))
+
+
+class _PortsOnly(Verilator):
+    """cocotb's runner, except that only what a control file names is visible."""
+
+    def _build_command(self) -> list:
+        commands = super()._build_command()
+        return [[word for word in command if word != "--public-flat-rw"] for command in commands]
+
 
 MACHINES = {
     "4x4-32": Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=256, accumulator_depth=32,
@@ -48,16 +62,17 @@ def _build(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[object, P
     # precompiled headers off, and quick to build rather than quick to run
     monkeypatch.setenv("MAKEFLAGS", " -- VK_PCH_I_FAST= VK_PCH_I_SLOW= OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O1")
     text = verilog_for(machine)
-    digest = hashlib.sha256(f"{find_verilator()}{text}".encode()).hexdigest()[:24]
+    digest = hashlib.sha256(f"{find_verilator()}{_VISIBLE}{text}".encode()).hexdigest()[:24]
     folder = build_folder() / "cocotb" / digest
-    runner = get_runner("verilator")
+    runner = _PortsOnly()
     source = folder / "core.v"
     whole = folder / "whole"
     if not whole.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         source.write_text(text)
-    runner.build(sources=[source], hdl_toplevel="core", build_dir=folder, timescale=("1ns", "1ps"),
+        (folder / "visible.vlt").write_text(_VISIBLE)
+    runner.build(sources=[folder / "visible.vlt", source], hdl_toplevel="core", build_dir=folder, timescale=("1ns", "1ps"),
                  build_args=["-O3", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--no-timing"],
                  log_file=folder / "build.log")
     whole.touch()
