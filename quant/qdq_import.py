@@ -20,7 +20,8 @@ from quant.number_format import Format
 from quant.onnx_file import read_model
 from quant.onnx_import import ModelError, import_verbosely
 from quant.qdq import LAYOUT_KEY, PREPARATION_KEY, PRODUCER
-from quant.qdq_strip import QdqError, QuantizedConstant, StrippedModel, strip_qdq
+from quant.qdq_parameters import QdqError
+from quant.qdq_strip import QuantizedConstant, StrippedModel, strip_qdq
 
 __all__ = ["QdqError", "fixed_model_from_onnx", "read_fixed_model"]
 

@@ -8,36 +8,19 @@ every zero point is 0 and every scale a power of two.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 
 from quant.number_format import Format
 from quant.qdq import BITS_KEY, NODE_KEY
+from quant.qdq_parameters import QdqError, QdqParameters, read_parameters, refuse
 
 __all__ = ["QdqError", "QuantizedConstant", "StrippedModel", "strip_qdq"]
 
-#: bits and signedness of the integer types that a quantized tensor may have
-_TYPES = {
-    TensorProto.INT4: (4, True),
-    TensorProto.UINT4: (4, False),
-    TensorProto.INT8: (8, True),
-    TensorProto.UINT8: (8, False),
-    TensorProto.INT16: (16, True),
-    TensorProto.UINT16: (16, False),
-    TensorProto.INT32: (32, True),
-}
 _HOST_OPERATORS = ("Softmax", "LogSoftmax", "Sigmoid")
-_ADVICE = (
-    "calibrate the float model with `python -m quant calibrate`, or restrict the other tool to such scales"
-)
-
-
-class QdqError(ValueError):
-    """A QDQ file cannot be read as a fixed-point model; the message names the tensor and what to do."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +57,6 @@ class StrippedModel:
     node_names: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Parameters:
-    """What one QuantizeLinear or DequantizeLinear says."""
-
-    fl: NDArray[np.int64]
-    bits: int
-    signed: bool
-    axis: int
-
-
 def strip_qdq(proto: onnx.ModelProto) -> StrippedModel:
     """Remove every QuantizeLinear and DequantizeLinear.
 
@@ -94,10 +67,6 @@ def strip_qdq(proto: onnx.ModelProto) -> StrippedModel:
         or a feature map is read without its quantization too.
     """
     return _Stripper(proto).strip()
-
-
-def _refuse(tensor: str, why: str, advice: str = _ADVICE) -> NoReturn:
-    raise QdqError(f"tensor {tensor}: {why}; {advice}")
 
 
 class _Stripper:
@@ -135,14 +104,14 @@ class _Stripper:
         for node in kept:
             for tensor in node.input:
                 if tensor in self.sources:
-                    _refuse(
+                    refuse(
                         tensor,
                         f"{node.name or node.op_type} reads it without its quantization",
                         "let every reader take the output of the DequantizeLinear",
                     )
         outputs = {output.name for output in graph.output}
         for tensor in sorted(outputs & set(self.sources)):
-            _refuse(
+            refuse(
                 tensor,
                 "it is an output of the network without its quantization",
                 "let the output be that of the DequantizeLinear",
@@ -188,13 +157,13 @@ class _Stripper:
         if source is not None and source.op_type == "Clip":
             clip, source = source, self.producers.get(source.input[0])
         if source is None or source.op_type != "QuantizeLinear":
-            _refuse(
+            refuse(
                 integers,
                 "DequantizeLinear reads integers that no QuantizeLinear made",
                 "start the network with a float input and a QuantizeLinear",
             )
-        quantize = self._parameters(source, source.output[0])
-        low, high = _type_range(quantize)
+        quantize = read_parameters(source, source.output[0], self.constants)
+        low, high = quantize.integers.low, quantize.integers.high
         if clip is not None:
             low, high = self._integer_bounds(clip, low, high)
             self.removed.add(id(clip))
@@ -206,34 +175,33 @@ class _Stripper:
             )
             return
         self._feature_map(source, dequantize, quantize, low, high)
-        if self._parameters(dequantize, output).fl.tolist() != quantize.fl.tolist():
-            _refuse(
+        if read_parameters(dequantize, output, self.constants).fl.tolist() != quantize.fl.tolist():
+            refuse(
                 integers,
                 "QuantizeLinear and DequantizeLinear have different scales",
                 "make both scales the same",
             )
 
     def _feature_map(
-        self, quantize: NodeProto, dequantize: NodeProto, found: _Parameters, low: int, high: int
+        self, quantize: NodeProto, dequantize: NodeProto, found: QdqParameters, low: int, high: int
     ) -> None:
         tensor = source = quantize.input[0]
         width = _metadata(quantize).get(BITS_KEY)
         if found.fl.ndim:
-            _refuse(
+            refuse(
                 tensor,
                 "a feature map has one scale for each channel",
                 "give it one scale for the whole tensor",
             )
-        form = (
-            _narrowest(found, low, high)
-            if width is None
-            else Format(_declared_bits(tensor, found, width), found.signed, int(found.fl))
-        )
+        if found.bits > 16:
+            refuse(tensor, f"a feature map of {found.bits} bits", "quantize it to 16 bits or fewer")
+        bits = found.narrowest_bits(low, high) if width is None else found.declared_bits(tensor, width)
+        form = Format(bits, found.signed, int(found.fl))
         if width is not None:
             clip = self.producers.get(tensor)
             bounds = self._float_bounds(clip) if clip is not None and clip.op_type == "Clip" else None
             if clip is None or bounds != (form.low * form.scale, form.high * form.scale):
-                _refuse(
+                refuse(
                     tensor,
                     f"its metadata says {width} bits, but no Clip to that width stands before it",
                     "write the file again",
@@ -265,7 +233,7 @@ class _Stripper:
 
     def _set_format(self, tensor: str, form: Format) -> None:
         if self.result.formats.setdefault(tensor, form) != form:
-            _refuse(
+            refuse(
                 tensor,
                 f"it is quantized in two formats, {self.result.formats[tensor]} and {form}",
                 "quantize it once, or put an Identity in front of one of them",
@@ -305,12 +273,12 @@ class _Stripper:
         high: int | None = None,
     ) -> None:
         output = dequantize.output[0]
-        found = self._parameters(dequantize, output, values.shape)
+        found = read_parameters(dequantize, output, self.constants)
         width = _metadata(dequantize).get(BITS_KEY)
         if width is not None:
-            bits = _declared_bits(output, found, width)
+            bits = found.declared_bits(output, width)
         elif low is not None and high is not None:
-            bits = _narrowest(found, low, high).bits
+            bits = found.narrowest_bits(low, high)
         else:
             bits = found.bits
         if not found.signed and values.max(initial=0) >= 1 << (bits - 1):
@@ -324,47 +292,12 @@ class _Stripper:
 
     # parameters of nodes
 
-    def _parameters(self, node: NodeProto, tensor: str, shape: tuple[int, ...] = ()) -> _Parameters:
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        if "block_size" in attributes and attributes["block_size"].i:
-            _refuse(tensor, "blocked quantization", "use one scale for a tensor or for each output channel")
-        if node.input[1] not in self.constants:
-            _refuse(tensor, "its scale is not a constant")
-        scale = numpy_helper.to_array(self.constants[node.input[1]]).astype(np.float64)
-        if scale.size == 1:
-            scale = scale.reshape(())
-        mantissa, exponent = np.frexp(scale)
-        if not np.all(np.isfinite(scale) & (mantissa == 0.5)):
-            worst = scale[mantissa != 0.5].flat[0]
-            _refuse(tensor, f"its scale {worst:.9g} is not a power of two")
-        kind = TensorProto.UINT8
-        if "output_dtype" in attributes and attributes["output_dtype"].i:
-            kind = attributes["output_dtype"].i
-        if len(node.input) > 2 and node.input[2]:
-            if node.input[2] not in self.constants:
-                _refuse(tensor, "its zero point is not a constant")
-            zero = self.constants[node.input[2]]
-            kind = zero.data_type
-            if np.any(numpy_helper.to_array(zero).astype(np.int64)):
-                _refuse(tensor, "its zero point is not 0", "quantize symmetrically")
-        elif node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
-            kind = self.constants[node.input[0]].data_type
-        if kind not in _TYPES:
-            _refuse(
-                tensor, f"quantized to {TensorProto.DataType.Name(kind)}", "use 4-, 8- or 16-bit integers"
-            )
-        if np.any(np.abs(1 - exponent) > 60):
-            _refuse(tensor, "its scale is outside 2^-60 to 2^60")
-        bits, signed = _TYPES[kind]
-        axis = attributes["axis"].i if "axis" in attributes else 1
-        return _Parameters((1 - exponent).astype(np.int64), bits, signed, axis)
-
     def _integer_bounds(self, clip: NodeProto, low: int, high: int) -> tuple[int, int]:
         bounds = [low, high]
         for position in (1, 2):
             if len(clip.input) > position and clip.input[position]:
                 if clip.input[position] not in self.constants:
-                    _refuse(clip.output[0], "bounds of its Clip are not constant")
+                    refuse(clip.output[0], "bounds of its Clip are not constant")
                 value = int(numpy_helper.to_array(self.constants[clip.input[position]]))
                 bounds[position - 1] = max(low, min(high, value))
         return bounds[0], bounds[1]
@@ -374,28 +307,6 @@ class _Stripper:
             return None
         low, high = (float(numpy_helper.to_array(self.constants[name])) for name in clip.input[1:3])
         return low, high
-
-
-def _type_range(found: _Parameters) -> tuple[int, int]:
-    form = Format(found.bits, found.signed, 0)
-    return form.low, form.high
-
-
-def _narrowest(found: _Parameters, low: int, high: int) -> Format:
-    """The narrowest format of this signedness that holds low … high (integers)."""
-    bits = next(
-        bits
-        for bits in range(2, found.bits + 1)
-        if bits == found.bits
-        or (Format(bits, found.signed, 0).low <= low and high <= Format(bits, found.signed, 0).high)
-    )
-    return Format(bits, found.signed, 0 if found.fl.ndim else int(found.fl))
-
-
-def _declared_bits(tensor: str, found: _Parameters, width: str) -> int:
-    if not width.isdecimal() or not 2 <= int(width) <= found.bits:
-        _refuse(tensor, f"its metadata says {width} bits in a type of {found.bits}", "write the file again")
-    return int(width)
 
 
 def _along(fl: NDArray[np.int64], axis: int, dimensions: int) -> NDArray[np.int64]:

@@ -316,7 +316,7 @@ def test_two_dequantize_nodes_behind_one_quantize():
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
 def test_file_of_onnxruntimes_quantizer(tmp_path, per_channel, signed):
-    """onnxruntime's static quantizer chooses any scales: refused; moved to powers of two, the file is taken."""
+    """onnxruntime's static quantizer chooses any scales: refused; with powers of two it is taken."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     rng = np.random.default_rng(0)
