@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,6 @@ def run_tool(
     folder: Path,
     log: Path,
     heard: Callable[[str, float], object],
-    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run a tool, its output into a log file and line by line to ``heard`` with the seconds so far.
 
@@ -90,16 +89,13 @@ def run_tool(
     """
     began = time.monotonic()
     errors: list[str] = []
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [tool.command, *arguments],
-            cwd=folder,
-            text=True,
-            errors="replace",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=None if environment is None else dict(environment),
-        )
+    command = [tool.command, *arguments]
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            command, cwd=folder, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process,
+    ):
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -107,10 +103,9 @@ def run_tool(
                 if line.startswith("ERROR"):
                     errors.append(line.strip())
                 heard(line.strip(), time.monotonic() - began)
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    status = process.returncode
     if status:
         raise ToolError(f"{tool.name} failed: {(errors or ['no message'])[0]} (all of it: {log})")

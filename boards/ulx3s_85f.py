@@ -54,15 +54,7 @@ class ULX3STop(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         clock_hz = round(self.settings.clock_hz)
-        sdram = platform.request(
-            "sdram",
-            0,
-            dir={
-                "dq": "-",
-                "clk": "-",
-                **{name: "-" for name in ("clk_en", "cs", "we", "ras", "cas", "ba", "a", "dqm")},
-            },
-        )
+        sdram = platform.request("sdram", 0, dir="-")
         self._clocks(m, platform, sdram.clk)
 
         m.submodules.system = system = System(
@@ -83,16 +75,20 @@ class ULX3STop(Elaboratable):
             m.submodules += (buffer := io.Buffer("o", plain))
             m.d.comb += buffer.o.eq(signal)
 
-        uart = platform.request("uart", 0)
-        m.d.comb += [system.rx.eq(uart.rx.i), uart.tx.o.eq(system.tx)]
+        uart = platform.request("uart", 0, dir="-")
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.d.comb += [system.rx.eq(rx.i), tx.o.eq(system.tx)]
         blink = Signal(range(clock_hz))
         m.d.sync += blink.eq(blink - 1)
         for index, signal in enumerate((blink[-1], system.memory_ready, system.executing)):
-            m.d.comb += platform.request("led", index).o.eq(signal)
+            led = io.Buffer("o", platform.request("led", index, dir="-"))
+            m.submodules[f"led_{index}"] = led
+            m.d.comb += led.o.eq(signal)
         return m
 
     def _clocks(self, m: Module, platform: Any, sdram_clock: Any) -> None:
-        pin = platform.request("clk25", 0)
+        m.submodules.pin = pin = io.Buffer("i", platform.request("clk25", 0, dir="-"))
         settings = self.settings
         m.domains.sync = ClockDomain("sync")
         m.domains.sdram = ClockDomain("sdram", reset_less=True)
