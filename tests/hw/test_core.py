@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.sim import Simulator
 
 from hw.core import Core
@@ -161,6 +162,7 @@ class Bench:
     ) -> None:
         self.machine = machine
         self.dut = Core(machine)
+        self.reset = Signal()
         self.memory = AxiMemory(
             bytearray(random.Random(seed).randbytes(MEMORY_BYTES)),
             machine.bus_bytes,
@@ -178,8 +180,12 @@ class Bench:
     def bytes_at(self, address: int, count: int) -> bytes:
         return bytes(self.memory.content[address : address + count])
 
-    def run(self, story: Any, reset: Any = None) -> None:
-        sim = Simulator(self.dut)
+    def run(self, story: Any) -> None:
+        top = Module()
+        top.domains.sync = domain = ClockDomain("sync")
+        top.submodules.core = self.dut
+        top.d.comb += domain.rst.eq(self.reset)
+        sim = Simulator(top)
         sim.add_clock(1e-6)
         self.memory.attach_read(sim, self.dut.m_axi)
         self.memory.attach_write(sim, self.dut.m_axi)
@@ -345,5 +351,33 @@ def test_empty_program() -> None:
         for _ in range(3):
             await host.start()
             assert await host.finish() == Status.DONE
+
+    bench.run(story)
+
+
+def test_reset_in_the_middle() -> None:
+    """After a reset of everything at any time, a program runs as if nothing had happened."""
+    machine = MACHINES[0]
+    bench = Bench(machine, copy_program(machine, 25, 3), seed=11, stall=0.2)
+    count = 3 * 25 * machine.word_bytes
+    rng = random.Random(11)
+
+    async def story(ctx: Any, host: Host) -> None:
+        for delay in [*(rng.randint(1, 500) for _ in range(8)), None]:
+            bench.write(OUTPUT, bytes(count))
+            await host.start()
+            if delay is not None:
+                await ctx.tick().repeat(delay)
+                ctx.set(bench.reset, 1)
+                await ctx.tick()
+                await ctx.tick()
+                ctx.set(bench.reset, 0)
+                await ctx.tick()
+                assert await host.read(Register.STATUS) == 0
+                assert await host.read(Register.PROGRAM_ADDRESS) == 0
+            else:
+                assert await host.finish() == Status.DONE
+        assert bench.bytes_at(OUTPUT, count) == bench.bytes_at(INPUT, count)
+        assert bench.memory.unanswered == 0
 
     bench.run(story)
