@@ -84,13 +84,13 @@ class _Structure(ctypes.Structure):
 def ulx3s(clock_mhz: float = 80.0) -> MemorySettings:
     """What LiteDRAM gives on the ULX3S' SDRAM with controller, SDRAM and core at one clock.
 
-    Assumptions: AS4C32M16 with the timing of LiteDRAM's ``modules.py`` (16 bits, 4 banks, rows of 1,024
-    columns, tRP = tRCD = 18 ns, tRFC = 60 ns, tREFI = 7.8 us) behind ``GENSDRPHY``, one word a
-    cycle, CAS latency 2, address mapping row-bank-column.  Each nanosecond figure is rounded up to cycles, plus
-    one as LiteDRAM does.  A row change drains the port, because LiteDRAM lets a port use one bank at
-    a time; three cycles are its command pipeline.  Reads and writes share the port in turns of whole bursts.  The latency
-    (12) is that of the burst splitter, width converter, crossbar, bank machine, CAS and read buffer, without
-    contention.
+    Assumptions: AS4C32M16 with the timing of LiteDRAM's ``modules.py`` (16 bits, 4 banks, rows of
+    1,024 columns, tRP = tRCD = 18 ns, tRFC = 60 ns, tREFI = 7.8 us) behind ``GENSDRPHY``, one word
+    a cycle, CAS latency 2, address mapping row-bank-column.  Each nanosecond figure is rounded up
+    to cycles, plus one as LiteDRAM does.  A row change drains the port, because LiteDRAM lets a
+    port use one bank at a time; three cycles are its command pipeline.  Reads and writes share the
+    port in turns of whole bursts.  The latency (12) is that of the burst splitter, width converter,
+    crossbar, bank machine, CAS and read buffer, without contention.
     """
 
     def cycles(nanoseconds: float) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from quant.qdq_import import read_fixed_model
 from tqdm import tqdm
 
 from quant.calibrate import calibrate
@@ -20,6 +19,7 @@ from quant.graph import Graph
 from quant.onnx_file import read_model
 from quant.onnx_import import import_model
 from quant.qdq import write_fixed_model
+from quant.qdq_import import read_fixed_model
 from sim import reference
 
 __all__ = ["Accuracy", "Network", "NetworkError", "evaluate", "load_network", "prepared_inputs"]

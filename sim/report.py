@@ -24,7 +24,7 @@ def layer_rows(program: ProgramFile, outcome: Outcome) -> list[dict[str, Any]]:
     for layer in program.layers:
         counters = outcome.counters.get(layer.number, LayerCounters())
         cycles = counters.cycles / images
-        share = lambda count, cycles=cycles: count / images / cycles if cycles else 0.0
+        whole = max(counters.cycles, 1)
         waits = counters.compute_busy + counters.compute_token_wait + counters.compute_weight_wait
         rows.append(
             {
@@ -35,17 +35,17 @@ def layer_rows(program: ProgramFile, outcome: Outcome) -> list[dict[str, Any]]:
                 "shape": list(layer.tensor.shape),
                 "cycles": round(cycles),
                 "mac_utilisation": layer.macs / (cycles * program.machine.multipliers) if cycles else 0.0,
-                "array_busy": share(counters.compute_busy),
+                "array_busy": counters.compute_busy / whole,
                 "read_beats": round(counters.read_beats / images),
                 "write_beats": round(counters.write_beats / images),
-                "bytes_per_cycle": share((counters.read_beats + counters.write_beats) * beat),
-                "bus_read": share(counters.read_beats),
-                "bus_write": share(counters.write_beats),
-                "load_busy": share(counters.load_busy),
-                "store_busy": share(counters.store_busy),
-                "token_wait": share(counters.compute_token_wait),
-                "weight_wait": share(counters.compute_weight_wait),
-                "other_wait": share(max(counters.cycles - waits, 0)),
+                "bytes_per_cycle": (counters.read_beats + counters.write_beats) * beat / whole,
+                "bus_read": counters.read_beats / whole,
+                "bus_write": counters.write_beats / whole,
+                "load_busy": counters.load_busy / whole,
+                "store_busy": counters.store_busy / whole,
+                "token_wait": counters.compute_token_wait / whole,
+                "weight_wait": counters.compute_weight_wait / whole,
+                "other_wait": max(counters.cycles - waits, 0) / whole,
             }
         )
     return rows
@@ -70,20 +70,25 @@ def memory_report(program: ProgramFile, outcome: Outcome) -> dict[str, Any]:
 
 def table_of(report: dict[str, Any]) -> str:
     """The table of one memory setting's report (`memory_report`)."""
+    heads = (
+        ("layer", "kind", "MAC", "cycles", "multipliers", "array", "bus", "compute waited for"),
+        ("", "", "", "", "busy %", "busy %", "rd+wr %", "tokens  weights  pipeline %"),
+    )
     lines = [
-        f"{'layer':24} {'kind':12} {'MAC':>13} {'cycles':>11} {'multipliers':>11} {'bus':>9}   compute waited for",
-        f"{'':24} {'':12} {'':>13} {'':>11} {'busy %':>11} {'rd+wr %':>9}   tokens  weights  pipeline %",
+        f"{name:24} {kind:17} {macs:>13} {cycles:>11} {used:>11} {busy:>7} {bus:>9}   {waits}"
+        for name, kind, macs, cycles, used, busy, bus, waits in heads
     ]
     for row in report["layers"]:
+        bus = f"{100 * row['bus_read']:.0f}+{100 * row['bus_write']:.0f}"
         lines.append(
-            f"{_shortened(row['name'], 24):24} {_shortened(row['kind'], 12):12} {row['macs']:>13,} "
-            f"{row['cycles']:>11,} {100 * row['mac_utilisation']:>11.1f} "
-            f"{100 * row['bus_read']:>4.0f}+{100 * row['bus_write']:<4.0f} "
-            f"{100 * row['token_wait']:>8.1f} {100 * row['weight_wait']:>8.1f} {100 * row['other_wait']:>9.1f}"
+            f"{_shortened(row['name'], 24):24} {row['kind'][:17]:17} {row['macs']:>13,} "
+            f"{row['cycles']:>11,} {100 * row['mac_utilisation']:>11.1f} {100 * row['array_busy']:>7.1f} "
+            f"{bus:>9} {100 * row['token_wait']:>8.1f} {100 * row['weight_wait']:>8.1f} "
+            f"{100 * row['other_wait']:>11.1f}"
         )
     macs = sum(row["macs"] for row in report["layers"])
     lines.append(
-        f"{'one image':24} {report['memory']:12} {macs:>13,} {report['cycles_per_image']:>11,} "
+        f"{'one image':24} {report['memory']:17} {macs:>13,} {report['cycles_per_image']:>11,} "
         f"{100 * report['mac_utilisation']:>11.1f}"
     )
     return "\n".join(lines)

@@ -38,8 +38,8 @@ class LayerDifference:
 
     def __str__(self) -> str:
         return (
-            f"image {self.image}, layer {self.layer} ({self.name}), element {list(self.index)} of {self.tensor}: "
-            f"expected {self.expected}, got {self.found} ({self.count} elements differ)"
+            f"image {self.image}, layer {self.layer} ({self.name}), element {list(self.index)} of "
+            f"{self.tensor}: expected {self.expected}, got {self.found} ({self.count} elements differ)"
         )
 
 

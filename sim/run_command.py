@@ -42,8 +42,8 @@ def add_parser(subparsers: Any) -> None:
         "run",
         help="run a network in RTL and compare every layer with the reference",
         epilog=_EXAMPLES,
-        description="Compile a network, run images through the accelerator's RTL in Verilator, compare every layer "
-        "with the reference. Exit code 1 if anything differs.",
+        description="Compile a network, run images through the accelerator's RTL in Verilator, compare "
+        "every layer with the reference. Exit code 1 if anything differs.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -274,7 +274,8 @@ def _simulate(
         say("\n" + table_of(memory_report(program, outcome)))
         if not outcome.bit_exact:
             print(
-                f"error: {network.name} with the memory {memory} differs from the reference: {outcome.problem}",
+                f"error: {network.name} with the memory {memory} differs from the reference: "
+                f"{outcome.problem}",
                 file=sys.stderr,
             )
     report = _report(network, program, accuracy, outcomes)

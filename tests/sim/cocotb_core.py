@@ -64,8 +64,12 @@ class Bench:
         self.memory = FaultyMemory(1 << 18)
         self.slave = AxiSlave(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, target=self.memory)
         self.registers = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
-        for logger in (self.slave.write_if.log, self.slave.read_if.log, self.registers.write_if.log,
-                       self.registers.read_if.log):
+        for logger in (
+            self.slave.write_if.log,
+            self.slave.read_if.log,
+            self.registers.write_if.log,
+            self.registers.read_if.log,
+        ):
             logger.setLevel("ERROR")
         cocotb.start_soon(Clock(dut.clk, 10, "ns").start())
 
@@ -78,27 +82,35 @@ class Bench:
     def stall(self, seed: int) -> None:
         """Random pauses on the five channels of the memory bus and the five of the register bus."""
         numbers = itertools.count(1000 * seed)
-        for channel in (self.slave.write_if.aw_channel, self.slave.write_if.w_channel,
-                        self.slave.write_if.b_channel, self.slave.read_if.ar_channel,
-                        self.slave.read_if.r_channel, self.registers.write_if.aw_channel,
-                        self.registers.write_if.w_channel, self.registers.write_if.b_channel,
-                        self.registers.read_if.ar_channel, self.registers.read_if.r_channel):
+        for channel in (
+            self.slave.write_if.aw_channel,
+            self.slave.write_if.w_channel,
+            self.slave.write_if.b_channel,
+            self.slave.read_if.ar_channel,
+            self.slave.read_if.r_channel,
+            self.registers.write_if.aw_channel,
+            self.registers.write_if.w_channel,
+            self.registers.write_if.b_channel,
+            self.registers.read_if.ar_channel,
+            self.registers.read_if.r_channel,
+        ):
             channel.set_pause_generator(pauses(next(numbers)))
 
     def load(self) -> None:
         """Random bytes everywhere, then the program and its weights."""
-        self.memory[0:self.memory.size] = np.random.default_rng(7).bytes(self.memory.size)
+        self.memory[0 : self.memory.size] = np.random.default_rng(7).bytes(self.memory.size)
         for segment in self.program.segments:
-            self.memory[segment.address:segment.address + len(segment.content)] = segment.content
+            self.memory[segment.address : segment.address + len(segment.content)] = segment.content
 
     def put_input(self, image: int) -> None:
         place = self.program.input
         content = place.pack(self.inputs[image], self.program.machine.word_bytes)
-        self.memory[place.address:place.address + len(content)] = content
+        self.memory[place.address : place.address + len(content)] = content
 
     async def start(self, address: int | None = None) -> None:
-        await self.registers.write_dword(Register.PROGRAM_ADDRESS,
-                                         self.program.program_address if address is None else address)
+        await self.registers.write_dword(
+            Register.PROGRAM_ADDRESS, self.program.program_address if address is None else address
+        )
         await self.registers.write_dword(Register.CONTROL, int(Control.START))
 
     async def status(self) -> Status:
@@ -121,10 +133,14 @@ class Bench:
         word = self.program.machine.word_bytes
         for layer in self.program.layers:
             place = layer.tensor
-            found = place.unpack(bytes(self.memory[place.address:place.address + place.byte_count(word)]), word)
+            found = place.unpack(
+                bytes(self.memory[place.address : place.address + place.byte_count(word)]), word
+            )
             wrong = np.argwhere(found != self.expected[place.name][image])
-            assert not len(wrong), (f"layer {layer.number} {layer.name}, {wrong[0]}: {found[tuple(wrong[0])]}, not "
-                                    f"{self.expected[place.name][image][tuple(wrong[0])]}; {len(wrong)} differ")
+            assert not len(wrong), (
+                f"layer {layer.number} {layer.name}, {wrong[0]}: {found[tuple(wrong[0])]}, not "
+                f"{self.expected[place.name][image][tuple(wrong[0])]}; {len(wrong)} differ"
+            )
 
     async def run(self, image: int) -> None:
         self.put_input(image)
@@ -167,7 +183,13 @@ async def registers(dut) -> None:
 async def runs_without_stalls_and_counts(dut) -> None:
     bench = await ready_bench(dut)
     beats = {"read": 0, "write": 0}
-    cycles = {"compute_busy": 0, "load_busy": 0, "store_busy": 0, "compute_token_wait": 0, "compute_weight_wait": 0}
+    cycles = {
+        "compute_busy": 0,
+        "load_busy": 0,
+        "store_busy": 0,
+        "compute_token_wait": 0,
+        "compute_weight_wait": 0,
+    }
 
     async def watch() -> None:
         while True:
@@ -225,7 +247,8 @@ async def reset_in_the_middle_of_a_run(dut) -> None:
         assert await bench.status() & Status.BUSY
         await bench.reset()
         assert await bench.status() == Status(0)
-        assert not int(dut.m_axi_arvalid.value) and not int(dut.m_axi_awvalid.value)
+        assert not int(dut.m_axi_arvalid.value)
+        assert not int(dut.m_axi_awvalid.value)
         assert await bench.counter(Register.CYCLES) == 0
     bench.load()
     await bench.run(1)
@@ -238,10 +261,11 @@ async def bus_errors_are_reported_and_the_program_ends(dut) -> None:
     source = bench.program.input.address
     output = bench.program.output.address
     for bad_reads, bad_writes, expected in (
-            (range(weights.address + 64, weights.address + 65), range(0), Status.READ_ERROR),
-            (range(source, source + 16), range(0), Status.READ_ERROR),
-            (range(0), range(output, output + 16), Status.WRITE_ERROR),
-            (range(source, source + 16), range(output, output + 16), Status.READ_ERROR | Status.WRITE_ERROR)):
+        (range(weights.address + 64, weights.address + 65), range(0), Status.READ_ERROR),
+        (range(source, source + 16), range(0), Status.READ_ERROR),
+        (range(0), range(output, output + 16), Status.WRITE_ERROR),
+        (range(source, source + 16), range(output, output + 16), Status.READ_ERROR | Status.WRITE_ERROR),
+    ):
         bench.load()
         bench.memory.bad_reads, bench.memory.bad_writes = bad_reads, bad_writes
         bench.put_input(0)
@@ -258,17 +282,20 @@ async def bad_opcode_stops_the_program(dut) -> None:
     bench = await ready_bench(dut, stall=5)
     empty = 0x30000
     # some instructions of the program, then garbage; tokens and weights that nobody took are forgotten
-    code = next(segment for segment in bench.program.segments if segment.address <= bench.program.program_address
-                < segment.address + len(segment.content))
+    code = next(
+        segment
+        for segment in bench.program.segments
+        if segment.address <= bench.program.program_address < segment.address + len(segment.content)
+    )
     offset = bench.program.program_address - code.address
     for opcode in (5, 6, 7):
-        head = code.content[offset:offset + 64 * (opcode - 5)]
-        bench.memory[empty:empty + len(head) + 64] = head + bytes([opcode]) + bytes(63)
+        head = code.content[offset : offset + 64 * (opcode - 5)]
+        bench.memory[empty : empty + len(head) + 64] = head + bytes([opcode]) + bytes(63)
         bench.put_input(0)
         await bench.start(empty)
         status = await bench.finish(5000)
         assert status == Status.DONE | Status.BAD_OPCODE, status
-    bench.memory[empty:empty + 64] = assemble(Instruction(Opcode.END))
+    bench.memory[empty : empty + 64] = assemble(Instruction(Opcode.END))
     await bench.start(empty)
     assert await bench.finish(2000) == Status.DONE
     bench.load()

@@ -24,7 +24,8 @@ _HERE = Path(__file__).parent
 # Making every signal visible to the bench, as the runner does, makes the build several times longer.
 _VISIBLE = "`verilator_config\n" + "".join(
     f'public_flat_rw -module "core" -var "{names}"\n'
-    for names in ("clk", "rst", "done", "layer", "m_axi_*", "s_axil_*", "*_busy", "*_wait"))
+    for names in ("clk", "rst", "done", "layer", "m_axi_*", "s_axil_*", "*_busy", "*_wait")
+)
 
 
 class _PortsOnly(Verilator):
@@ -36,14 +37,38 @@ class _PortsOnly(Verilator):
 
 
 MACHINES = {
-    "4x4-32": Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=256, accumulator_depth=32,
-                      weight_fifo_words=32),
-    "8x8-64": Machine(input_lanes=8, output_lanes=8, bus_width=64, scratchpad_words=256, accumulator_depth=16,
-                      weight_fifo_words=32),
-    "8x16-64": Machine(input_lanes=8, output_lanes=16, bus_width=64, scratchpad_words=256, accumulator_depth=64,
-                       weight_fifo_words=32),
-    "8x16-128": Machine(input_lanes=8, output_lanes=16, bus_width=128, scratchpad_words=256, accumulator_depth=64,
-                        weight_fifo_words=32),
+    "4x4-32": Machine(
+        input_lanes=4,
+        output_lanes=4,
+        bus_width=32,
+        scratchpad_words=256,
+        accumulator_depth=32,
+        weight_fifo_words=32,
+    ),
+    "8x8-64": Machine(
+        input_lanes=8,
+        output_lanes=8,
+        bus_width=64,
+        scratchpad_words=256,
+        accumulator_depth=16,
+        weight_fifo_words=32,
+    ),
+    "8x16-64": Machine(
+        input_lanes=8,
+        output_lanes=16,
+        bus_width=64,
+        scratchpad_words=256,
+        accumulator_depth=64,
+        weight_fifo_words=32,
+    ),
+    "8x16-128": Machine(
+        input_lanes=8,
+        output_lanes=16,
+        bus_width=128,
+        scratchpad_words=256,
+        accumulator_depth=64,
+        weight_fifo_words=32,
+    ),
 }
 
 
@@ -60,7 +85,9 @@ def _build(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[object, P
         if name in environment:
             monkeypatch.setenv(name, environment[name])
     # precompiled headers off, and quick to build rather than quick to run
-    monkeypatch.setenv("MAKEFLAGS", " -- VK_PCH_I_FAST= VK_PCH_I_SLOW= OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O1")
+    monkeypatch.setenv(
+        "MAKEFLAGS", " -- VK_PCH_I_FAST= VK_PCH_I_SLOW= OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O1"
+    )
     text = verilog_for(machine)
     digest = hashlib.sha256(f"{find_verilator()}{_VISIBLE}{text}".encode()).hexdigest()[:24]
     folder = build_folder() / "cocotb" / digest
@@ -72,9 +99,14 @@ def _build(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[object, P
         folder.mkdir(parents=True)
         source.write_text(text)
         (folder / "visible.vlt").write_text(_VISIBLE)
-    runner.build(sources=[folder / "visible.vlt", source], hdl_toplevel="core", build_dir=folder, timescale=("1ns", "1ps"),
-                 build_args=["-O3", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--no-timing"],
-                 log_file=folder / "build.log")
+    runner.build(
+        sources=[folder / "visible.vlt", source],
+        hdl_toplevel="core",
+        build_dir=folder,
+        timescale=("1ns", "1ps"),
+        build_args=["-O3", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--no-timing"],
+        log_file=folder / "build.log",
+    )
     whole.touch()
     return runner, folder
 
@@ -91,8 +123,14 @@ def test_core(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_
     monkeypatch.syspath_prepend(str(_HERE))
     monkeypatch.syspath_prepend(str(_HERE.parents[1]))
     results = runner.test(  # pyright: ignore
-        test_module="cocotb_core", hdl_toplevel="core", build_dir=folder, test_dir=tmp_path, seed=1,
-        results_xml=str(tmp_path / "results.xml"), log_file=tmp_path / "bench.log",
-        extra_env={"BENCH": str(tmp_path), "COCOTB_ANSI_OUTPUT": "0", "PATH": os.environ["PATH"]})
+        test_module="cocotb_core",
+        hdl_toplevel="core",
+        build_dir=folder,
+        test_dir=tmp_path,
+        seed=1,
+        results_xml=str(tmp_path / "results.xml"),
+        log_file=tmp_path / "bench.log",
+        extra_env={"BENCH": str(tmp_path), "COCOTB_ANSI_OUTPUT": "0", "PATH": os.environ["PATH"]},
+    )
     count, failed = get_results(results)
     assert (count, failed) == (7, 0), (tmp_path / "bench.log").read_text()[-8000:]

@@ -23,17 +23,41 @@ from sim.memory_settings import MEMORY_NAMES
 from sim.program import ProgramSimulator
 from sim.run import simulate
 
-SMALL = Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=256, accumulator_depth=32,
-                weight_fifo_words=32)
-WIDE = Machine(input_lanes=8, output_lanes=16, bus_width=64, scratchpad_words=256, accumulator_depth=64,
-               weight_fifo_words=32)
-_OPTIONS = ["--lanes", "4x4", "--bus", "32", "--scratchpad", "256", "--accumulators", "32", "--weight-fifo", "32"]
+SMALL = Machine(
+    input_lanes=4,
+    output_lanes=4,
+    bus_width=32,
+    scratchpad_words=256,
+    accumulator_depth=32,
+    weight_fifo_words=32,
+)
+WIDE = Machine(
+    input_lanes=8,
+    output_lanes=16,
+    bus_width=64,
+    scratchpad_words=256,
+    accumulator_depth=64,
+    weight_fifo_words=32,
+)
+_OPTIONS = [
+    "--lanes",
+    "4x4",
+    "--bus",
+    "32",
+    "--scratchpad",
+    "256",
+    "--accumulators",
+    "32",
+    "--weight-fifo",
+    "32",
+]
 
 
 def _random_networks():
     path = Path(__file__).parents[1] / "random_network.py"
     specification = importlib.util.spec_from_file_location("random_network", path)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -93,8 +117,12 @@ def test_every_memory_setting(small_model: FixedModel) -> None:
 
 
 def _with_segment(program: ProgramFile, name: str, content: bytes) -> ProgramFile:
-    return replace(program, segments=[Segment(s.name, s.address, content if s.name == name else s.content)
-                                      for s in program.segments])
+    return replace(
+        program,
+        segments=[
+            Segment(s.name, s.address, content if s.name == name else s.content) for s in program.segments
+        ],
+    )
 
 
 def test_a_wrong_weight_is_named(small_model: FixedModel) -> None:
@@ -119,13 +147,25 @@ def test_a_layer_that_is_never_stored_is_found(small_model: FixedModel) -> None:
     """The result of the image before must not pass for this one's."""
     program, inputs = _compiled(small_model, SMALL, 1)
     code = next(segment for segment in program.segments if segment.name == "instructions")
-    number = max(n for n in range(len(code.content) // INSTRUCTION_BYTES - 1)
-                 if disassemble(code.content[n * 64:n * 64 + 64]).opcode is Opcode.STORE)
-    old = disassemble(code.content[number * 64:number * 64 + 64])
-    elsewhere = assemble(Instruction(old.opcode, {**old.fields, "memory_address": program.input.address},
-                                     old.wait, old.signal, old.layer))
-    broken = code.content[:number * 64] + elsewhere + code.content[number * 64 + 64:]
-    outcome = simulate(_with_segment(program, "instructions", broken), small_model, np.repeat(inputs, 2, axis=0))
+    number = max(
+        n
+        for n in range(len(code.content) // INSTRUCTION_BYTES - 1)
+        if disassemble(code.content[n * 64 : n * 64 + 64]).opcode is Opcode.STORE
+    )
+    old = disassemble(code.content[number * 64 : number * 64 + 64])
+    elsewhere = assemble(
+        Instruction(
+            old.opcode,
+            {**old.fields, "memory_address": program.input.address},
+            old.wait,
+            old.signal,
+            old.layer,
+        )
+    )
+    broken = code.content[: number * 64] + elsewhere + code.content[number * 64 + 64 :]
+    outcome = simulate(
+        _with_segment(program, "instructions", broken), small_model, np.repeat(inputs, 2, axis=0)
+    )
     assert outcome.difference is not None
     assert outcome.difference.tensor == program.output.name
 
@@ -134,9 +174,14 @@ def test_a_hang_names_the_layer(small_model: FixedModel) -> None:
     program, inputs = _compiled(small_model, SMALL)
     code = next(segment for segment in program.segments if segment.name == "instructions")
     last = len(code.content) - 64
-    waiting = assemble(Instruction(Opcode.COMPUTE, disassemble(code.content[:64]).fields and {}, wait=1, layer=3))
-    outcome = simulate(_with_segment(program, "instructions", code.content[:last - 64] + waiting
-                                     + code.content[last:]), small_model, inputs)
+    waiting = assemble(
+        Instruction(Opcode.COMPUTE, disassemble(code.content[:64]).fields and {}, wait=1, layer=3)
+    )
+    outcome = simulate(
+        _with_segment(program, "instructions", code.content[: last - 64] + waiting + code.content[last:]),
+        small_model,
+        inputs,
+    )
     assert outcome.problem is not None
     assert "nothing has moved for 20000 cycles" in outcome.problem
 
@@ -151,9 +196,24 @@ def files(tmp_path_factory: pytest.TempPathFactory, small_model: FixedModel) -> 
     return folder
 
 
-def test_command_line(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["run", str(files / "small.onnx"), "--data", str(files / "images.npz"), "--images", "3", *_OPTIONS,
-                 "--memory", "all", "--output", str(files / "out"), "--json", str(files / "copy.json")]
+def test_command_line(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [
+        "run",
+        str(files / "small.onnx"),
+        "--data",
+        str(files / "images.npz"),
+        "--images",
+        "3",
+        *_OPTIONS,
+        "--memory",
+        "all",
+        "--output",
+        str(files / "out"),
+        "--json",
+        str(files / "copy.json"),
+    ]
     assert main(arguments) == 0
     report = json.loads((files / "out" / "report.json").read_text())
     assert report == json.loads((files / "copy.json").read_text())
@@ -168,7 +228,9 @@ def test_command_line(files: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert Machine.from_json(report["machine"]) == SMALL
     macs = sum(layer["macs"] for layer in report["layers"])
     assert report["mac_utilisation"] == pytest.approx(macs / report["cycles_per_image"] / 16, rel=0.01)
-    assert sum(layer["cycles"] for layer in report["layers"]) == pytest.approx(report["cycles_per_image"], abs=20)
+    assert sum(layer["cycles"] for layer in report["layers"]) == pytest.approx(
+        report["cycles_per_image"], abs=20
+    )
     for layer in report["layers"]:
         parts = layer["array_busy"] + layer["token_wait"] + layer["weight_wait"] + layer["other_wait"]
         assert parts == pytest.approx(1) or not layer["cycles"]
@@ -189,17 +251,26 @@ def test_command_line(files: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert "error: small with the memory ideal differs from the reference: image 0, layer" in error
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["missing.onnx", "--data", "images.npz"], "missing.onnx: no such file"),
-    (["small.onnx", "--data", "missing.npz"], "missing.npz: no such file"),
-    (["small.onnx", "--data", "images.npz", "--lanes", "8"], "lanes are given as INPUTxOUTPUT"),
-    (["small.onnx", "--data", "images.npz", "--lanes", "5x8"], "input_lanes must be 4, 8 or 16, not 5"),
-    (["small.onnx", "--data", "images.npz", "--divide", "255"], "a fixed-point model records how images"),
-])
-def test_bad_use_is_one_line(files: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str],
-                             monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing.onnx", "--data", "images.npz"], "missing.onnx: no such file"),
+        (["small.onnx", "--data", "missing.npz"], "missing.npz: no such file"),
+        (["small.onnx", "--data", "images.npz", "--lanes", "8"], "lanes are given as INPUTxOUTPUT"),
+        (["small.onnx", "--data", "images.npz", "--lanes", "5x8"], "input_lanes must be 4, 8 or 16, not 5"),
+        (["small.onnx", "--data", "images.npz", "--divide", "255"], "a fixed-point model records how images"),
+    ],
+)
+def test_bad_use_is_one_line(
+    files: Path,
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(files)
     assert main(["run", *arguments]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
     assert words in error

@@ -139,7 +139,8 @@ def test_trace(tmp_path: Path) -> None:
         kinds.append(content[position])
         position += 1 + int.from_bytes(content[position + 1 : position + 9], "big")
     assert position == len(content)
-    assert kinds[0] == 0 and {3, 6} <= set(kinds), kinds
+    assert kinds[0] == 0
+    assert {3, 6} <= set(kinds), kinds
 
 
 def test_bad_use_is_refused(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_bad_use_is_refused(tmp_path: Path) -> None:
 
 def test_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POINTSHIFT_BUILD", str(tmp_path))
-    with pytest.raises(BuildError, match="verilator failed: .*syntax error"):
+    with pytest.raises(BuildError, match=r"verilator failed: .*syntax error"):
         build_library("module core(input clk; endmodule", "broken module")
     kept = {path.name for path in (tmp_path / "verilated").iterdir() if not path.name.endswith(".lock")}
     assert kept == {"failed-build.log"}
