@@ -137,8 +137,9 @@ class Sequencer(wiring.Component):
         ready = Signal()       # a pass is prepared
         take = Signal()        # and the pixel loops start it
         self._instruction(m, state, begin)
-        self._passes(m, state, begin, prepared, ready, take)
-        self._pixels(m, prepared, ready, take)
+        preparing = Signal()   # the next pass is not prepared yet
+        self._passes(m, state, begin, prepared, preparing, ready, take)
+        self._pixels(m, prepared, preparing, ready, take)
         return m
 
     def _instruction(self, m: Module, state: Signal, begin: Signal) -> None:
@@ -170,11 +171,14 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.tokens.signal_valid.eq(1)
                 m.d.sync += state.eq(_State.IDLE)
 
-    def _passes(self, m: Module, state: Signal, begin: Signal, prepared: Signal, ready: Signal,
-                take: Signal) -> None:
+    def _passes(self, m: Module, state: Signal, begin: Signal, prepared: Signal, preparing: Signal,
+                ready: Signal, take: Signal) -> None:
         code = self.instruction
         pass_state = Signal(_PassState)
-        m.d.comb += ready.eq(pass_state == _PassState.READY)
+        m.d.comb += [
+            ready.eq(pass_state == _PassState.READY),
+            preparing.eq((pass_state != _PassState.READY) & (pass_state != _PassState.NONE)),
+        ]
 
         # loop counters count down to one
         kernel_columns_left = Signal(8, reset_less=True)
@@ -269,7 +273,7 @@ class Sequencer(wiring.Component):
             with m.If(begin):
                 m.d.sync += pass_state.eq(_PassState.PLACE)
 
-    def _pixels(self, m: Module, prepared: Signal, ready: Signal, take: Signal) -> None:
+    def _pixels(self, m: Module, prepared: Signal, preparing: Signal, ready: Signal, take: Signal) -> None:
         code = self.instruction
         count_bits = bits_for(self.machine.accumulator_depth)
         active = Signal()
@@ -300,7 +304,8 @@ class Sequencer(wiring.Component):
             take.eq(free & ready & weights_ready),
             self.claim_tile.eq(take & prepared.needs_tile),
             self.claim_parameters.eq(take & prepared.first),
-            self.weight_wait.eq(free & ready & ~weights_ready),
+            self.weight_wait.eq(free & Mux(ready, ~weights_ready,
+                                           preparing & ~self.tile_available & ~code.hold_weights)),
             self.issue_valid.eq(issue),
             self.issue.eq(word),
             self.issue.flags.row_end.eq(last_column),
