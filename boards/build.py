@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from boards.litedram import generate
+from boards.pll import pll_settings
 from boards.system import memory_ports
 from boards.toolchain import Tool, find_tool, run_tool
 from hw.machine import Machine
+from hw.uart import clocks_per_bit
 
 __all__ = ["BOARDS", "BitstreamError", "BoardBuild", "ClockMissed", "build", "machine_of"]
 
@@ -171,9 +173,11 @@ _PLACE = ["--85k", "--package", "CABGA381", "--speed", "6", "--timing-allow-fail
 
 
 def _design(job: BoardBuild) -> dict[str, str | bytes]:
-    from boards.ulx3s_85f import DEVICE, ULX3SPlatform, ULX3STop
+    from boards.ulx3s_85f import DEVICE, INPUT_HZ, ULX3SPlatform, ULX3STop
     from hw.core import Core
 
+    # refuse clocks and rates before anything is made
+    clocks_per_bit(pll_settings(INPUT_HZ, job.clock_mhz * 1e6).clock_hz, job.baud)
     controller = generate(job.megabytes, job.clock_mhz * 1e6, memory_ports(job.machine.bus_width), DEVICE)
     platform = ULX3SPlatform()
     platform.add_file("litedram_core.v", controller.verilog)

@@ -63,14 +63,10 @@ def find_tool(name: str) -> Tool:
         raise ToolError(
             f"{name}: {command} does not run ({error}); check the environment variable {variable}"
         ) from None
-    said = [
-        line.strip()
-        for line in (done.stdout + done.stderr).splitlines()
-        if re.search(r"\d", line) and "Preparing" not in line
-    ]
+    said = re.search(r"\d+\.\d[\w.+-]*", (done.stdout + done.stderr).replace("Preparing to run", ""))
     if done.returncode or not said:
         raise ToolError(f"{name}: {command} --version failed; check the environment variable {variable}")
-    return Tool(name, command, said[0].strip('"'))
+    return Tool(name, command, f"{name} {said[0]}")
 
 
 def run_tool(

@@ -200,6 +200,7 @@ def _check_segments(accelerator: Accelerator, program: ProgramFile) -> str:
         if not shared and accelerator.read(segment.address, len(segment.content)) != segment.content:
             return (
                 f"the segment {segment.name} at {segment.address:#x} changed while the program ran: "
-                "the machine wrote where it must not, or the memory lost it; build the bitstream with a lower clock"
+                "the machine wrote where it must not, or the memory lost it; build the bitstream with a "
+                "lower clock"
             )
     return ""

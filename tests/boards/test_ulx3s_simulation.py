@@ -1,4 +1,4 @@
-"""The driver's self-test against the board's own gateware: serial line, bridge, core, memory controller, SDRAM."""
+"""The driver's self-test against the board's own gateware: serial line, bridge, core, LiteDRAM, SDRAM."""
 
 from __future__ import annotations
 
