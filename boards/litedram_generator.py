@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
+from hw.axi import ID_WIDTH
+
 __all__ = ["main"]
 
 
@@ -60,7 +62,7 @@ def main(arguments: list[str]) -> int:
         "sys_clk_freq": clock_hz,
         "init_clk_freq": clock_hz,
         "user_ports": {
-            name: {"type": "axi", "id_width": 1, "data_width": width}
+            name: {"type": "axi", "id_width": ID_WIDTH, "data_width": width}
             for name, width in settings["ports"].items()
         },
     }

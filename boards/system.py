@@ -13,7 +13,6 @@ from amaranth.lib.wiring import Component, In, Out, connect
 
 from boards.litedram import MemoryController
 from boards.sdram_start import SDRAMStart, start_sequence
-from hw.axi import ID_WIDTH
 from hw.serial_bridge import SerialBridge
 from hw.uart import UARTReceiver, UARTTransmitter, clocks_per_bit
 
@@ -155,5 +154,3 @@ class System(Component):
             arguments[f"o_user_port_{name}_{field}"] = getattr(axi, field)
         return arguments
 
-
-assert ID_WIDTH == 1, "boards.litedram_generator makes ports with IDs of one bit"

@@ -6,6 +6,7 @@ again, a bounded number of times; the board recognises repetitions by their sequ
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import serial
@@ -72,6 +73,10 @@ class SerialLink(Link):
                 "cable, that no other program has it open, and that you may use it "
                 "(on Linux: group dialout)"
             ) from None
+        # USB adapters collect bytes for 16 ms unless told otherwise; not every port can be told.
+        if hasattr(self._port, "set_low_latency_mode"):
+            with contextlib.suppress(OSError, ValueError):
+                self._port.set_low_latency_mode(True)
         try:
             identity = self._identify()
         except BaseException:
