@@ -127,7 +127,9 @@ class Compute(wiring.Component):
         pixels = _delayed(m, issue.pixel, pixel, "pixel")
 
         m.d.comb += self.read_enable.eq(valid[address])
-        m.d.sync += self.read_address.eq(issue.address)
+        read_address = Signal(16, reset_less=True)
+        m.d.sync += read_address.eq(issue.address)
+        m.d.comb += self.read_address.eq(read_address)
         # Negative rows and columns are large when read as unsigned.
         row_inside = Signal(reset_less=True)
         column_inside = Signal(reset_less=True)

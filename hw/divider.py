@@ -42,7 +42,7 @@ class Divider(wiring.Component):
         Exact from -512 to 512; beyond that, -512 or 511.
     """
 
-    LATENCY = _STEPS + 2
+    LATENCY = _STEPS + 3
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -62,7 +62,7 @@ class Divider(wiring.Component):
         m.d.sync += [places.eq(_SCALE - self.shift), scaled.eq(self.divisor << places)]
 
         # one bit that walks through the steps, so that no counter is compared
-        steps = Signal(_STEPS + 1)
+        steps = Signal(_STEPS + 2)
         m.d.sync += [steps.eq(Cat(self.start, steps)), self.done.eq(steps[-1])]
 
         for lane in range(self.lanes):
@@ -91,12 +91,15 @@ class Divider(wiring.Component):
                 with m.If(steps[0] & fits):
                     m.d.sync += saturated.eq(1)
             magnitude = quotient[1:1 + _QUOTIENT_BITS]
-            rounded = Signal(_QUOTIENT_BITS + 1, name=f"rounded{lane}")
-            m.d.comb += rounded.eq(magnitude + (quotient[0] & ((remainder != 0) | quotient[1])))
+            rounded = Signal(_QUOTIENT_BITS + 1, reset_less=True, name=f"rounded{lane}")
+            result = Signal(signed(RESULT_BITS), reset_less=True, name=f"result{lane}")
+            m.d.sync += [
+                rounded.eq(magnitude + (quotient[0] & ((remainder != 0) | quotient[1]))),
+                result.eq(Mux(negative, -rounded, rounded)),
+            ]
             with m.If(saturated):
-                m.d.sync += self.results[lane].eq(Mux(negative, -512, 511))
-            with m.Else():
-                m.d.sync += self.results[lane].eq(Mux(negative, -rounded, rounded))
+                m.d.sync += result.eq(Mux(negative, -512, 511))
+            m.d.comb += self.results[lane].eq(result)
         return m
 
 

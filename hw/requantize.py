@@ -169,7 +169,9 @@ class Requantize(wiring.Component):
                     m.d.comb += rounded.eq(quotients[lane])
             clipped = Signal(signed(9), reset_less=True, name=f"clipped{lane}")
             m.d.sync += clipped.eq(Mux(rounded < low, low, Mux(rounded > high, high, rounded)))
-            m.d.sync += self.write_data.word_select(lane, 8).eq(clipped)
+            written = Signal(8, reset_less=True, name=f"written{lane}")
+            m.d.sync += written.eq(clipped)
+            m.d.comb += self.write_data.word_select(lane, 8).eq(written)
 
             byte = self.residual_data.word_select(lane, 8)
             other = Signal(signed(9), reset_less=True, name=f"residual{lane}")

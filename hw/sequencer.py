@@ -144,7 +144,9 @@ class Sequencer(wiring.Component):
 
     def _instruction(self, m: Module, state: Signal, begin: Signal) -> None:
         granted = Signal()
+        instruction = Signal(layout_of(Opcode.COMPUTE), reset_less=True)
         m.d.comb += [
+            self.instruction.eq(instruction),
             self.idle.eq(state == _State.IDLE),
             self.tokens.wait.eq(self.instruction["wait"]),
             self.tokens.signal.eq(self.instruction["signal"]),
@@ -153,7 +155,7 @@ class Sequencer(wiring.Component):
         with m.Switch(state):
             with m.Case(_State.IDLE):
                 m.d.comb += self.instructions.ready.eq(1)
-                m.d.sync += self.instruction.eq(self.instructions.payload)
+                m.d.sync += instruction.eq(self.instructions.payload)
                 with m.If(self.instructions.valid):
                     m.d.sync += state.eq(_State.WAIT)
             with m.Case(_State.WAIT):
