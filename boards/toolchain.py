@@ -87,7 +87,7 @@ def run_tool(
     errors: list[str] = []
     command = [tool.command, *arguments]
     with (
-        log.open("w") as file,
+        log.open("w", buffering=1) as file,
         subprocess.Popen(
             command, cwd=folder, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process,

@@ -42,6 +42,7 @@ class ULX3STop(Elaboratable):
     clock_hz : float
         System clock; the PLL must be able to make it from 25 MHz.
 
+    The button FIRE 1 resets everything, the memory's start included.
     LEDs: 0 blinks, 1 the memory is ready, 2 a request is being executed.
     """
 
@@ -143,7 +144,8 @@ class ULX3STop(Elaboratable):
             o_LOCK=locked,
         )
         m.d.comb += ClockSignal("sync").eq(system_clock)
-        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+        m.submodules.button = button = io.Buffer("i", platform.request("button_fire", 0, dir="-"))
+        m.submodules.reset = ResetSynchronizer(~locked | button.i, domain="sync")
 
         # A clock reaches its pin through the pin's own register, so that it is as late as the data.
         m.submodules.sdram_clock = clock = io.DDRBuffer(

@@ -47,13 +47,13 @@ class Accelerator:
     ----------
     link : Link
         The connection; the caller closes it.
-    run_timeout : float
-        Seconds that one run may take.
+    run_timeout : float or None
+        Seconds that one run may take; None: what the link says.
     """
 
-    def __init__(self, link: Link, *, run_timeout: float = 60.0) -> None:
+    def __init__(self, link: Link, *, run_timeout: float | None = None) -> None:
         self.link = link
-        self.run_timeout = run_timeout
+        self.run_timeout = link.run_seconds if run_timeout is None else run_timeout
         self._loaded: _Loaded | None = None
 
     def identify(self) -> int:

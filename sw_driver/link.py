@@ -26,11 +26,14 @@ class Link(ABC):
         Size of the external memory.
     clock_hz : int or None
         Clock of the accelerator; None in simulation, where time does not matter.
+    run_seconds : float
+        Longest that a run may take, unless the caller knows better.
     """
 
     name: str
     memory_bytes: int
     clock_hz: int | None
+    run_seconds: float = 60.0
 
     @abstractmethod
     def read_memory(self, address: int, count: int) -> bytes:

@@ -35,6 +35,8 @@ class SimulatedLink(Link):
         If what the simulation needs is not installed, or it cannot be built.
     """
 
+    run_seconds = 24 * 3600.0  # a run in which nothing moves any more ends by itself
+
     def __init__(self, machine: Machine, memory_bytes: int, memory: str = "ideal") -> None:
         self.name = "sim"
         self.memory_bytes = memory_bytes

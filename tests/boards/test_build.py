@@ -203,7 +203,7 @@ def test_design_is_the_same_every_time_and_refuses_impossible_clocks(
     assert {"top.il", "top.lpf", "top.ys", "litedram_core.v"} <= set(files)
     assert "module litedram_core" in str(files["litedram_core.v"])
     pins = str(files["top.lpf"])
-    assert pins.count("LOCATE COMP") == 39 + 6  # the memory; clock, line and LEDs
+    assert pins.count("LOCATE COMP") == 39 + 7  # the memory; clock, line, button and LEDs
     assert build_module._digest(job, files, []) == build_module._digest(job, build_module._design(job), [])
     assert main(["build", "ecp5", "--clock", "50.01", "--quiet"]) == 1
     assert "the PLL cannot make 50.01 MHz from 25 MHz; the nearest is" in capsys.readouterr().err
