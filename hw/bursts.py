@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.axi import ADDRESS_WIDTH, MAXIMUM_BURST, PAGE_BYTES
+from hw.stream_register import SkidBuffer
 
 __all__ = ["BurstSplitter", "burst_layout", "transfer_layout"]
 
@@ -67,36 +68,60 @@ class BurstSplitter(wiring.Component):
         m = Module()
         beat_bits = exact_log2(self.bus_bytes)
         chunk_bits = exact_log2(self.maximum_burst)
-        transfer = Signal.like(self.transfers.payload)
-        busy = Signal()
+        low = slice(beat_bits, beat_bits + chunk_bits)  # of an address: the beat in its chunk
+        high = slice(beat_bits + chunk_bits, None)      # the chunk
+        entry = self.transfers.payload
+        tag = entry.shape()["tag"].shape
 
-        offset = transfer.address[beat_bits:beat_bits + chunk_bits]  # of the first beat in its chunk
-        to_boundary = Signal(range(self.maximum_burst + 1))
+        # first stage: in which beat of which chunk, counted from the first one, the transfer ends
+        first_valid = Signal()
+        first_address = Signal(ADDRESS_WIDTH)
+        first_tag = Signal(tag)
+        end = Signal(max(len(entry.beats), chunk_bits) + 1)
+        first_moves = Signal()
+        m.d.comb += self.transfers.ready.eq(~first_valid | first_moves)
+        with m.If(self.transfers.ready):
+            m.d.sync += [
+                first_valid.eq(self.transfers.valid),
+                first_address.eq(entry.address),
+                first_tag.eq(entry.tag),
+                end.eq(entry.beats + entry.address[low] - 1),
+            ]
+
+        # second stage: one burst after another; every one but the last ends with its chunk
+        busy = Signal()
+        address = Signal(ADDRESS_WIDTH)
+        last_beat = Signal(chunk_bits)
+        chunks_left = Signal(len(end) - chunk_bits)  # after this one
         last = Signal()
+        held_tag = Signal(tag)
+        m.submodules.output = output = SkidBuffer(self.bursts.payload.shape())
+        wiring.connect(m, output.output, wiring.flipped(self.bursts))
         advance = Signal()
         m.d.comb += [
-            to_boundary.eq(self.maximum_burst - offset),
-            last.eq(transfer.beats <= to_boundary),
-            advance.eq(busy & (~self.bursts.valid | self.bursts.ready)),
-            self.transfers.ready.eq(~busy | (advance & last)),
-            self.idle.eq(~busy & ~self.bursts.valid),
+            output.input.valid.eq(busy),
+            advance.eq(busy & output.input.ready),
+            output.input.payload.address.eq(address),
+            output.input.payload.length.eq(Mux(last, last_beat, self.maximum_burst - 1) - address[low]),
+            output.input.payload.last.eq(last),
+            output.input.payload.tag.eq(held_tag),
+            first_moves.eq(~busy | (advance & last)),
+            self.idle.eq(~first_valid & ~busy & ~self.bursts.valid),
         ]
-        with m.If(self.bursts.ready):
-            m.d.sync += self.bursts.valid.eq(0)
-        with m.If(advance):
+        with m.If(first_moves):
             m.d.sync += [
-                self.bursts.valid.eq(1),
-                self.bursts.payload.address.eq(transfer.address),
-                self.bursts.payload.length.eq(Mux(last, transfer.beats[:chunk_bits + 1], to_boundary) - 1),
-                self.bursts.payload.last.eq(last),
-                self.bursts.payload.tag.eq(transfer.tag),
-                # every burst but the last ends at a boundary, so the next one starts there
-                transfer.address[:beat_bits + chunk_bits].eq(0),
-                transfer.address[beat_bits + chunk_bits:].eq(transfer.address[beat_bits + chunk_bits:] + 1),
-                transfer.beats.eq(transfer.beats - to_boundary),
+                busy.eq(first_valid),
+                address.eq(first_address),
+                last_beat.eq(end[:chunk_bits]),
+                chunks_left.eq(end[chunk_bits:]),
+                last.eq(end[chunk_bits:] == 0),
+                held_tag.eq(first_tag),
             ]
-        with m.If(self.transfers.ready):
-            m.d.sync += busy.eq(self.transfers.valid)
-        with m.If(self.transfers.ready & self.transfers.valid):
-            m.d.sync += Cat(transfer.as_value()).eq(self.transfers.payload)
+        with m.Elif(advance):
+            m.d.sync += [
+                address[low].eq(0),
+                address[high].eq(address[high] + 1),
+                chunks_left.eq(chunks_left - 1),
+                last.eq(chunks_left == 1),
+            ]
         return m

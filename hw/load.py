@@ -11,6 +11,7 @@ from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
 from hw.scratchpad import ADDRESS_WIDTH
+from hw.stream_register import SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
@@ -104,29 +105,27 @@ class Load(wiring.Component):
             m.d.comb += [word.eq(Cat(earlier, beat.payload.data)), complete.eq(part == parts - 1)]
             with m.If(beat.valid & beat.ready):
                 m.d.sync += [part.eq(part + 1), earlier.eq(word[machine.bus_width:])]
-        # a register, so that port B's multiplexer hangs on nothing slower
-        last, signal = Signal(), Signal(3)
-        written = Signal()
-        free = Signal()
+        # registers, so that port B's multiplexer and grant hang on nothing slower
+        word_layout = data.StructLayout({**self.write.payload.shape().members, "last": 1, "signal": 3})
+        m.submodules.output = output = SkidBuffer(word_layout)
         m.d.comb += [
-            written.eq(self.write.valid & self.write.ready),
-            free.eq(~self.write.valid | self.write.ready),
-            words.words.ready.eq(beat.valid & complete & free),
-            beat.ready.eq(~complete | (words.words.valid & free)),
+            output.input.valid.eq(words.words.valid & beat.valid & complete),
+            output.input.payload.address.eq(words.words.payload.address),
+            output.input.payload.data.eq(word),
+            output.input.payload.last.eq(words.words.payload.last),
+            output.input.payload.signal.eq(words.words.payload.signal),
+            words.words.ready.eq(output.input.ready & beat.valid & complete),
+            beat.ready.eq(~complete | (words.words.valid & output.input.ready)),
+            self.write.valid.eq(output.output.valid),
+            self.write.payload.address.eq(output.output.payload.address),
+            self.write.payload.data.eq(output.output.payload.data),
+            output.output.ready.eq(self.write.ready),
         ]
-        with m.If(self.write.ready):
-            m.d.sync += self.write.valid.eq(0)
-        with m.If(words.words.valid & words.words.ready):
-            m.d.sync += [
-                self.write.valid.eq(1),
-                self.write.payload.address.eq(words.words.payload.address),
-                self.write.payload.data.eq(word),
-                last.eq(words.words.payload.last),
-                signal.eq(words.words.payload.signal),
-            ]
-        m.d.comb += [
-            self.tokens.signal.eq(signal),
-            self.tokens.signal_valid.eq(written & last),
-            self.busy.eq(rows.rows.valid | walks.r_rdy | words.words.valid | self.write.valid),
+        # given one cycle after the write, when any read sees the word
+        m.d.sync += [
+            self.tokens.signal.eq(output.output.payload.signal),
+            self.tokens.signal_valid.eq(self.write.valid & self.write.ready & output.output.payload.last),
         ]
+        m.d.comb += self.busy.eq(rows.rows.valid | walks.r_rdy | words.words.valid | self.write.valid
+                                 | self.tokens.signal_valid)
         return m

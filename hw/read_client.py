@@ -8,7 +8,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from hw.bursts import BurstSplitter, burst_layout, transfer_layout
-from hw.stream_register import StreamRegister
+from hw.stream_register import SkidBuffer, StreamRegister
 
 __all__ = ["ReadClient", "ReadPortSignature", "beat_layout"]
 
@@ -69,7 +69,8 @@ class ReadClient(wiring.Component):
         All beats of all transfers, in order.
     port : ``Out(ReadPortSignature(bus_width))``
     idle : ``Out(1)``
-        No transfer is being cut, all beats that were asked for have come and have been taken.
+        No transfer is being cut, all beats that were asked for have come and have been taken; a
+        cycle late.
     """
 
     def __init__(self, bus_width: int, *, depth: int, maximum_burst: int, beats_width: int) -> None:
@@ -96,26 +97,31 @@ class ReadClient(wiring.Component):
         wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
         wiring.connect(m, register.output, wiring.flipped(self.output))
 
-        length = Signal(range(self.maximum_burst + 1))
+        # a burst's room is put aside before the burst goes to the port
+        m.submodules.reserved = reserved = SkidBuffer(burst_layout(1))
+        wiring.connect(m, reserved.output, wiring.flipped(self.port.bursts))
         room = Signal(range(self.depth + 1), init=self.depth)  # neither asked for nor held
-        ask = Signal()
-        taken = Signal()
-        asked = Signal(range(self.maximum_burst + 1))
         enough = Signal()
+        ask = Signal()
+        asked = Signal(range(self.maximum_burst + 1))
+        taken = Signal()
+        length = splitter.bursts.payload.length
         m.d.comb += [
-            length.eq(splitter.bursts.payload.length + 1),
-            enough.eq(room >= length),
-            self.port.bursts.payload.eq(splitter.bursts.payload),
-            self.port.bursts.valid.eq(splitter.bursts.valid & enough),
-            splitter.bursts.ready.eq(self.port.bursts.ready & enough),
-            ask.eq(self.port.bursts.valid & self.port.bursts.ready),
-            taken.eq(buffer.r_rdy & buffer.r_en),
+            enough.eq(room > length),
+            reserved.input.payload.eq(splitter.bursts.payload),
+            reserved.input.valid.eq(splitter.bursts.valid & enough),
+            splitter.bursts.ready.eq(reserved.input.ready & enough),
+            ask.eq(splitter.bursts.valid & splitter.bursts.ready),
         ]
         with m.If(ask):
-            m.d.comb += asked.eq(length)
-        m.d.sync += room.eq(room - asked + taken)
+            m.d.comb += asked.eq(length + 1)
+        m.d.sync += [
+            taken.eq(buffer.r_rdy & buffer.r_en),
+            room.eq(room - asked + taken),
+            self.idle.eq(splitter.idle & ~splitter.transfers.valid & (room == self.depth)
+                         & ~register.output.valid),
+        ]
         m.d.comb += [
-            self.idle.eq(splitter.idle & (room == self.depth) & ~register.output.valid),
             buffer.w_data.eq(Cat(self.port.beats.payload.as_value())),
             buffer.w_en.eq(self.port.beats.valid),
             register.input.payload.eq(buffer.r_data),

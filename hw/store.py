@@ -131,14 +131,12 @@ class Store(wiring.Component):
         # addresses: `held` counts beats in the buffer that no burst has claimed
         held = Signal(range(self.depth * parts + 1))
         claimed = Signal(range(self.maximum_burst + 1))
-        length = Signal(range(self.maximum_burst + 1))
         issue = Signal()
         m.submodules.lengths = lengths = SyncFIFO(width=8, depth=self.outstanding)
         m.submodules.answers = answers = SyncFIFO(width=4, depth=self.outstanding)
         burst = splitter.bursts
         m.d.comb += [
-            length.eq(burst.payload.length + 1),
-            issue.eq(burst.valid & (held >= length) & (~axi.awvalid | axi.awready)
+            issue.eq(burst.valid & (held > burst.payload.length) & (~axi.awvalid | axi.awready)
                      & lengths.w_rdy & answers.w_rdy),
             burst.ready.eq(issue),
             lengths.w_en.eq(issue),
@@ -151,7 +149,7 @@ class Store(wiring.Component):
             axi.awsize.eq(exact_log2(machine.bus_bytes)),
         ]
         with m.If(issue):
-            m.d.comb += claimed.eq(length)
+            m.d.comb += claimed.eq(burst.payload.length + 1)
         m.d.sync += held.eq(held - claimed + Mux(self.read_valid, parts, 0))
         with m.If(axi.awready):
             m.d.sync += axi.awvalid.eq(0)

@@ -1,12 +1,12 @@
-"""A register in a stream, to cut a long path."""
+"""Registers in a stream, to cut long paths."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ShapeLike
+from amaranth.hdl import Module, ShapeLike, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["StreamRegister"]
+__all__ = ["SkidBuffer", "StreamRegister"]
 
 
 class StreamRegister(wiring.Component):
@@ -35,4 +35,41 @@ class StreamRegister(wiring.Component):
             m.d.sync += self.output.valid.eq(self.input.valid)
         with m.If(self.input.ready & self.input.valid):
             m.d.sync += self.output.payload.eq(self.input.payload)
+        return m
+
+
+class SkidBuffer(wiring.Component):
+    """Two registers for a stream at full throughput: ``ready`` is registered too.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        The payload.
+
+    Members
+    -------
+    input : ``In(stream.Signature(shape))``
+    output : ``Out(stream.Signature(shape))``
+    """
+
+    def __init__(self, shape: ShapeLike) -> None:
+        self.shape = shape
+        super().__init__({"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        # what came while the output was full and not taken
+        spilled = Signal(self.shape, reset_less=True)
+        empty = Signal(init=1)
+        m.d.comb += self.input.ready.eq(empty)
+        with m.If(~self.output.valid | self.output.ready):
+            m.d.sync += [self.output.valid.eq(self.input.valid | ~empty), empty.eq(1)]
+            with m.If(empty):
+                m.d.sync += self.output.payload.eq(self.input.payload)
+            with m.Else():
+                m.d.sync += self.output.payload.eq(spilled)
+        with m.Else():
+            m.d.sync += empty.eq(empty & ~self.input.valid)
+        with m.If(empty):
+            m.d.sync += spilled.eq(self.input.payload)
         return m

@@ -41,32 +41,51 @@ def beats_width(machine: Machine) -> int:
 class _Rows:
     """The two outer loops: the address of each row, one row after another.
 
+    What ends a loop is known one row ahead, in registers.
+
     Parameters
     ----------
     m : Module
-    address, plane_step, row_step, planes, rows
-        The instruction's values, held in registers while the loops run; ``address`` and ``planes``
-        are used up.
-    advance : Signal
-        Strobe: go on to the next row.
+    address : Signal
+        Address of the row, in the instruction's units.
+    plane_step, row_step, rows : Value
+        The instruction's, held while its loops run.
+    new, new_address : Value
+        An instruction that starts, and its first address.
+    load : Value
+        Strobe: ``new`` starts.
+    advance : Value
+        Strobe: go on to the next row. If it comes with ``load``, ``load`` wins.
+
+    Attributes
+    ----------
+    last : Value
+        This is the last row.
+    next : Value
+        Address of the row that follows.
     """
 
-    def __init__(self, m: Module, *, address: Any, plane_step: Any, row_step: Any, planes: Any, rows: Any,
-                 rows_left: Signal, plane_address: Signal, advance: Signal) -> None:
-        last_row = Signal()
-        self.last = Signal()
-        self.next = Signal.like(plane_address)
-        m.d.comb += [
-            last_row.eq(rows_left == 1),
-            self.last.eq(last_row & (planes == 1)),
-            self.next.eq(Mux(last_row, plane_address, address) + Mux(last_row, plane_step, row_step)),
-        ]
-        with m.If(advance):
-            m.d.sync += address.eq(self.next)
+    def __init__(self, m: Module, *, address: Signal, plane_step: Any, row_step: Any, rows: Any,
+                 new: Any, new_address: Any, load: Any, advance: Any) -> None:
+        plane_address = Signal.like(address)
+        rows_left, planes_left = Signal(16), Signal(16)  # this one included
+        last_row, last_plane, one_row = Signal(), Signal(), Signal()
+        self.last = last_row & last_plane
+        self.next = Signal.like(address)
+        m.d.comb += self.next.eq(Mux(last_row, plane_address, address) + Mux(last_row, plane_step, row_step))
+        with m.If(load):
+            m.d.sync += [
+                address.eq(new_address), plane_address.eq(new_address),
+                rows_left.eq(new.rows), planes_left.eq(new.planes),
+                last_row.eq(new.rows == 1), one_row.eq(new.rows == 1), last_plane.eq(new.planes == 1),
+            ]
+        with m.Elif(advance):
+            m.d.sync += [address.eq(self.next), rows_left.eq(rows_left - 1), last_row.eq(rows_left == 2)]
             with m.If(last_row):
-                m.d.sync += [plane_address.eq(self.next), planes.eq(planes - 1), rows_left.eq(rows)]
-            with m.Else():
-                m.d.sync += rows_left.eq(rows_left - 1)
+                m.d.sync += [
+                    plane_address.eq(self.next), rows_left.eq(rows), last_row.eq(one_row),
+                    planes_left.eq(planes_left - 1), last_plane.eq(planes_left == 2),
+                ]
 
 
 class RowWalker(wiring.Component):
@@ -91,31 +110,28 @@ class RowWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        new = self.walks.payload
         walk = Signal(MEMORY_WALK)
-        rows_left = Signal(16)
-        plane_address = Signal(32)
+        address = Signal(32)
         busy = Signal()
         advance = Signal()
-        loops = _Rows(m, address=walk.memory_address, plane_step=walk.memory_plane_step,
-                      row_step=walk.memory_row_step, planes=walk.planes, rows=walk.rows,
-                      rows_left=rows_left, plane_address=plane_address, advance=advance)
+        load = Signal()
+        loops = _Rows(m, address=address, plane_step=walk.memory_plane_step, row_step=walk.memory_row_step,
+                      rows=walk.rows, new=new, new_address=new.memory_address, load=load, advance=advance)
         m.d.comb += [
             self.rows.valid.eq(busy),
-            self.rows.payload.address.eq(walk.memory_address),
+            self.rows.payload.address.eq(address),
             self.rows.payload.beats.eq(walk.words << exact_log2(self.machine.beats_per_word)),
             self.rows.payload.tag.last.eq(loops.last),
             self.rows.payload.tag.signal.eq(walk.signal),
             advance.eq(busy & self.rows.ready),
             self.walks.ready.eq(~busy | (advance & loops.last)),
+            load.eq(self.walks.valid & self.walks.ready),
         ]
         with m.If(self.walks.ready):
             m.d.sync += busy.eq(self.walks.valid)
-            with m.If(self.walks.valid):
-                m.d.sync += [
-                    walk.eq(self.walks.payload),
-                    rows_left.eq(self.walks.payload.rows),
-                    plane_address.eq(self.walks.payload.memory_address),
-                ]
+        with m.If(load):
+            m.d.sync += walk.eq(new)
         return m
 
 
@@ -140,41 +156,37 @@ class WordWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        walk = Signal(SCRATCH_WALK)  # its address is that of the row
-        address = Signal(16)
-        words_left = Signal(16)
-        rows_left = Signal(16)
-        plane_address = Signal(16)
+        new = self.walks.payload
+        walk = Signal(SCRATCH_WALK)
+        address, row_address = Signal(16), Signal(16)
+        words_left = Signal(16)  # this one included
+        last_word, one_word = Signal(), Signal()
         busy = Signal()
-        last_word = Signal()
         advance = Signal()
-        advance_row = Signal()
-        loops = _Rows(m, address=walk.scratch_address, plane_step=walk.scratch_plane_step,
-                      row_step=walk.scratch_row_step, planes=walk.planes, rows=walk.rows,
-                      rows_left=rows_left, plane_address=plane_address, advance=advance_row)
+        load = Signal()
+        loops = _Rows(m, address=row_address, plane_step=walk.scratch_plane_step,
+                      row_step=walk.scratch_row_step, rows=walk.rows, new=new,
+                      new_address=new.scratch_address, load=load, advance=advance & last_word)
         m.d.comb += [
-            last_word.eq(words_left == 1),
             advance.eq(busy & self.words.ready),
-            advance_row.eq(advance & last_word),
             self.words.valid.eq(busy),
             self.words.payload.address.eq(address),
             self.words.payload.last.eq(last_word & loops.last),
             self.words.payload.signal.eq(walk.signal),
-            self.walks.ready.eq(~busy | (advance_row & loops.last)),
+            self.walks.ready.eq(~busy | (advance & last_word & loops.last)),
+            load.eq(self.walks.valid & self.walks.ready),
         ]
-        with m.If(advance):
-            with m.If(last_word):
-                m.d.sync += [address.eq(loops.next), words_left.eq(walk.words)]
-            with m.Else():
-                m.d.sync += [address.eq(address + 1), words_left.eq(words_left - 1)]
         with m.If(self.walks.ready):
             m.d.sync += busy.eq(self.walks.valid)
-            with m.If(self.walks.valid):
-                m.d.sync += [
-                    walk.eq(self.walks.payload),
-                    address.eq(self.walks.payload.scratch_address),
-                    words_left.eq(self.walks.payload.words),
-                    rows_left.eq(self.walks.payload.rows),
-                    plane_address.eq(self.walks.payload.scratch_address),
-                ]
+        with m.If(load):
+            m.d.sync += [
+                walk.eq(new), address.eq(new.scratch_address), words_left.eq(new.words),
+                last_word.eq(new.words == 1), one_word.eq(new.words == 1),
+            ]
+        with m.Elif(advance):
+            m.d.sync += [
+                address.eq(address + 1), words_left.eq(words_left - 1), last_word.eq(words_left == 2),
+            ]
+            with m.If(last_word):
+                m.d.sync += [address.eq(loops.next), words_left.eq(walk.words), last_word.eq(one_word)]
         return m

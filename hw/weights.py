@@ -67,6 +67,7 @@ class Weights(wiring.Component):
         address = Signal(32)
         blocks = Signal(16)       # that have not been finished
         tile_bytes = Signal(32)   # of one block
+        no_tiles = Signal()
         tiles_next = Signal()
         transfer = client.transfers
         size = Signal(32)
@@ -80,14 +81,15 @@ class Weights(wiring.Component):
             self.busy.eq(transfer.valid | ~client.idle),
         ]
         with m.If(transfer.valid & transfer.ready):
-            m.d.sync += [address.eq(address + size), tiles_next.eq(~tiles_next & (tile_bytes != 0))]
-            with m.If(tiles_next | (tile_bytes == 0)):
+            m.d.sync += [address.eq(address + size), tiles_next.eq(~tiles_next & ~no_tiles)]
+            with m.If(tiles_next | no_tiles):
                 m.d.sync += blocks.eq(blocks - 1)
         with m.If(self.instructions.valid & self.instructions.ready):
             m.d.sync += [
                 address.eq(self.instructions.payload.memory_address),
                 blocks.eq(self.instructions.payload.blocks),
                 tile_bytes.eq(self.instructions.payload.tiles << exact_log2(machine.tile_bytes)),
+                no_tiles.eq(self.instructions.payload.tiles == 0),
                 tiles_next.eq(0),
             ]
         return m

@@ -168,8 +168,6 @@ def run(
         ):
             cycles += 1
             assert cycles < 100_000
-            if valid and ready:
-                written[payload.address] = payload.data
             if strobe:
                 signals.append(mask)
                 code = codes[len(signals) - 1]
@@ -178,6 +176,8 @@ def run(
                     assert written.get(scratch) == expected, (code, at, scratch)
                 if len(signals) == len(codes):
                     break
+            if valid and ready:
+                written[payload.address] = payload.data
         for _ in range(20):  # nothing comes after the last token
             assert not ctx.get(dut.tokens.signal_valid)
             await ctx.tick()

@@ -108,8 +108,7 @@ def run(
                 ctx.set(client.output.ready, ready)
             done[number] = cycle
             ctx.set(client.output.ready, 0)
-            await ctx.tick()
-            assert ctx.get(client.idle)
+            await ctx.tick().until(client.idle)
 
         if number == forever_blocked:
             sim.add_testbench(feeder, background=True)
