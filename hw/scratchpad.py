@@ -90,15 +90,17 @@ class Scratchpad(wiring.Component):
         address_bits = exact_log2(self.machine.scratchpad_words)
         compute = self.compute
 
-        # who has port B
-        compute_has, load_has, store_has = Signal(), Signal(), Signal()
+        # Who has port B.  Load or store is chosen without looking at compute, and who has been chosen
+        # waits: few levels of logic lie before the address, which goes to every block of the memory.
+        compute_has, load_chosen, load_has, store_has = Signal(), Signal(), Signal(), Signal()
         load_was_last = Signal()
         m.d.comb += [
             compute_has.eq(compute.write_enable | compute.residual_enable),
-            load_has.eq(~compute_has & self.write.valid & ~(self.read.valid & load_was_last)),
-            store_has.eq(~compute_has & self.read.valid & ~(self.write.valid & ~load_was_last)),
-            self.write.ready.eq(~compute_has & ~(self.read.valid & load_was_last)),
-            self.read.ready.eq(~compute_has & ~(self.write.valid & ~load_was_last)),
+            load_chosen.eq(self.write.valid & ~(self.read.valid & load_was_last)),
+            self.write.ready.eq(~compute_has & load_chosen),
+            self.read.ready.eq(~compute_has & ~load_chosen),
+            load_has.eq(self.write.ready),
+            store_has.eq(self.read.ready & self.read.valid),
         ]
         with m.If(load_has | store_has):
             m.d.sync += load_was_last.eq(load_has)
@@ -110,15 +112,10 @@ class Scratchpad(wiring.Component):
             write_enable.eq(compute.write_enable | load_has),
             read_enable.eq(compute.residual_enable | store_has),
             write_data.eq(Mux(compute.write_enable, compute.write_data, self.write.payload.data)),
+            address.eq(Mux(compute_has,
+                           Mux(compute.write_enable, compute.write_address, compute.residual_address),
+                           Mux(load_chosen, self.write.payload.address, self.read.payload))),
         ]
-        with m.If(compute.write_enable):
-            m.d.comb += address.eq(compute.write_address)
-        with m.Elif(compute.residual_enable):
-            m.d.comb += address.eq(compute.residual_address)
-        with m.Elif(load_has):
-            m.d.comb += address.eq(self.write.payload.address)
-        with m.Else():
-            m.d.comb += address.eq(self.read.payload)
 
         # Reads and writes at the same address in the same cycle do not happen: port B does one of
         # them at a time, and tokens keep port A away from words that are being written.

@@ -13,6 +13,7 @@ from hw.bursts import BurstSplitter
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.scratchpad import ADDRESS_WIDTH as SCRATCH_ADDRESS_WIDTH
+from hw.stream_register import SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
@@ -118,11 +119,13 @@ class Store(wiring.Component):
         # scratchpad to buffer: `room` counts words that have neither been asked for nor are held
         room = Signal(range(self.depth + 1), init=self.depth)
         asked, word_done = Signal(), Signal()
+        m.submodules.reads = reads = SkidBuffer(SCRATCH_ADDRESS_WIDTH)
+        wiring.connect(m, reads.output, wiring.flipped(self.read))
         m.d.comb += [
-            self.read.payload.eq(words.words.payload.address),
-            self.read.valid.eq(words.words.valid & (room != 0)),
-            words.words.ready.eq(self.read.ready & (room != 0)),
-            asked.eq(self.read.valid & self.read.ready),
+            reads.input.payload.eq(words.words.payload.address),
+            reads.input.valid.eq(words.words.valid & (room != 0)),
+            words.words.ready.eq(reads.input.ready & (room != 0)),
+            asked.eq(words.words.valid & words.words.ready),
             buffer.w_data.eq(self.read_data),
             buffer.w_en.eq(self.read_valid),
         ]
