@@ -105,16 +105,18 @@ def _reduced(builder: Builder, node: OnnxNode, view: View, axes: Sequence[int], 
     view = builder.settled(view)
     channels, rows, columns = builder.shapes[view.tensor]
     count = math.prod(view.index.shape[axis] for axis in reduced)
-    groups = view.index.transpose([*kept, *reduced]).reshape(-1, count)
+    groups = np.sort(view.index.transpose([*kept, *reduced]).reshape(-1, count), axis=1)
+    # which results the windows give is known from their first elements; their order need not be the map's
+    rank_of_group = np.argsort(np.argsort(groups[:, 0])).astype(np.int32)
     positions = order_of(view.index.size).reshape(channels, rows, columns)
     for kernel, order in (((rows, columns), positions), ((1, columns), positions),
                           ((rows, 1), positions.transpose(0, 2, 1))):
         shape: Shape = (channels, rows // kernel[0], columns // kernel[1])
         wanted = order.reshape(-1, kernel[0] * kernel[1])
-        if wanted.shape == groups.shape and np.array_equal(np.sort(groups, axis=1), wanted):
+        if wanted.shape == groups.shape and np.array_equal(groups, wanted[rank_of_group]):
             builder.emit(kind(name=builder.node_name(node.name), inputs=(view.tensor,), output=node.output,
                               kernel=kernel, stride=kernel), shape)
-            return [View(node.output, node.output, order_of(math.prod(shape)).reshape(final))]
+            return [View(node.output, node.output, rank_of_group.reshape(final))]
     raise RefusedError(f"it reduces over the axes {reduced} of {list(view.index.shape)}",
                        "reductions over rows, columns or both are supported")
 

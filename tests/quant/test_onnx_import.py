@@ -603,6 +603,33 @@ def test_channel_shuffle_and_reversed_channels(same_meaning: Check) -> None:
     assert all(isinstance(entry, Convolution) for entry in graph.nodes)
 
 
+@pytest.mark.parametrize("operator", ["GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax"])
+def test_pool_of_shuffled_channels(operator: str, same_meaning: Check) -> None:
+    """A ShuffleNet that ends without another convolution: means in the order of the shuffle."""
+    axes = {"axes": [2]} if operator.startswith("Reduce") else {}
+    graph = same_meaning(
+        model_of(
+            [
+                node("Relu", "x", "r"),
+                node("Reshape", "r s1", "a"),
+                node("Transpose", "a", "b", perm=[0, 2, 1, 3, 4]),
+                node("Reshape", "b s2", "c"),
+                node(operator, "c", "p", **axes),
+                node("Flatten", "p", "f"),
+                node("Gemm", "f w", "y", transB=1),
+            ],
+            {
+                "s1": np.array([1, 3, 2, 4, 5]),
+                "s2": np.array([1, 6, 4, 5]),
+                "w": array(7, 6 * (5 if axes else 1)),
+            },
+            (1, 6, 4, 5),
+            opset=13,
+        )
+    )
+    assert len(graph.nodes) == 3
+
+
 def test_sums(same_meaning: Check) -> None:
     stored = {"w": array(4, 4, 1, 1)}
     assert kinds(same_meaning(model_of([node("Conv", "x w", "c"), node("Add", "c c", "y")], stored))) == [
