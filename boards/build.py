@@ -20,6 +20,7 @@ from boards.system import memory_ports
 from boards.toolchain import Tool, find_tool, run_tool
 from hw.machine import Machine
 from hw.uart import clocks_per_bit
+from hw.whole_file import write_whole
 
 __all__ = ["BOARDS", "BitstreamError", "BoardBuild", "ClockMissed", "build", "machine_of"]
 
@@ -272,6 +273,4 @@ def _read_report(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text)
-    os.replace(beside, path)
+    write_whole(path, text)

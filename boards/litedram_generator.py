@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hw.axi import ID_WIDTH
 
@@ -39,6 +39,35 @@ def _memory(clock_hz: float, column_bits: int) -> type:
     return Memory
 
 
+def _use_pin_registers() -> None:
+    """Registers of the data pins' direction in the pins as well.
+
+    LiteX leaves that register and an inverter in the fabric, so that the controller would drive
+    the pins many nanoseconds late, when the memory may already be taking the data.
+    """
+    from litex.build.io import SDRTristate
+    from litex.build.lattice.common import lattice_ecp5_trellis_special_overrides
+    from migen import Instance, Module, Signal
+
+    class Pin(Module):
+        def __init__(self, pin: Any) -> None:
+            out, off, into = Signal(), Signal(), Signal()
+            common = {"i_SCLK": pin.clk, "i_SP": 1, "i_PD": 0}
+            self.specials += [
+                Instance("OFS1P3BX", i_D=pin.o, o_Q=out, **common),
+                Instance("OFS1P3BX", i_D=~pin.oe, o_Q=off, **common),
+                Instance("IFS1P3BX", i_D=into, o_Q=pin.i, **common),
+                Instance("TRELLIS_IO", p_DIR="BIDIR", i_B=pin.io, i_I=out, i_T=off, o_O=into),
+            ]
+
+    class Lowering:
+        @staticmethod
+        def lower(pin: Any) -> Pin:
+            return Pin(pin)
+
+    lattice_ecp5_trellis_special_overrides[SDRTristate] = Lowering
+
+
 def main(arguments: list[str]) -> int:
     """Write FOLDER/litedram_core.v and FOLDER/controller.json."""
     from litedram import phy
@@ -46,6 +75,7 @@ def main(arguments: list[str]) -> int:
     from litex.build.lattice import LatticePlatform
     from litex.soc.integration.builder import Builder
 
+    _use_pin_registers()
     settings = json.loads(Path(arguments[0]).read_text())
     folder = Path(arguments[1])
     clock_hz = float(settings["clock_hz"])
