@@ -24,6 +24,7 @@ struct MemorySettings {
     uint32_t outstanding;           // bursts of each direction that are accepted ahead
     uint32_t random;                // 1: random stalls and latencies on every channel
     uint32_t sdram_bytes;           // bytes a cycle of one SDRAM behind both directions (0: none)
+    uint32_t sdram_beat_overhead;   // cycles lost with every beat of the bus
     uint32_t sdram_row_bytes;       // bytes of an SDRAM row
     uint32_t sdram_banks;
     uint32_t sdram_row_miss;        // cycles to close a row and open another
@@ -383,7 +384,7 @@ class AxiMemory {
             cost += open_rows_[bank] < 0 ? settings_.sdram_row_open : settings_.sdram_row_miss;
             open_rows_[bank] = row;
         }
-        cost += std::max<uint32_t>(beat_bytes / settings_.sdram_bytes, 1);
+        cost += std::max<uint32_t>(beat_bytes / settings_.sdram_bytes, 1) + settings_.sdram_beat_overhead;
         engine_free_ = now + cost;
         engine_burst_over_ = ++burst.done == burst.beats;
         if (!write) {

@@ -71,24 +71,24 @@ def memory_report(program: ProgramFile, outcome: Outcome) -> dict[str, Any]:
 def table_of(report: dict[str, Any]) -> str:
     """The table of one memory setting's report (`memory_report`)."""
     heads = (
-        ("layer", "kind", "MAC", "cycles", "multipliers", "array", "bus", "compute waited for"),
-        ("", "", "", "", "busy %", "busy %", "rd+wr %", "tokens  weights  pipeline %"),
+        ("#", "layer", "kind", "MAC", "cycles", "multipliers", "array", "bus", "compute waited for"),
+        ("", "", "", "", "", "busy %", "busy %", "rd+wr %", "tokens  weights  pipeline %"),
     )
     lines = [
-        f"{name:24} {kind:17} {macs:>13} {cycles:>11} {used:>11} {busy:>7} {bus:>9}   {waits}"
-        for name, kind, macs, cycles, used, busy, bus, waits in heads
+        f"{number:>3} {name:24} {kind:17} {macs:>13} {cycles:>11} {used:>11} {busy:>7} {bus:>9}   {waits}"
+        for number, name, kind, macs, cycles, used, busy, bus, waits in heads
     ]
     for row in report["layers"]:
         bus = f"{100 * row['bus_read']:.0f}+{100 * row['bus_write']:.0f}"
         lines.append(
-            f"{_shortened(row['name'], 24):24} {row['kind'][:17]:17} {row['macs']:>13,} "
+            f"{row['number']:>3} {_shortened(row['name'], 24):24} {row['kind'][:17]:17} {row['macs']:>13,} "
             f"{row['cycles']:>11,} {100 * row['mac_utilisation']:>11.1f} {100 * row['array_busy']:>7.1f} "
             f"{bus:>9} {100 * row['token_wait']:>8.1f} {100 * row['weight_wait']:>8.1f} "
             f"{100 * row['other_wait']:>11.1f}"
         )
     macs = sum(row["macs"] for row in report["layers"])
     lines.append(
-        f"{'one image':24} {report['memory']:17} {macs:>13,} {report['cycles_per_image']:>11,} "
+        f"    {'one image':24} {report['memory']:17} {macs:>13,} {report['cycles_per_image']:>11,} "
         f"{100 * report['mac_utilisation']:>11.1f}"
     )
     return "\n".join(lines)
