@@ -24,6 +24,7 @@ from compiler.listing import listing
 from compiler.report import report_json, report_table
 from hw.machine import Machine, MachineError
 from hw.program_file import ProgramFile
+from hw.whole_file import check_writable, write_whole
 from quant.fixed_model import FixedModel
 
 __all__ = ["machine_from_arguments", "main"]
@@ -116,8 +117,10 @@ def known_image(model: FixedModel, path: Path | None) -> NDArray[np.int64]:
         return np.random.default_rng(1).integers(form.low, form.high + 1, shape)
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy's parser of headers raises its own kinds
         raise CompileError(f"{path}: not a numpy array ({error})") from None
+    if not isinstance(values, np.ndarray):
+        raise CompileError(f"{path}: holds several arrays; give an .npy file")
     if values.shape != shape or values.dtype.kind not in "iu":
         raise CompileError(
             f"{path}: must hold integers of the shape {shape}, not {values.dtype} {values.shape}"
@@ -133,12 +136,14 @@ def _compile(arguments: argparse.Namespace) -> int:
     from sim.timing import TimingModel
 
     machine = machine_from_arguments(arguments)
+    output = arguments.output or arguments.model.with_suffix(".prog")
+    check_writable(output)
+    check_writable(arguments.json)
     model = read_fixed_model(arguments.model)
     image = known_image(model, arguments.known_input)
     compilation = compile_passes(
         model, machine, image, lambda: run(model, image[None]), progress=not arguments.quiet
     )
-    output = arguments.output or arguments.model.with_suffix(".prog")
     timing = TimingModel(machine)
     for entry in compilation.schedule.program:
         timing.execute(entry.instruction)
@@ -146,9 +151,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     report["estimated_cycles"] = timing.cycles
     compilation.program.save(output)
     if arguments.json is not None:
-        beside = arguments.json.with_name(arguments.json.name + ".part")
-        beside.write_text(json.dumps(report, indent=1) + "\n")
-        os.replace(beside, arguments.json)
+        write_whole(arguments.json, json.dumps(report, indent=1) + "\n")
     if not arguments.quiet:
         print(report_table(report))
         print(f"about {timing.cycles:,} cycles an image (estimated); written: {output}")
@@ -177,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
         if isinstance(error, ValueError) and type(error).__module__.split(".")[0] not in _PACKAGES:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.machine import Machine, MachineError
+from hw.whole_file import write_whole
 
 __all__ = ["Layer", "ProgramFile", "ProgramFileError", "Segment", "TensorPlace"]
 
@@ -146,8 +146,12 @@ class ProgramFile:
     input_layout: str = "NCHW"
 
     def save(self, path: str | Path) -> None:
-        """Write the file: first beside it, then renamed, so that it is whole or not there."""
-        path = Path(path)
+        """Write the file, whole or not at all.
+
+        Raises
+        ------
+        hw.whole_file.WholeFileError
+        """
         header = {
             "format": FORMAT_VERSION, "name": self.name, "machine": self.machine.to_json(),
             "digest": f"{self.machine.digest():016x}", "memory_bytes": self.memory_bytes,
@@ -158,22 +162,19 @@ class ProgramFile:
             "preparation": self.preparation, "host_operations": self.host_operations,
             "input_layout": self.input_layout,
         }
-        beside = path.with_name(path.name + ".part")
-        try:
-            with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-                def write(name: str, content: bytes) -> None:
-                    # a fixed date, so that the same program is the same file
-                    archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 1)
-                write("program.json", json.dumps(header, indent=1).encode())
-                for number, segment in enumerate(self.segments):
-                    write(f"segments/{number}", segment.content)
-                for name, array in (("known_input", self.known_input), ("known_output", self.known_output)):
-                    stream = io.BytesIO()
-                    np.save(stream, array.astype(np.int16))
-                    write(f"{name}.npy", stream.getvalue())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            def write(name: str, content: bytes) -> None:
+                # a fixed date, so that the same program is the same file
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 1)
+            write("program.json", json.dumps(header, indent=1).encode())
+            for number, segment in enumerate(self.segments):
+                write(f"segments/{number}", segment.content)
+            for name, array in (("known_input", self.known_input), ("known_output", self.known_output)):
+                stream = io.BytesIO()
+                np.save(stream, array.astype(np.int16))
+                write(f"{name}.npy", stream.getvalue())
+        write_whole(path, file.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> ProgramFile:
@@ -204,7 +205,7 @@ class ProgramFile:
         except FileNotFoundError:
             raise ProgramFileError(f"{path}: no such file") from None
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError,
-                NotImplementedError, MachineError) as error:
+                RuntimeError, MachineError) as error:
             raise ProgramFileError(f"{path}: not a whole program file ({error}); "
                                    "compile the model again") from None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +17,7 @@ from amaranth.lib import wiring
 
 from hw.core import Core
 from hw.machine import Machine, MachineError
+from hw.whole_file import WholeFileError, check_writable, write_whole
 
 __all__ = ["main", "verilog_of"]
 
@@ -75,19 +75,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", default="core", help="name of the top module (default: core)")
     add_machine_options(parser)
     options = parser.parse_args(arguments)
-    beside = options.output.with_name(options.output.name + ".part")
     try:
+        check_writable(options.output)
         text = verilog_of(machine_of(options), multiplier=options.multiplier, name=options.name)
-        beside.write_text(text)
-        os.replace(beside, options.output)
-    except (MachineError, OSError) as error:
+        write_whole(options.output, text)
+    except (MachineError, WholeFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    finally:
-        beside.unlink(missing_ok=True)
     return 0
 
 

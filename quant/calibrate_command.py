@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw.whole_file import check_writable, write_whole
 from quant.preparation_arguments import add_data_arguments, preparation_of
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     from quant.onnx_import import import_model
     from quant.qdq import write_fixed_model
 
+    check_writable(arguments.output)
+    check_writable(arguments.json)
     check_width(arguments.weight_bits, "weights")
     check_width(arguments.activation_bits, "feature maps")
     graph = import_model(arguments.model)
@@ -130,13 +132,8 @@ def _row(layer: LayerReport) -> tuple[str, ...]:
 
 
 def write_json(content: object, path: Path) -> None:
-    """Write JSON (infinite and missing numbers as null) beside the file, then rename it."""
-    beside = path.with_name(path.name + ".part")
-    try:
-        beside.write_text(json.dumps(_finite(content), indent=1) + "\n", encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write JSON, infinite and missing numbers as null."""
+    write_whole(path, json.dumps(_finite(content), indent=1) + "\n")
 
 
 def _finite(content: object) -> object:

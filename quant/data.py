@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +95,11 @@ def load_images(path: str | Path) -> ImageSet:
                         f"{path}: it has no array called images, only {', '.join(loaded.files) or 'nothing'}"
                     )
                 images, labels = loaded["images"], loaded["labels"] if "labels" in loaded.files else None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not a readable NumPy file ({error})") from None
+    except DataError:
+        raise
+    except Exception as error:  # zlib, zipfile and numpy's parser of headers raise their own kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: not a readable NumPy file ({reason}); copy or write it again") from None
     if images.dtype.kind not in "biuf":
         raise DataError(f"{path}: images must be numbers, not {images.dtype}")
     if images.ndim < 2 or not images.size:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw.whole_file import check_writable
 from quant.preparation_arguments import add_data_arguments, preparation_of
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     from quant.onnx_import import import_model
     from quant.qdq_import import read_fixed_model
 
+    check_writable(arguments.json)
     model = read_fixed_model(arguments.model)
     given = preparation_of(arguments)
     if given is not None:

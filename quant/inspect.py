@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hw.whole_file import check_writable, write_whole
 
 if TYPE_CHECKING:
     from quant.graph import Node, Shape
@@ -138,15 +139,11 @@ def run(arguments: argparse.Namespace) -> int:
         If the model as a whole cannot be imported.
     """
     from quant.onnx_import import import_verbosely
+    check_writable(arguments.json)
     report = report_of(import_verbosely(arguments.model, input_shape=arguments.input_shape, formats=True))
     print(table_of(report))
     if arguments.json is not None:
-        beside = arguments.json.with_name(arguments.json.name + ".part")
-        try:
-            beside.write_text(json.dumps(report, indent=1) + "\n")
-            os.replace(beside, arguments.json)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_whole(arguments.json, json.dumps(report, indent=1) + "\n")
     refused = report["totals"]["refused"]
     if refused:
         print(f"error: {arguments.model}: {refused} of {report['totals']['nodes']} nodes are refused",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hw.whole_file import write_whole
 from quant.fixed_model import FixedModel, FixedWeights
 from quant.graph import Activation, Add, AveragePool, Concat, Convolution, MaxPool, Node, Select
 from quant.number_format import Format, check_width
@@ -69,15 +69,11 @@ def write_fixed_model(model: FixedModel, path: str | Path) -> None:
         If a tensor has no format, a node no weights, or weights or biases do not fit their width.
     FormatError
         If a width is not 2 to 16 bits.
+    hw.whole_file.WholeFileError
+        If the file cannot be written.
     """
     proto = fixed_model_to_onnx(model)
-    path = Path(path)
-    beside = path.with_name(path.name + ".part")
-    try:
-        beside.write_bytes(proto.SerializeToString())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, proto.SerializeToString())
 
 
 def fixed_model_to_onnx(model: FixedModel) -> onnx.ModelProto:

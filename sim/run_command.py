@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from compiler.compile import compile_model
 from hw.machine import Machine, MachineError
 from hw.program_file import ProgramFile
+from hw.whole_file import check_writable, write_whole
 from quant.data import load_images
 from quant.fixed_model import Preparation
 from sim import reference
@@ -169,6 +169,7 @@ def machine_of(
 def run(arguments: argparse.Namespace) -> int:
     """Simulate a network; 0 if every layer of every image equals the reference."""
     machine = _machine(arguments)
+    check_writable(arguments.json)
     say = _speaker(arguments.quiet)
     images = load_images(arguments.data)
     folder = arguments.output or Path("build/sim") / arguments.model.stem
@@ -202,6 +203,7 @@ def demo(arguments: argparse.Namespace) -> int:
     import models
 
     machine = _machine(arguments)
+    check_writable(arguments.json)
     say = _speaker(arguments.quiet)
     bundled = Path(str(models.__file__)).parent
     images = load_images(bundled / "fashion_mnist_test.npz")
@@ -359,11 +361,5 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
 
 
 def write_json(report: dict[str, Any], path: Path) -> None:
-    """Write JSON: first beside the file, then renamed, so that it is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    try:
-        beside.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write JSON: whole or not there."""
+    write_whole(path, json.dumps(report, indent=1, allow_nan=False) + "\n")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.program_file import ProgramFile, ProgramFileError
+from hw.whole_file import WholeFileError, check_writable, write_whole
 from sw_driver.accelerator import Accelerator, AcceleratorError
 from sw_driver.link import LinkError
 from sw_driver.open_link import open_link
@@ -24,10 +23,6 @@ from sw_driver.self_test import self_test, self_test_bytes
 __all__ = ["main"]
 
 _TOP = 5
-
-
-class _WriteError(ValueError):
-    """The result file cannot be written."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,11 +75,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     commands = {"run": _run, "selftest": _selftest, "info": _info, "counters": _counters}
     try:
+        check_writable(options.json)
         result, status = commands[options.command](options)
         if options.json:
             _write(Path(options.json), result)
         return status
-    except (AcceleratorError, LinkError, PrepareError, ProgramFileError, _WriteError) as error:
+    except (AcceleratorError, LinkError, PrepareError, ProgramFileError, WholeFileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -230,16 +226,7 @@ def _counters(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(beside, path)
-    except OSError as error:
-        raise _WriteError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+    write_whole(path, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ the integer is that value times 2^fl, rounded half to even and clipped.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +55,9 @@ def load_images(path: str | Path, channels: int) -> NDArray:
                 loaded = loaded["images"]
     except PrepareError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise PrepareError(f"{path}: not a readable NumPy file ({error})") from None
+    except Exception as error:  # zlib, zipfile and numpy's parser of headers raise their own kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PrepareError(f"{path}: not a readable NumPy file ({reason}); copy or write it again") from None
     if loaded.dtype.kind not in "biuf" or loaded.ndim < 2 or not loaded.size:
         raise PrepareError(f"{path}: it holds no images (shape {loaded.shape}, type {loaded.dtype})")
     return loaded

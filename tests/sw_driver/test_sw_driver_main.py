@@ -29,7 +29,7 @@ def program_path(tmp_path: Path) -> Path:
 def test_run(tmp_path: Path, program_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = ProgramFile.load(program_path)
     np.save(tmp_path / "image.npy", np.stack([program.known_input, program.known_input // 2]))
-    report = tmp_path / "out" / "report.json"
+    report = tmp_path / "report.json"
     with SoftwareBoard(MemoryLink(program)) as board:
         status = main(
             [

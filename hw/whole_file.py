@@ -1,0 +1,60 @@
+"""Files that are whole or not there: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["WholeFileError", "check_writable", "write_whole"]
+
+
+class WholeFileError(ValueError):
+    """A file cannot be written; the message says which, why, and what to do."""
+
+
+def check_writable(path: str | Path | None) -> None:
+    """Refuse a file that could not be written in the end, before long work begins.
+
+    None is accepted, for an option that was left out.
+
+    Raises
+    ------
+    WholeFileError
+    """
+    if path is None:
+        return
+    path = Path(path)
+    if path.is_dir():
+        raise WholeFileError(f"{path}: cannot be written (it is a folder); give the name of a file")
+    if not path.parent.is_dir():
+        what = "is not a folder" if path.parent.exists() else "does not exist"
+        raise WholeFileError(f"{path}: cannot be written (the folder {path.parent} {what}); make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise WholeFileError(f"{path}: cannot be written (Permission denied); give a folder that you may "
+                             "write to")
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write a file; text is UTF-8.
+
+    Raises
+    ------
+    WholeFileError
+        If it cannot be written; then there is nothing new.
+    """
+    path = Path(path)
+    check_writable(path)
+    # two processes that write the same file must not share what lies beside it
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(beside, path)
+    except OSError as error:
+        raise _refusal(path, error) from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _refusal(path: Path, error: OSError) -> WholeFileError:
+    return WholeFileError(f"{path}: cannot be written ({error.strerror or error}); check the folder, its "
+                          "permissions and the disk")
