@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +35,14 @@ class NetworkError(ValueError):
 class Network:
     """A fixed-point model, and the float model that it was calibrated from, if there is one.
 
-    ``path`` is the fixed-point model's file.
+    ``path`` is the fixed-point model's file; ``layout`` is that of image arrays that could be either.
     """
 
     name: str
     model: FixedModel
     path: Path
     graph: Graph | None
+    layout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def load_network(
     calibration: ImageSet,
     preparation: Preparation | None,
     *,
+    layout: str | None = None,
     weight_bits: int = 8,
     activation_bits: int = 8,
     float_model: Path | None = None,
@@ -80,7 +82,9 @@ def load_network(
     calibration : ImageSet
         For a float model.
     preparation : Preparation or None
-        How images become a float model's input; a fixed-point one has it in its file.
+        How images become the input.  A fixed-point model of ours has it in its file.
+    layout : str or None
+        ``"NHWC"`` or ``"NCHW"`` for arrays of images that could be either.
     float_model : Path or None
         For a fixed-point model: the float one to compare its accuracy with.
 
@@ -89,28 +93,27 @@ def load_network(
     ModelError, CalibrationError, DataError, WriteError
         If the model or the images cannot be used.
     NetworkError
-        If a preparation is given for a fixed-point model.
+        If a preparation is given and the fixed-point model records another.
     """
     if any(node.op_type == "QuantizeLinear" for node in read_model(path).proto.graph.node):
+        model = read_fixed_model(path)
         if preparation is not None:
-            raise NetworkError(
-                f"{path}: a fixed-point model records how images are prepared; leave the options "
-                "for that out, or give the float model"
-            )
+            if model.preparation not in (Preparation(), preparation):
+                raise NetworkError(
+                    f"{path}: it records how images are prepared, and that is not what the options say; "
+                    "leave them out"
+                )
+            model = replace(model, preparation=preparation)
         say(f"{path.name}: fixed-point model")
-        return Network(
-            path.stem,
-            read_fixed_model(path),
-            path,
-            None if float_model is None else import_model(float_model),
-        )
+        real = None if float_model is None else import_model(float_model)
+        return Network(path.stem, model, path, real, layout)
     graph = import_model(path)
     preparation = preparation or Preparation()
     say(
         f"{path.name}: float model; calibrating on {len(calibration)} images of {calibration.name} "
         f"({weight_bits}-bit weights, {activation_bits}-bit feature maps)"
     )
-    batches = list(prepare(calibration, preparation, graph.shapes[graph.input], graph.input_layout))
+    batches = list(prepare(calibration, preparation, graph.shapes[graph.input], graph.input_layout, layout))
     with tqdm(total=len(graph.nodes), desc="calibrate", unit="node", disable=True if quiet else None) as bar:
         model, _ = calibrate(
             graph, batches, weight_bits, activation_bits, preparation, progress=lambda name: _step(bar)
@@ -119,7 +122,7 @@ def load_network(
     fixed = folder / f"{path.stem}.fixed.onnx"
     write_fixed_model(model, fixed)
     say(f"wrote {fixed}")
-    return Network(path.stem, read_fixed_model(fixed), fixed, graph)
+    return Network(path.stem, read_fixed_model(fixed), fixed, graph, layout)
 
 
 def _step(bar: tqdm) -> None:
@@ -130,7 +133,12 @@ def prepared_inputs(network: Network, images: ImageSet) -> Iterator[NDArray[np.f
     """Prepared float batches (N, C, H, W) for the network."""
     graph = network.model.graph
     return prepare(
-        images, network.model.preparation, graph.shapes[graph.input], graph.input_layout, batch_size=_BATCH
+        images,
+        network.model.preparation,
+        graph.shapes[graph.input],
+        graph.input_layout,
+        network.layout,
+        _BATCH,
     )
 
 

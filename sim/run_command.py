@@ -18,6 +18,7 @@ from hw.program_file import ProgramFile
 from hw.whole_file import check_writable, write_whole
 from quant.data import load_images
 from quant.fixed_model import Preparation
+from quant.preparation_arguments import add_data_arguments, preparation_of
 from sim import reference
 from sim.memory_settings import MEMORY_NAMES
 from sim.network import Accuracy, Network, evaluate, load_network, prepared_inputs
@@ -26,6 +27,10 @@ from sim.run import Outcome, simulate
 from sim.verilator import build
 
 __all__ = ["add_demo_parser", "add_parser", "demo", "machine_of", "run", "write_json"]
+
+#: Images that are run in RTL, and that a float model is calibrated with, if nobody says otherwise.
+_IMAGES = 16
+_CALIBRATION_IMAGES = 256
 
 _EXAMPLES = """\
 examples:
@@ -49,10 +54,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "model", type=Path, help="fixed-point ONNX, or a float one, which is calibrated first"
     )
-    parser.add_argument(
-        "--data", type=Path, required=True, help=".npz, .npy, a folder of images, or an image"
-    )
-    parser.add_argument("--images", type=_positive, default=16, metavar="N", help="images to run in RTL (16)")
+    add_data_arguments(parser, f"images to run in RTL (default: {_IMAGES})")
     parser.add_argument(
         "--accuracy-images",
         type=_positive,
@@ -72,11 +74,10 @@ def add_parser(subparsers: Any) -> None:
         "--calibration",
         type=Path,
         metavar="DATA",
-        help="images to calibrate with (default: 200 spread over --data)",
+        help=f"images to calibrate with, {_CALIBRATION_IMAGES} spread over the set (default: --data)",
     )
     calibration.add_argument("--weight-bits", type=int, default=8, metavar="N")
     calibration.add_argument("--activation-bits", type=int, default=8, metavar="N")
-    _add_preparation(calibration)
     _add_simulation(parser)
     parser.set_defaults(run=run)
 
@@ -92,15 +93,6 @@ def add_demo_parser(subparsers: Any) -> None:
     parser.add_argument("--output", type=Path, default=Path("build/demo"), metavar="FOLDER")
     _add_simulation(parser)
     parser.set_defaults(run=demo)
-
-
-def _add_preparation(group: Any) -> None:
-    group.add_argument("--divide", type=float, metavar="X", help="the input is (image / X - mean) / std (1)")
-    group.add_argument("--mean", type=_numbers, metavar="X,X,X")
-    group.add_argument("--std", type=_numbers, metavar="X,X,X")
-    group.add_argument("--channel-order", choices=("RGB", "BGR", "L"))
-    group.add_argument("--resize", type=_positive, metavar="N", help="resize the shorter side to N first")
-    group.add_argument("--crop", action="store_true", help="cut the input's size out of the centre")
 
 
 def _add_simulation(parser: argparse.ArgumentParser) -> None:
@@ -129,10 +121,6 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
     return value
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
 
 
 def machine_of(
@@ -173,24 +161,26 @@ def run(arguments: argparse.Namespace) -> int:
     say = _speaker(arguments.quiet)
     images = load_images(arguments.data)
     folder = arguments.output or Path("build/sim") / arguments.model.stem
-    calibration = images.spread(200) if arguments.calibration is None else load_images(arguments.calibration)
+    calibration = images if arguments.calibration is None else load_images(arguments.calibration)
     network = load_network(
         arguments.model,
         folder,
-        calibration,
-        _preparation(arguments),
+        calibration.spread(_CALIBRATION_IMAGES),
+        preparation_of(arguments),
+        layout=arguments.layout,
         weight_bits=arguments.weight_bits,
         activation_bits=arguments.activation_bits,
         float_model=arguments.float_model,
         say=say,
         quiet=arguments.quiet,
     )
-    if len(images) < arguments.images:
-        say(f"note: {arguments.data} holds {len(images)} images, not {arguments.images}")
+    count = arguments.images or _IMAGES
+    if len(images) < count:
+        say(f"note: {arguments.data} holds {len(images)} images, not {count}")
     return _simulate(
         network,
-        images.first(arguments.images),
-        evaluate(network, images.first(arguments.accuracy_images or arguments.images), quiet=arguments.quiet),
+        images.first(count),
+        evaluate(network, images.first(arguments.accuracy_images or count), quiet=arguments.quiet),
         machine,
         folder,
         arguments,
@@ -234,14 +224,6 @@ def _machine(arguments: argparse.Namespace) -> Machine:
     return machine_of(
         arguments.lanes, arguments.bus, arguments.scratchpad, arguments.accumulators, arguments.weight_fifo
     )
-
-
-def _preparation(arguments: argparse.Namespace) -> Preparation | None:
-    given = {name: getattr(arguments, name) for name in ("divide", "mean", "std", "channel_order", "resize")}
-    given = {name: value for name, value in given.items() if value is not None}
-    if arguments.crop:
-        given["crop"] = True
-    return Preparation(**given) if given else None
 
 
 def _simulate(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from random_network import random_input, random_network
 
 from compiler.compile import compile_model
 from compiler.error import CompileError
 from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, assemble, disassemble
 from hw.machine import Machine
 from hw.program_file import ProgramFile, Segment
-from quant.fixed_model import FixedModel
+from quant.fixed_model import FixedModel, Preparation
 from quant.qdq import write_fixed_model
 from sim import reference, run_command
 from sim.__main__ import main
@@ -53,16 +53,6 @@ _OPTIONS = [
 ]
 
 
-def _random_networks():
-    path = Path(__file__).parents[1] / "random_network.py"
-    specification = importlib.util.spec_from_file_location("random_network", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def _compiled(model: FixedModel, machine: Machine, count: int = 1) -> tuple[ProgramFile, np.ndarray]:
     form, shape = model.formats[model.graph.input], model.graph.shapes[model.graph.input]
     inputs = np.random.default_rng(3).integers(form.low, form.high + 1, (count, *shape))
@@ -70,9 +60,8 @@ def _compiled(model: FixedModel, machine: Machine, count: int = 1) -> tuple[Prog
 
 
 def _check_random(seed: int, machine: Machine) -> None:
-    networks = _random_networks()
-    model = networks.random_network(seed, 1 + seed % 7)
-    inputs = networks.random_input(model, seed)
+    model = random_network(seed, 1 + seed % 7)
+    inputs = random_input(model, seed)
     try:
         program = compile_model(model, machine, inputs[0], reference.run(model, inputs))
     except CompileError as error:
@@ -189,7 +178,7 @@ def test_a_hang_names_the_layer(small_model: FixedModel) -> None:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory, small_model: FixedModel) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    write_fixed_model(small_model, folder / "small.onnx")
+    write_fixed_model(replace(small_model, preparation=Preparation(divide=2.0)), folder / "small.onnx")
     channels, rows, columns = small_model.graph.shapes[small_model.graph.input]
     images = np.random.default_rng(1).normal(0, 1.5, (4, rows, columns, channels)).astype(np.float32)
     np.savez(folder / "images.npz", images=images, labels=np.arange(4))
@@ -258,7 +247,7 @@ def test_command_line(
         (["small.onnx", "--data", "missing.npz"], "missing.npz: no such file"),
         (["small.onnx", "--data", "images.npz", "--lanes", "8"], "lanes are given as INPUTxOUTPUT"),
         (["small.onnx", "--data", "images.npz", "--lanes", "5x8"], "input_lanes must be 4, 8 or 16, not 5"),
-        (["small.onnx", "--data", "images.npz", "--divide", "255"], "a fixed-point model records how images"),
+        (["small.onnx", "--data", "images.npz", "--divide", "255"], "it records how images are prepared"),
     ],
 )
 def test_bad_use_is_one_line(
