@@ -1,4 +1,4 @@
-"""A true dual-port memory: one port reads, the other reads or writes; both have output registers."""
+"""A true dual-port memory: one port reads, the other reads or writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["READ_LATENCY", "DualPortMemory", "MemoryKind", "block_rams"]
 
 MemoryKind = Literal["portable", "ecp5"]
 
-#: Cycles from a read's address to its data: the memory's own and its output register.
+#: Cycles from a read's address to its data: the memory's own, and a register's behind it (port A)
+#: or in front of it (port B).
 READ_LATENCY = 2
 
 #: Address bits of an ECP5 block RAM when each of its words has this many bits.
@@ -36,9 +37,13 @@ def block_rams(width: int, depth: int) -> int:
 class DualPortMemory(wiring.Component):
     """Memory of ``depth`` words of ``width`` bits; nothing may depend on its first contents.
 
-    Port B does not read and write in the same cycle, and port A is not given the address at which
-    port B is writing; then the two kinds behave alike.  A word that has been written is read by
-    whatever starts in the next cycle.
+    Port A has its register at the output, port B at the inputs: whoever shares port B chooses its
+    address in front of that register, and the long way from there to all blocks takes a cycle of
+    its own.  So a word that is written in one cycle is read through port B in the next, and through
+    port A in the one after.
+
+    Port B does not read and write in the same cycle, and port A is not given an address in the cycle
+    after it was written to; then the two kinds behave alike.
 
     Parameters
     ----------
@@ -46,9 +51,9 @@ class DualPortMemory(wiring.Component):
     depth : int
         A power of two.
     kind : "portable" or "ecp5"
-        Left to inference, or made of ``DP16KD`` with their output registers on.  Inference would
+        Left to inference, or made of ``DP16KD`` with port A's output registers on.  Inference would
         cut some depths into block RAMs that need a multiplexer behind them, and leaves the output
-        register outside.
+        registers outside.
 
     Members
     -------
@@ -73,47 +78,58 @@ class DualPortMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        # port B's registers
+        read, write = Signal(), Signal()
+        address = Signal(len(self.b_address), reset_less=True)
+        write_data = Signal(self.width, reset_less=True)
+        m.d.sync += [
+            read.eq(self.b_read & ~self.b_write),
+            write.eq(self.b_write),
+            address.eq(self.b_address),
+            write_data.eq(self.b_write_data),
+        ]
         if self.kind == "portable":
-            self._portable(m)
+            self._portable(m, read, write, address, write_data)
         else:
-            self._ecp5(m)
+            self._ecp5(m, write, address, write_data)
         return m
 
-    def _portable(self, m: Module) -> None:
+    def _portable(self, m: Module, read: Signal, write: Signal, address: Signal, write_data: Signal) -> None:
         # the attribute spares logic for reads and writes that meet at an address
         m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=[],
                                               attrs={"no_rw_check": "1"})
-        write, read_a, read_b = memory.write_port(), memory.read_port(), memory.read_port()
+        write_b, read_a, read_b = memory.write_port(), memory.read_port(), memory.read_port()
         m.d.comb += [
             read_a.addr.eq(self.a_address), read_a.en.eq(self.a_enable),
-            write.addr.eq(self.b_address), write.en.eq(self.b_write), write.data.eq(self.b_write_data),
-            read_b.addr.eq(self.b_address), read_b.en.eq(self.b_read & ~self.b_write),
+            write_b.addr.eq(address), write_b.en.eq(write), write_b.data.eq(write_data),
+            read_b.addr.eq(address), read_b.en.eq(read),
+            self.b_data.eq(read_b.data),
         ]
-        m.d.sync += [self.a_data.eq(read_a.data), self.b_data.eq(read_b.data)]
+        m.d.sync += self.a_data.eq(read_a.data)
 
-    def _ecp5(self, m: Module) -> None:
+    def _ecp5(self, m: Module, write: Signal, address: Signal, write_data: Signal) -> None:
         address_bits, block_width = _block_shape(self.depth)
         banks = -(-self.depth // (1 << address_bits))
         slices = -(-self.width // block_width)
         a_words, b_words = [], []
         for bank in range(banks):
-            write = Signal(name=f"write_{bank}")
-            m.d.comb += write.eq(self.b_write & (self.b_address[address_bits:] == bank))
+            bank_write = Signal(name=f"write_{bank}")
+            m.d.comb += bank_write.eq(write & (address[address_bits:] == bank))
             a_word, b_word = Signal(slices * block_width), Signal(slices * block_width)
             data = Signal(slices * block_width)
-            m.d.comb += data.eq(self.b_write_data)
+            m.d.comb += data.eq(write_data)
             for number in range(slices):
                 part = slice(number * block_width, (number + 1) * block_width)
                 m.submodules[f"block_{bank}_{number}"] = _block(
                     block_width, address_bits,
                     a_address=self.a_address[:address_bits], a_data=a_word[part],
-                    b_address=self.b_address[:address_bits], b_data=b_word[part],
-                    b_write=write, b_write_data=data[part])
+                    b_address=address[:address_bits], b_data=b_word[part],
+                    b_write=bank_write, b_write_data=data[part])
             a_words.append(a_word)
             b_words.append(b_word)
-        for address, words, output in ((self.a_address, a_words, self.a_data),
-                                       (self.b_address, b_words, self.b_data)):
-            bank = address[address_bits:]
+        for read_address, words, output in ((self.a_address, a_words, self.a_data),
+                                            (self.b_address, b_words, self.b_data)):
+            bank = read_address[address_bits:]
             for _ in range(READ_LATENCY if banks > 1 else 0):
                 earlier, bank = bank, Signal.like(bank)
                 m.d.sync += bank.eq(earlier)
@@ -129,7 +145,8 @@ def _block(width: int, address_bits: int, *, a_address: Any, a_data: Any, b_addr
     pins: dict[str, Any] = {}
     for port, address, data, write in (("A", a_address, a_data, Const(0)), ("B", b_address, b_data, b_write)):
         pins |= {
-            f"p_DATA_WIDTH_{port}": width, f"p_REGMODE_{port}": "OUTREG", f"p_CSDECODE_{port}": "0b000",
+            f"p_DATA_WIDTH_{port}": width,
+            f"p_REGMODE_{port}": "OUTREG" if port == "A" else "NOREG", f"p_CSDECODE_{port}": "0b000",
             f"p_CLK{port}MUX": f"CLK{port}", f"p_WRITEMODE_{port}": "NORMAL",
             f"i_CLK{port}": ClockSignal("sync"), f"i_CE{port}": Const(1), f"i_OCE{port}": Const(1),
             f"i_RST{port}": Const(0), f"i_WE{port}": write,

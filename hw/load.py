@@ -121,7 +121,7 @@ class Load(wiring.Component):
             self.write.payload.data.eq(output.output.payload.data),
             output.output.ready.eq(self.write.ready),
         ]
-        # given one cycle after the write, when any read sees the word
+        # given one cycle after the write; whoever takes the token in the next one sees the word
         m.d.sync += [
             self.tokens.signal.eq(output.output.payload.signal),
             self.tokens.signal_valid.eq(self.write.valid & self.write.ready & output.output.payload.last),

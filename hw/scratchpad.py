@@ -50,8 +50,9 @@ class ComputePort(wiring.Signature):
 class Scratchpad(wiring.Component):
     """Memory with port A for compute's input words and port B for everybody.
 
-    Port B goes to compute first, then in turn to load and store.  An access is done in the cycle in
-    which it is taken: whatever starts afterwards on either port sees it.
+    Port B goes to compute first, then in turn to load and store.  A word that is written in one cycle
+    is read through port B in the next, and through port A in the one after; a token that is given
+    when a word has been taken comes later than that.
 
     Parameters
     ----------
@@ -118,7 +119,8 @@ class Scratchpad(wiring.Component):
         ]
 
         # Reads and writes at the same address in the same cycle do not happen: port B does one of
-        # them at a time, and tokens keep port A away from words that are being written.
+        # them at a time, and tokens keep port A away from words that are being written.  (A token
+        # takes a cycle to be given and one to be taken.)
         m.submodules.memory = memory = DualPortMemory(width, self.machine.scratchpad_words, kind=self.memory)
         store_reads = Signal()
         m.d.comb += [

@@ -1,5 +1,5 @@
-// DP16KD of the ECP5 as far as the scratchpad uses it: both ports with output registers, no reset,
-// WRITEMODE NORMAL (a write leaves the port's output alone).  From Lattice's FPGA-TN-02204; nothing
+// DP16KD of the ECP5 as far as the scratchpad uses it: port A reads, no reset, WRITEMODE NORMAL (a
+// write leaves the port's output alone).  From Lattice's FPGA-TN-02204; nothing
 // open describes this part, so the model is as good as our reading.
 module DP16KD #(
     parameter DATA_WIDTH_A = 18, DATA_WIDTH_B = 18,
@@ -38,7 +38,7 @@ module DP16KD #(
         // in 18-bit mode address bits 0 and 1 enable the bytes; only both at once is used
         if (DATA_WIDTH_A == 18 && adb[1:0] != 3) next_b = ~old_b;
     end
-    initial if (DATA_WIDTH_A != DATA_WIDTH_B || REGMODE_A != "OUTREG" || REGMODE_B != "OUTREG"
+    initial if (DATA_WIDTH_A != DATA_WIDTH_B || RESETMODE != "SYNC"
                 || WRITEMODE_A != "NORMAL" || WRITEMODE_B != "NORMAL") $fatal(1, "not modelled");
     always @(posedge CLKA) begin
         if (WEA || RSTA || RSTB || CSA0 || CSA1 || CSA2 || CSB0 || CSB1 || CSB2) $fatal(1, "not modelled");
@@ -48,7 +48,8 @@ module DP16KD #(
         else if (CEB) read_b <= old_b;
         if (OCEB) out_b <= read_b;
     end
-    wire [17:0] doa = {{(18 - DATA_WIDTH_A){1'b0}}, out_a}, dob = {{(18 - DATA_WIDTH_A){1'b0}}, out_b};
+    wire [17:0] doa = {{(18 - DATA_WIDTH_A){1'b0}}, REGMODE_A == "OUTREG" ? out_a : read_a};
+    wire [17:0] dob = {{(18 - DATA_WIDTH_A){1'b0}}, REGMODE_B == "OUTREG" ? out_b : read_b};
     assign {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3, DOA2,
             DOA1, DOA0} = doa;
     assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3, DOB2,

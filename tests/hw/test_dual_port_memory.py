@@ -26,9 +26,11 @@ module bench_{shape}(input clk);
                  .a_data(a_one), .b_data(b_one));
     ecp5_{shape} two(.clk, .rst, .a_enable, .a_address, .b_read, .b_write, .b_address, .b_write_data,
              .a_data(a_two), .b_data(b_two));
-    reg a_asked = 0, b_asked = 0;
+    reg a_asked = 0, b_asked = 0, wrote = 0;
+    reg [ADDRESS-1:0] wrote_address = 0;
     integer cycle = 0, compared = 0;
     always @(negedge clk) begin
+        wrote = b_write; wrote_address = b_address;
         // first every word is written, then reads and writes at random, half of them in a corner
         cycle <= cycle + 1;
         if (cycle < (1 << ADDRESS)) begin
@@ -39,7 +41,7 @@ module bench_{shape}(input clk);
             if (cycle[0]) begin
                 b_address = b_address & 3; a_address = a_address & 3;
             end
-            if (b_write && a_address == b_address) a_enable = 0;
+            if (wrote && a_address == wrote_address) a_enable = 0;
         end
         b_write_data = WIDTH'({{$urandom, $urandom, $urandom, $urandom}});
     end

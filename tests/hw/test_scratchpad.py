@@ -34,6 +34,7 @@ def test_random_accesses(compute_writes: float, compute_reads: float, wishes: fl
         store: list[int | None] = [None] * READ_LATENCY
         load_wish, store_wish = None, None  # kept until they are taken
         load_waits = store_waits = 0
+        written_before = None
         for _ in range(3000):
             choice = rng.random()
             writes = choice < compute_writes
@@ -45,8 +46,7 @@ def test_random_accesses(compute_writes: float, compute_reads: float, wishes: fl
                 load_wish = rng.randrange(256), rng.getrandbits(64)
             if store_wish is None and rng.random() < wishes:
                 store_wish = rng.randrange(256)
-            writing = write_address if writes else load_wish[0] if load_wish else None
-            if read_address == writing:
+            if read_address == written_before:
                 reads = False
             ctx.set(compute.write_enable, writes)
             ctx.set(compute.write_address, write_address)
@@ -77,6 +77,7 @@ def test_random_accesses(compute_writes: float, compute_reads: float, wishes: fl
             port_a = [*port_a[1:], words[read_address] if reads else None]
             residual = [*residual[1:], words[residual_address] if reads_residual else None]
             store = [*store[1:], words[store_wish] if store_done and store_wish is not None else None]
+            written_before = write_address if writes else load_wish[0] if load_done and load_wish else None
             if writes:
                 words[write_address] = write_data
             if load_done and load_wish is not None:
