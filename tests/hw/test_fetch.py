@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.hdl import Module, Shape
+from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 from amaranth.sim import Simulator
 
 from hw.fetch import QUEUED_OPCODES, Fetch
-from hw.isa import HEADER, Instruction, Opcode, assemble, layout_of
+from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
 from hw.read_port import AXI4Read, ReadPort
 
 sys.path.insert(0, str(Path(__file__).parent))
 from axi_memory_model import AxiMemory
+from random_transfers import fields_of, random_instruction
 
 PROGRAM = 0x100
 
@@ -38,31 +39,6 @@ class Bench(wiring.Component):
         wiring.connect(m, self.fetch.port, self.read_port.clients[0])
         wiring.connect(m, self.read_port.axi, wiring.flipped(self.axi))
         return m
-
-
-def random_instruction(rng: random.Random) -> Instruction:
-    """Any fields at all."""
-    opcode = rng.choice(QUEUED_OPCODES)
-    fields = {}
-    for name, member in layout_of(opcode).members.items():
-        if name in HEADER or name.startswith("_"):
-            continue
-        shape = Shape.cast(member)
-        low = -(1 << shape.width - 1) if shape.signed else 0
-        fields[name] = rng.randint(0, 2) if name == "mode" else low + rng.getrandbits(shape.width)
-    return Instruction(
-        opcode, fields, wait=rng.randrange(8), signal=rng.randrange(8), layer=rng.randrange(1 << 16)
-    )
-
-
-def fields_of(code: Instruction) -> dict[str, int]:
-    """What the unit must see."""
-    fields = dict(code.fields)
-    if code.opcode is not Opcode.WEIGHTS:
-        fields |= {"wait": code.wait, "signal": code.signal}
-    if code.opcode is Opcode.COMPUTE:
-        fields["layer"] = code.layer
-    return fields
 
 
 def run(

@@ -22,8 +22,7 @@ from hw.tokens import TokenPort
 
 sys.path.insert(0, str(Path(__file__).parent))
 from axi_memory_model import AxiMemory
-
-MEMORY_BYTES = 1 << 16
+from random_transfers import MEMORY_BYTES, places, random_load
 
 
 class Bench(wiring.Component):
@@ -53,62 +52,6 @@ class Bench(wiring.Component):
         wiring.connect(m, self.read_port.axi, wiring.flipped(self.axi))
         wiring.connect(m, wiring.flipped(self.compute), self.scratchpad.compute)
         return m
-
-
-def random_load(rng: random.Random, machine: Machine, *, largest: int = 200) -> Instruction:
-    """A LOAD whose words lie in memory and scratchpad; rows may overlap in memory, not in the scratchpad."""
-    while True:
-        planes, rows = rng.choice([(1, 1), (1, rng.randint(1, 12)), (rng.randint(1, 4), rng.randint(1, 5))])
-        words = rng.choice([1, 1, 2, 3, rng.randint(1, 40), rng.randint(1, largest)])
-        row_step = words + rng.randint(0, 5)
-        plane_step = row_step * rows + rng.randint(0, 9)
-        span = plane_step * planes
-        if span <= machine.scratchpad_words and planes * rows * words <= largest:
-            break
-    word = machine.word_bytes
-    memory_row, memory_plane = rng.randint(0, 60) * word, rng.randint(0, 300) * word
-    extent = (planes - 1) * memory_plane + (rows - 1) * memory_row + words * word
-    return Instruction(
-        Opcode.LOAD,
-        {
-            "memory_address": rng.randrange(0, (MEMORY_BYTES - extent) // word) * word,
-            "memory_plane_step": memory_plane,
-            "memory_row_step": memory_row,
-            "scratch_address": rng.randint(0, machine.scratchpad_words - span),
-            "scratch_plane_step": plane_step,
-            "scratch_row_step": row_step,
-            "planes": planes,
-            "rows": rows,
-            "words": words,
-        },
-        signal=rng.randrange(8),
-        wait=rng.randrange(8),
-    )
-
-
-def places(code: Instruction, word_bytes: int) -> list[tuple[int, int]]:
-    """Memory and scratchpad addresses of the words of a LOAD or STORE, in order."""
-    return [
-        (
-            (
-                code["memory_address"]
-                + plane * code["memory_plane_step"]
-                + row * code["memory_row_step"]
-                + word * word_bytes
-            )
-            % 2**32,
-            (
-                code["scratch_address"]
-                + plane * code["scratch_plane_step"]
-                + row * code["scratch_row_step"]
-                + word
-            )
-            % 2**16,
-        )
-        for plane in range(code["planes"])
-        for row in range(code["rows"])
-        for word in range(code["words"])
-    ]
 
 
 def run(

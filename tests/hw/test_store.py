@@ -22,8 +22,7 @@ from hw.tokens import TokenPort
 
 sys.path.insert(0, str(Path(__file__).parent))
 from axi_memory_model import AxiMemory
-
-MEMORY_BYTES = 1 << 16
+from random_transfers import MEMORY_BYTES, places, random_stores
 
 
 class Bench(wiring.Component):
@@ -54,49 +53,6 @@ class Bench(wiring.Component):
         wiring.connect(m, self.store.axi, wiring.flipped(self.axi))
         wiring.connect(m, wiring.flipped(self.compute), self.scratchpad.compute)
         return m
-
-
-def random_stores(
-    rng: random.Random, machine: Machine, count: int, *, largest: int = 150
-) -> list[Instruction]:
-    """STOREs that write different places."""
-    codes: list[Instruction] = []
-    word = machine.word_bytes
-    free = rng.randrange(0, 40) * word
-    while len(codes) < count:
-        planes, rows = rng.choice([(1, 1), (1, rng.randint(1, 12)), (rng.randint(1, 4), rng.randint(1, 5))])
-        words = rng.choice([1, 1, 2, 3, rng.randint(1, 40), rng.randint(1, largest)])
-        memory_row = (words + rng.randint(0, 5)) * word
-        memory_plane = memory_row * rows + rng.randint(0, 9) * word
-        if planes * rows * words > largest or free + planes * memory_plane > MEMORY_BYTES:
-            continue
-        # words may be stored more than once, and steps may go backwards
-        row_step, plane_step = rng.randint(0, 2 * words), rng.randint(0, 50)
-        span = (rows - 1) * row_step + (planes - 1) * plane_step + words
-        if span > machine.scratchpad_words:
-            continue
-        codes.append(
-            Instruction(
-                Opcode.STORE,
-                {
-                    "memory_address": free,
-                    "memory_plane_step": memory_plane,
-                    "memory_row_step": memory_row,
-                    "scratch_address": rng.randint(0, machine.scratchpad_words - span),
-                    "scratch_plane_step": plane_step,
-                    "scratch_row_step": row_step,
-                    "planes": planes,
-                    "rows": rows,
-                    "words": words,
-                },
-                signal=rng.randrange(8),
-                wait=rng.randrange(8),
-            )
-        )
-        free += planes * memory_plane + rng.randint(0, 20) * word
-        if rng.random() < 0.3:
-            free = min(-(-free // 4096) * 4096 - rng.randint(0, 3) * word, MEMORY_BYTES)
-    return codes
 
 
 def run(
@@ -208,31 +164,6 @@ def run(
             end = address + machine.word_bytes
             assert memory.content[address:end] == before[address:end], f"{address:#x} was written"
     return memory, errors, last_beat - first_beat + 1
-
-
-def places(code: Instruction, word_bytes: int) -> list[tuple[int, int]]:
-    """Memory and scratchpad addresses of the words of a LOAD or STORE, in order."""
-    return [
-        (
-            (
-                code["memory_address"]
-                + plane * code["memory_plane_step"]
-                + row * code["memory_row_step"]
-                + word * word_bytes
-            )
-            % 2**32,
-            (
-                code["scratch_address"]
-                + plane * code["scratch_plane_step"]
-                + row * code["scratch_row_step"]
-                + word
-            )
-            % 2**16,
-        )
-        for plane in range(code["planes"])
-        for row in range(code["rows"])
-        for word in range(code["words"])
-    ]
 
 
 MACHINES = [

@@ -20,6 +20,7 @@ from hw.weights import Weights
 
 sys.path.insert(0, str(Path(__file__).parent))
 from axi_memory_model import AxiMemory
+from random_transfers import expected_beats
 
 MEMORY_BYTES = 1 << 17
 
@@ -50,19 +51,6 @@ class Bench(wiring.Component):
         wiring.connect(m, self.read_port.axi, wiring.flipped(self.axi))
         m.d.comb += [self.weights.discard.eq(self.discard), self.busy.eq(self.weights.busy)]
         return m
-
-
-def expected_beats(machine: Machine, memory: bytes, codes: list[Instruction]) -> list[tuple[int, int]]:
-    """Data and mark of every beat."""
-    beats = []
-    for code in codes:
-        address = code["memory_address"]
-        for _ in range(code["blocks"]):
-            for size, mark in ((machine.parameter_bytes, 1), (code["tiles"] * machine.tile_bytes, 0)):
-                for at in range(address, address + size, machine.bus_bytes):
-                    beats.append((int.from_bytes(memory[at : at + machine.bus_bytes], "little"), mark))
-                address += size
-    return beats
 
 
 def run(

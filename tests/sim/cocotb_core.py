@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb_bench import pauses, quiet, reset, start_clock
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiSlave, MemoryRegion
 
 from hw.isa import Instruction, Opcode, assemble
@@ -44,15 +42,6 @@ class FaultyMemory(MemoryRegion):
         await super()._write(address, data, **kwargs)
 
 
-def pauses(seed: int) -> Iterator[int]:
-    """1 in cycles in which a channel stands still: long runs of either, and fast changes."""
-    source = random.Random(seed)
-    while True:
-        chance = source.choice((0.0, 0.2, 0.5, 0.9))
-        for _ in range(source.randrange(1, 60)):
-            yield int(source.random() < chance)
-
-
 class Bench:
     """Clock, reset, memory, registers, and the program."""
 
@@ -64,20 +53,11 @@ class Bench:
         self.memory = FaultyMemory(1 << 18)
         self.slave = AxiSlave(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, target=self.memory)
         self.registers = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
-        for logger in (
-            self.slave.write_if.log,
-            self.slave.read_if.log,
-            self.registers.write_if.log,
-            self.registers.read_if.log,
-        ):
-            logger.setLevel("ERROR")
-        cocotb.start_soon(Clock(dut.clk, 10, "ns").start())
+        quiet(self.slave.write_if, self.slave.read_if, self.registers.write_if, self.registers.read_if)
+        start_clock(dut)
 
     async def reset(self) -> None:
-        self.dut.rst.value = 1
-        await ClockCycles(self.dut.clk, 4)
-        self.dut.rst.value = 0
-        await RisingEdge(self.dut.clk)
+        await reset(self.dut)
 
     def stall(self, seed: int) -> None:
         """Random pauses on the five channels of the memory bus and the five of the register bus."""

@@ -1,0 +1,154 @@
+"""Random instructions for the units that move data, and what they ask for: for tests only."""
+
+from __future__ import annotations
+
+import random
+
+from amaranth.hdl import Shape
+
+from hw.fetch import QUEUED_OPCODES
+from hw.isa import HEADER, Instruction, Opcode, layout_of
+from hw.machine import Machine
+
+__all__ = ["MEMORY_BYTES", "expected_beats", "fields_of", "places", "random_instruction", "random_load",
+           "random_stores"]
+
+#: Bytes of the memory in which the data of LOAD and STORE lie.
+MEMORY_BYTES = 1 << 16
+
+
+def random_load(rng: random.Random, machine: Machine, *, largest: int = 200) -> Instruction:
+    """A LOAD whose words lie in memory and scratchpad; rows may overlap in memory, not in the scratchpad."""
+    while True:
+        planes, rows = rng.choice([(1, 1), (1, rng.randint(1, 12)), (rng.randint(1, 4), rng.randint(1, 5))])
+        words = rng.choice([1, 1, 2, 3, rng.randint(1, 40), rng.randint(1, largest)])
+        row_step = words + rng.randint(0, 5)
+        plane_step = row_step * rows + rng.randint(0, 9)
+        span = plane_step * planes
+        if span <= machine.scratchpad_words and planes * rows * words <= largest:
+            break
+    word = machine.word_bytes
+    memory_row, memory_plane = rng.randint(0, 60) * word, rng.randint(0, 300) * word
+    extent = (planes - 1) * memory_plane + (rows - 1) * memory_row + words * word
+    return Instruction(
+        Opcode.LOAD,
+        {
+            "memory_address": rng.randrange(0, (MEMORY_BYTES - extent) // word) * word,
+            "memory_plane_step": memory_plane,
+            "memory_row_step": memory_row,
+            "scratch_address": rng.randint(0, machine.scratchpad_words - span),
+            "scratch_plane_step": plane_step,
+            "scratch_row_step": row_step,
+            "planes": planes,
+            "rows": rows,
+            "words": words,
+        },
+        signal=rng.randrange(8),
+        wait=rng.randrange(8),
+    )
+
+
+def random_stores(
+    rng: random.Random, machine: Machine, count: int, *, largest: int = 150
+) -> list[Instruction]:
+    """STOREs that write different places."""
+    codes: list[Instruction] = []
+    word = machine.word_bytes
+    free = rng.randrange(0, 40) * word
+    while len(codes) < count:
+        planes, rows = rng.choice([(1, 1), (1, rng.randint(1, 12)), (rng.randint(1, 4), rng.randint(1, 5))])
+        words = rng.choice([1, 1, 2, 3, rng.randint(1, 40), rng.randint(1, largest)])
+        memory_row = (words + rng.randint(0, 5)) * word
+        memory_plane = memory_row * rows + rng.randint(0, 9) * word
+        if planes * rows * words > largest or free + planes * memory_plane > MEMORY_BYTES:
+            continue
+        # words may be stored more than once, and steps may go backwards
+        row_step, plane_step = rng.randint(0, 2 * words), rng.randint(0, 50)
+        span = (rows - 1) * row_step + (planes - 1) * plane_step + words
+        if span > machine.scratchpad_words:
+            continue
+        codes.append(
+            Instruction(
+                Opcode.STORE,
+                {
+                    "memory_address": free,
+                    "memory_plane_step": memory_plane,
+                    "memory_row_step": memory_row,
+                    "scratch_address": rng.randint(0, machine.scratchpad_words - span),
+                    "scratch_plane_step": plane_step,
+                    "scratch_row_step": row_step,
+                    "planes": planes,
+                    "rows": rows,
+                    "words": words,
+                },
+                signal=rng.randrange(8),
+                wait=rng.randrange(8),
+            )
+        )
+        free += planes * memory_plane + rng.randint(0, 20) * word
+        if rng.random() < 0.3:
+            free = min(-(-free // 4096) * 4096 - rng.randint(0, 3) * word, MEMORY_BYTES)
+    return codes
+
+
+def places(code: Instruction, word_bytes: int) -> list[tuple[int, int]]:
+    """Memory and scratchpad addresses of the words of a LOAD or STORE, in order."""
+    return [
+        (
+            (
+                code["memory_address"]
+                + plane * code["memory_plane_step"]
+                + row * code["memory_row_step"]
+                + word * word_bytes
+            )
+            % 2**32,
+            (
+                code["scratch_address"]
+                + plane * code["scratch_plane_step"]
+                + row * code["scratch_row_step"]
+                + word
+            )
+            % 2**16,
+        )
+        for plane in range(code["planes"])
+        for row in range(code["rows"])
+        for word in range(code["words"])
+    ]
+
+
+def expected_beats(machine: Machine, memory: bytes, codes: list[Instruction]) -> list[tuple[int, int]]:
+    """Data and mark of every beat."""
+    beats = []
+    for code in codes:
+        address = code["memory_address"]
+        for _ in range(code["blocks"]):
+            for size, mark in ((machine.parameter_bytes, 1), (code["tiles"] * machine.tile_bytes, 0)):
+                for at in range(address, address + size, machine.bus_bytes):
+                    beats.append((int.from_bytes(memory[at : at + machine.bus_bytes], "little"), mark))
+                address += size
+    return beats
+
+
+def random_instruction(rng: random.Random) -> Instruction:
+    """Any fields at all."""
+    opcode = rng.choice(QUEUED_OPCODES)
+    fields = {}
+    for name, member in layout_of(opcode).members.items():
+        if name in HEADER or name.startswith("_"):
+            continue
+        shape = Shape.cast(member)
+        low = -(1 << shape.width - 1) if shape.signed else 0
+        fields[name] = rng.randint(0, 2) if name == "mode" else low + rng.getrandbits(shape.width)
+    return Instruction(
+        opcode, fields, wait=rng.randrange(8), signal=rng.randrange(8), layer=rng.randrange(1 << 16)
+    )
+
+
+def fields_of(code: Instruction) -> dict[str, int]:
+    """What the unit must see."""
+    fields = dict(code.fields)
+    if code.opcode is not Opcode.WEIGHTS:
+        fields |= {"wait": code.wait, "signal": code.signal}
+    if code.opcode is Opcode.COMPUTE:
+        fields["layer"] = code.layer
+    return fields
