@@ -12,13 +12,13 @@ from hw.machine import Machine
 __all__ = ["LOOP_LATENCY", "OPERAND_DELAY", "SUM_LATENCY", "Accumulators"]
 
 #: The same pixel may come again after this many cycles, no sooner.
-LOOP_LATENCY = 4
+LOOP_LATENCY = 5
 
 #: Cycles from a pixel's address to its operand: block RAM, then a register behind its slow output.
 OPERAND_DELAY = 2
 
 #: Cycles from a pixel's address to its new sum.
-SUM_LATENCY = OPERAND_DELAY + 1
+SUM_LATENCY = OPERAND_DELAY + 2
 
 
 class Accumulators(wiring.Component):
@@ -75,15 +75,22 @@ class Accumulators(wiring.Component):
             m.d.sync += [next_valid.eq(valid), next_pixel.eq(pixel)]
             valid, pixel = next_valid, next_pixel
 
+        # Choosing what a product is added to, or whether it is larger, takes a cycle of its own.
         for lane in range(lanes):
             product = self.products[lane]
+            addend = Signal.like(product, reset_less=True, name=f"addend{lane}")
+            start = Signal(signed(32), reset_less=True, name=f"start{lane}")
+            larger = Signal(reset_less=True, name=f"larger{lane}")
             total = Signal(signed(32), reset_less=True, name=f"total{lane}")
-            larger = Signal(name=f"larger{lane}")
-            m.d.comb += larger.eq(self.first | (product > old[lane][:len(product)].as_signed()))
+            m.d.sync += [
+                addend.eq(product),
+                start.eq(Mux(self.first & ~self.maximum, self.bias[lane], old[lane])),
+                larger.eq(self.first | (product > old[lane][:len(product)].as_signed())),
+            ]
             with m.If(self.maximum):
-                m.d.sync += total.eq(Mux(larger, product, old[lane]))
+                m.d.sync += total.eq(Mux(larger, addend, start))
             with m.Else():
-                m.d.sync += total.eq(Mux(self.first, self.bias[lane], old[lane]) + product)
+                m.d.sync += total.eq(start + addend)
             m.d.comb += self.sums[lane].eq(total)
 
         m.d.comb += [write.addr.eq(pixel), write.en.eq(valid), write.data.eq(self.sums)]

@@ -162,7 +162,7 @@ class Compute(wiring.Component):
             m.d.sync += bias.eq(loader.bias)
         m.d.comb += [
             requantize.shift.eq(loader.shift),
-            requantize.load_shift.eq(valid[sums] & flags[sums].new_block),
+            requantize.load_shift.eq(valid[results - 1] & flags[results - 1].new_block),
             loader.release_parameters.eq(requantize.load_shift),
             accumulators.valid.eq(valid[pixel]),
             accumulators.pixel.eq(pixels[pixel]),

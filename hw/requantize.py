@@ -142,9 +142,13 @@ class Requantize(wiring.Component):
         ]
         low = Signal(signed(9), reset_less=True)
         high = Signal(signed(9), reset_less=True)
+        low_clipped = Signal(signed(9), reset_less=True)
+        high_clipped = Signal(signed(9), reset_less=True)
         m.d.sync += [
             low.eq(Mux(again[_CLIP - 1], code.sum_low, code.low)),
             high.eq(Mux(again[_CLIP - 1], code.sum_high, code.high)),
+            low_clipped.eq(low),
+            high_clipped.eq(high),
         ]
 
         for lane in range(lanes):
@@ -167,8 +171,13 @@ class Requantize(wiring.Component):
             if quotients is not None:
                 with m.If(average):
                     m.d.comb += rounded.eq(quotients[lane])
-            clipped = Signal(signed(9), reset_less=True, name=f"clipped{lane}")
-            m.d.sync += clipped.eq(Mux(rounded < low, low, Mux(rounded > high, high, rounded)))
+            # compared in one cycle, replaced in the next
+            kept = Signal(signed(9), reset_less=True, name=f"kept{lane}")
+            below = Signal(reset_less=True, name=f"below{lane}")
+            above = Signal(reset_less=True, name=f"above{lane}")
+            clipped = Signal(signed(9), name=f"clipped{lane}")
+            m.d.sync += [kept.eq(rounded), below.eq(rounded < low), above.eq(rounded > high)]
+            m.d.comb += clipped.eq(Mux(below, low_clipped, Mux(above, high_clipped, kept)))
             written = Signal(8, reset_less=True, name=f"written{lane}")
             m.d.sync += written.eq(clipped)
             m.d.comb += self.write_data.word_select(lane, 8).eq(written)

@@ -54,7 +54,7 @@ class RoundingShift(wiring.Component):
         whole = Cat(Const(0, SHIFT_OFFSET + 1), self.value)
 
         window = Signal(_WINDOW, reset_less=True)
-        sticky = Signal(reset_less=True)
+        sticky = Signal(3, reset_less=True)  # still to be combined: it is the widest logic here
         overflow = Signal(reset_less=True)
         sign = self.value[-1]
         with m.Switch(self.coarse):
@@ -64,8 +64,8 @@ class RoundingShift(wiring.Component):
                             for position in range(16 * step, 16 * step + _WINDOW)]
                     m.d.sync += [
                         window.eq(Cat(*bits)),
-                        sticky.eq(whole[SHIFT_OFFSET + 1:16 * step].any()
-                                  if 16 * step > SHIFT_OFFSET + 1 else 0),
+                        sticky.eq(Cat(*(whole[max(16 * part, SHIFT_OFFSET + 1):16 * (part + 1)].any()
+                                        for part in range(step)))),
                         overflow.eq(_differ(whole[16 * step + _WINDOW - 1:])),
                     ]
 
@@ -79,7 +79,7 @@ class RoundingShift(wiring.Component):
                             for position in range(4 * step, 4 * step + _FINAL + 3)]
                     m.d.sync += [
                         narrow.eq(Cat(*bits)),
-                        narrow_sticky.eq(sticky | (window[:4 * step].any() if step else 0)),
+                        narrow_sticky.eq(sticky.any() | (window[:4 * step].any() if step else 0)),
                         narrow_overflow.eq(overflow | _differ(window[4 * step + _FINAL + 2:])),
                     ]
 

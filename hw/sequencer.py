@@ -25,7 +25,7 @@ __all__ = ["AVERAGE_CADENCE", "PASS_CYCLES", "POSITION_BITS", "RESIDUAL_CADENCE"
            "issue_layout"]
 
 #: Least cycles from the first word of a pass to the first word of the next.
-PASS_CYCLES = 4
+PASS_CYCLES = 5
 assert PASS_CYCLES >= LOOP_LATENCY
 
 #: Cycles a word takes in the last pass, when there is a residual and when averaging.
@@ -70,14 +70,6 @@ def _pass_layout(machine: Machine) -> data.StructLayout:
         "last_block": 1,
         "needs_tile": 1,
     })
-
-
-class _PassState(enum.Enum):
-    NONE = 0     # nothing left to prepare
-    ADVANCE = 1  # go on to the pass after the one that was taken
-    PLACE = 2    # if it enters another plane: its address
-    MARK = 3     # is it the first, the last?
-    READY = 4
 
 
 class _State(enum.Enum):
@@ -134,12 +126,19 @@ class Sequencer(wiring.Component):
         state = Signal(_State)
         begin = Signal()       # the tokens are there
         prepared = Signal(_pass_layout(self.machine), reset_less=True)
-        ready = Signal()       # a pass is prepared
-        take = Signal()        # and the pixel loops start it
-        self._instruction(m, state, begin)
         preparing = Signal()   # the next pass is not prepared yet
-        self._passes(m, state, begin, prepared, preparing, ready, take)
-        self._pixels(m, prepared, preparing, ready, take)
+        startable = Signal()   # a pass is prepared and its weights are there
+        free = Signal()        # the pixel loops can start a pass
+        take = Signal()        # and do
+        self._instruction(m, state, begin)
+        self._passes(m, state, begin, prepared, preparing, startable, take)
+        self._pixels(m, prepared, startable, free, take)
+        # a pass that could start if it had its weights; counted from its preparation on, because
+        # they could have been there then
+        m.d.comb += self.weight_wait.eq(
+            free & ~startable & preparing
+            & (~self.tile_available & (prepared.first | ~self.instruction.hold_weights)
+               | ~self.parameters_available & prepared.first))
         return m
 
     def _instruction(self, m: Module, state: Signal, begin: Signal) -> None:
@@ -174,12 +173,34 @@ class Sequencer(wiring.Component):
                 m.d.sync += state.eq(_State.IDLE)
 
     def _passes(self, m: Module, state: Signal, begin: Signal, prepared: Signal, preparing: Signal,
-                ready: Signal, take: Signal) -> None:
+                startable: Signal, take: Signal) -> None:
         code = self.instruction
-        pass_state = Signal(_PassState)
+        # what the step after this pass is: the innermost loop that is not at its end
+        steps_column = Signal(reset_less=True)
+        steps_row = Signal(reset_less=True)
+        steps_input = Signal(reset_less=True)
+        steps_output = Signal(reset_less=True)
+        # One flip-flop for each step of preparing a pass: go on to the one after that which was
+        # taken; if it enters another plane, its address; is it the first, the last; its weights.
+        advance = Signal()
+        place = Signal()
+        mark = Signal()
+        ready = Signal()
+        weights_ready = Signal()
         m.d.comb += [
-            ready.eq(pass_state == _PassState.READY),
-            preparing.eq((pass_state != _PassState.READY) & (pass_state != _PassState.NONE)),
+            preparing.eq(advance | place | mark | ready),
+            weights_ready.eq((~prepared.needs_tile | self.tile_available)
+                             & (~prepared.first | self.parameters_available)),
+            # what has arrived stays until it is claimed, so this may be a cycle old
+            self.claim_tile.eq(take & prepared.needs_tile),
+            self.claim_parameters.eq(take & prepared.first),
+        ]
+        m.d.sync += [
+            advance.eq(take),
+            place.eq(begin | (advance & ~(steps_output & prepared.last_block))),
+            mark.eq(place),
+            ready.eq(mark | (ready & ~weights_ready)),
+            startable.eq((ready & weights_ready) | (startable & ~take)),
         ]
 
         # loop counters count down to one
@@ -197,67 +218,63 @@ class Sequencer(wiring.Component):
         half = prepared.half
         last_half = Const(self.machine.blocks_per_word - 1, len(half))
 
-        with m.Switch(pass_state):
-            with m.Case(_PassState.ADVANCE):
+        with m.If(advance):
+            m.d.sync += [
+                prepared.first.eq(steps_output),
+                enters_plane.eq(steps_input | steps_output),
+                kernel_columns_left.eq(code.kernel_columns),
+                prepared.column.eq(code.origin_column),
+            ]
+            with m.If(steps_column):
                 m.d.sync += [
-                    pass_state.eq(_PassState.PLACE),
-                    prepared.first.eq(0),
-                    enters_plane.eq(0),
-                    kernel_columns_left.eq(code.kernel_columns),
-                    prepared.column.eq(code.origin_column),
+                    kernel_columns_left.eq(kernel_columns_left - 1),
+                    prepared.address.eq(prepared.address + code.dilation_columns),
+                    prepared.column.eq(prepared.column + code.dilation_columns),
                 ]
-                with m.If(~last_kernel_column):
-                    m.d.sync += [
-                        kernel_columns_left.eq(kernel_columns_left - 1),
-                        prepared.address.eq(prepared.address + code.dilation_columns),
-                        prepared.column.eq(prepared.column + code.dilation_columns),
-                    ]
-                with m.Elif(~last_kernel_row):
-                    m.d.sync += [
-                        kernel_rows_left.eq(kernel_rows_left - 1),
-                        prepared.address.eq(tap_row),
-                        tap_row.eq(tap_row + code.source_tap_row_step),
-                        prepared.row.eq(prepared.row + code.dilation_rows),
-                    ]
-                with m.Else():
-                    m.d.sync += [
-                        kernel_rows_left.eq(code.kernel_rows),
-                        prepared.row.eq(code.origin_row),
-                        enters_plane.eq(1),
-                    ]
-                    with m.If(~last_input_block):
-                        m.d.sync += [input_blocks_left.eq(input_blocks_left - 1), half.eq(half + 1)]
-                        with m.If(half == last_half):
-                            m.d.sync += [half.eq(0), plane.eq(plane + code.source_plane_step)]
-                    with m.Else():
-                        m.d.sync += [
-                            input_blocks_left.eq(code.input_blocks),
-                            output_blocks_left.eq(output_blocks_left - 1),
-                            prepared.first.eq(1),
-                            half.eq(code.first_block),
-                            plane.eq(Mux(code.mode == Mode.DENSE, code.source_address,
-                                         plane + code.source_plane_step)),
-                        ]
-                        with m.If(prepared.last_block):
-                            m.d.sync += pass_state.eq(_PassState.NONE)
-            with m.Case(_PassState.PLACE):
-                m.d.sync += pass_state.eq(_PassState.MARK)
-                with m.If(enters_plane):
-                    m.d.sync += [prepared.address.eq(plane), tap_row.eq(plane + code.source_tap_row_step)]
+            with m.Else():
+                m.d.sync += kernel_rows_left.eq(code.kernel_rows)
+            with m.If(steps_row):
                 m.d.sync += [
-                    last_kernel_column.eq(kernel_columns_left == 1),
-                    last_kernel_row.eq(kernel_rows_left == 1),
-                    last_input_block.eq(input_blocks_left == 1),
-                    prepared.last_block.eq(output_blocks_left == 1),
+                    kernel_rows_left.eq(kernel_rows_left - 1),
+                    prepared.address.eq(tap_row),
+                    tap_row.eq(tap_row + code.source_tap_row_step),
+                    prepared.row.eq(prepared.row + code.dilation_rows),
                 ]
-            with m.Case(_PassState.MARK):
+            with m.If(steps_input):
                 m.d.sync += [
-                    pass_state.eq(_PassState.READY),
-                    prepared.last.eq(last_kernel_column & last_kernel_row & last_input_block),
-                    prepared.needs_tile.eq(prepared.first | ~code.hold_weights),
+                    prepared.row.eq(code.origin_row),
+                    input_blocks_left.eq(input_blocks_left - 1),
+                    half.eq(half + 1),
                 ]
-            with m.Case(_PassState.READY), m.If(take):
-                m.d.sync += pass_state.eq(_PassState.ADVANCE)
+                with m.If(half == last_half):
+                    m.d.sync += [half.eq(0), plane.eq(plane + code.source_plane_step)]
+            with m.If(steps_output):
+                m.d.sync += [
+                    prepared.row.eq(code.origin_row),
+                    input_blocks_left.eq(code.input_blocks),
+                    output_blocks_left.eq(output_blocks_left - 1),
+                    half.eq(code.first_block),
+                    plane.eq(Mux(code.mode == Mode.DENSE, code.source_address,
+                                 plane + code.source_plane_step)),
+                ]
+        with m.If(place):
+            with m.If(enters_plane):
+                m.d.sync += [prepared.address.eq(plane), tap_row.eq(plane + code.source_tap_row_step)]
+            m.d.sync += [
+                last_kernel_column.eq(kernel_columns_left == 1),
+                last_kernel_row.eq(kernel_rows_left == 1),
+                last_input_block.eq(input_blocks_left == 1),
+                prepared.last_block.eq(output_blocks_left == 1),
+            ]
+        with m.If(mark):
+            m.d.sync += [
+                prepared.last.eq(last_kernel_column & last_kernel_row & last_input_block),
+                prepared.needs_tile.eq(prepared.first | ~code.hold_weights),
+                steps_column.eq(~last_kernel_column),
+                steps_row.eq(last_kernel_column & ~last_kernel_row),
+                steps_input.eq(last_kernel_column & last_kernel_row & ~last_input_block),
+                steps_output.eq(last_kernel_column & last_kernel_row & last_input_block),
+            ]
 
         with m.If(state == _State.WAIT):
             m.d.sync += [
@@ -272,10 +289,8 @@ class Sequencer(wiring.Component):
                 half.eq(code.first_block),
                 prepared.first.eq(1),
             ]
-            with m.If(begin):
-                m.d.sync += pass_state.eq(_PassState.PLACE)
 
-    def _pixels(self, m: Module, prepared: Signal, preparing: Signal, ready: Signal, take: Signal) -> None:
+    def _pixels(self, m: Module, prepared: Signal, startable: Signal, free: Signal, take: Signal) -> None:
         code = self.instruction
         count_bits = bits_for(self.machine.accumulator_depth)
         active = Signal()
@@ -293,21 +308,13 @@ class Sequencer(wiring.Component):
         last_row = Signal(reset_less=True)
         m.d.sync += [one_column.eq(code.output_columns == 1), one_row.eq(code.output_rows == 1)]
 
-        weights_ready = Signal()
         issue = Signal()
-        free = Signal()           # the pixel loops can start a pass
         pass_end = Signal()
         m.d.comb += [
             issue.eq(active & (~slow | turn)),
             pass_end.eq(last_column & last_row),
             free.eq(~active | (issue & pass_end)),
-            weights_ready.eq((~prepared.needs_tile | self.tile_available)
-                             & (~prepared.first | self.parameters_available)),
-            take.eq(free & ready & weights_ready),
-            self.claim_tile.eq(take & prepared.needs_tile),
-            self.claim_parameters.eq(take & prepared.first),
-            self.weight_wait.eq(free & Mux(ready, ~weights_ready,
-                                           preparing & ~self.tile_available & ~code.hold_weights)),
+            take.eq(free & startable),
             self.issue_valid.eq(issue),
             self.issue.eq(word),
             self.issue.flags.row_end.eq(last_column),
