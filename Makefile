@@ -59,6 +59,8 @@ test-all: lint
 sim: $(READY)
 ifeq ($(MODEL),)
 	$(PY) -m pytest -n $(JOBS) -k cocotb tests
+else ifeq ($(DATA),)
+	@echo "error: make sim MODEL=$(MODEL) needs images, too: DATA=images.npz (or a folder)" >&2; exit 2
 else
 	@$(PY) -m sim run "$(MODEL)" --data "$(DATA)" --images $(IMAGES) --memory $(MEMORY) --lanes $(LANES) \
 	    $(if $(TRACE),--trace)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from boards.build import (
     BOARDS,
@@ -26,10 +27,20 @@ __all__ = ["main"]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m boards", description="Bitstreams for boards.")
+    def with_examples(*lines: str) -> dict[str, Any]:
+        return {"epilog": "examples:\n" + "".join(f"  python -m boards {line}\n" for line in lines),
+                "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+    parser = argparse.ArgumentParser(prog="python -m boards", description="Bitstreams for boards.",
+                                     **with_examples("list", "build ecp5"))
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the boards there are")
-    command = commands.add_parser("build", help="build a bitstream: build/BOARD/top.bit and report.json")
+    commands.add_parser("list", help="the boards there are", **with_examples("list"))
+    command = commands.add_parser(
+        "build",
+        help="build a bitstream: build/BOARD/top.bit and report.json",
+        **with_examples("build ecp5", "build ecp5 --clock 40 --output /tmp/slower",
+                        """build ecp5 --machine '{"output_lanes": 8}' --seed 3"""),
+    )
     command.add_argument("board", help="a name of `list`")
     command.add_argument(
         "--clock",

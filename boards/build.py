@@ -18,7 +18,7 @@ from boards.litedram import generate
 from boards.pll import pll_settings
 from boards.system import memory_ports
 from boards.toolchain import Tool, find_tool, run_tool
-from hw.machine import Machine
+from hw.machine import Machine, MachineError
 from hw.uart import clocks_per_bit
 from hw.whole_file import write_whole
 
@@ -86,7 +86,9 @@ def machine_of(text: str | None) -> Machine:
     try:
         fields = json.loads(Path(text).read_text() if Path(text).is_file() else text)
         return replace(Machine(), **fields)
-    except (OSError, json.JSONDecodeError, TypeError) as error:
+    except MachineError:
+        raise
+    except (OSError, ValueError, TypeError) as error:  # ValueError: no JSON, or no text
         raise BitstreamError(f"machine: {text} is not a JSON object of machine fields ({error})") from None
 
 
@@ -109,6 +111,9 @@ def build(
         raise BitstreamError(f"no board is called {job.board}; there are {', '.join(BOARDS)}")
     if job.tries < 1:
         raise BitstreamError(f"tries must be at least 1, not {job.tries}")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise BitstreamError(f"{folder}: {nearest} is not a folder that can be written to; choose another")
     began = time.monotonic()
     say(f"generating the design: {job.machine.multipliers} multipliers at {job.clock_mhz:g} MHz")
     files = _design(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 __all__ = ["ClockError", "PLLSettings", "pll_settings"]
@@ -42,6 +43,8 @@ def pll_settings(input_hz: float, clock_hz: float, degrees: float = 90.0) -> PLL
     ClockError
         If no setting gives this clock.
     """
+    if not 0 < clock_hz < math.inf:
+        raise ClockError(f"the clock must be a frequency above 0, not {clock_hz / 1e6:g} MHz")
     found: tuple[float, PLLSettings] | None = None
     nearest = 0.0
     for input_divider in range(1, _LARGEST_DIVIDER + 1):

@@ -31,12 +31,21 @@ __all__ = ["machine_from_arguments", "main"]
 
 _PACKAGES = ("quant", "hw", "compiler", "sim")
 
+_EXAMPLES = """\
+examples:
+  python -m compiler fixed.onnx -o net.prog
+  python -m compiler fixed.onnx -o net.prog --lanes 8x8 --json report.json
+  python -m compiler disassemble net.prog | less
+"""
+
 
 def _compile_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m compiler",
-        description="Compile a fixed-point model (QDQ ONNX) into a program.",
-        epilog="python -m compiler disassemble NET.prog prints a program's instructions.",
+        description="Compile a fixed-point model (QDQ ONNX) into a program.\n"
+        "python -m compiler disassemble NET.prog prints a program's instructions.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "model", type=Path, help="fixed-point model, as `python -m quant calibrate` writes it"
@@ -116,7 +125,8 @@ def known_image(model: FixedModel, path: Path | None) -> NDArray[np.int64]:
     if path is None:
         return np.random.default_rng(1).integers(form.low, form.high + 1, shape)
     try:
-        values = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            values = np.load(file, allow_pickle=False)
     except Exception as error:  # numpy's parser of headers raises its own kinds
         raise CompileError(f"{path}: not a numpy array ({error})") from None
     if not isinstance(values, np.ndarray):
@@ -159,8 +169,13 @@ def _compile(arguments: argparse.Namespace) -> int:
 
 
 def _disassemble(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m compiler disassemble", description="Print a program.")
-    parser.add_argument("program", type=Path)
+    parser = argparse.ArgumentParser(
+        prog="python -m compiler disassemble",
+        description="Print a program's instructions, layer by layer.",
+        epilog="example:\n  python -m compiler disassemble net.prog | less\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("program", type=Path, help="a .prog file")
     for line in listing(ProgramFile.load(parser.parse_args(arguments).program)):
         print(line)
     return 0

@@ -25,6 +25,8 @@ def clocks_per_bit(clock_hz: float, baud: int) -> int:
     BaudError
         If the clock is too slow for the rate, or no whole number of cycles comes near it.
     """
+    if baud < 1:
+        raise BaudError(f"the rate must be at least 1 baud, not {baud}")
     clocks = round(clock_hz / baud)
     if clocks < _LEAST_CLOCKS:
         raise BaudError(

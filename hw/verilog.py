@@ -68,7 +68,11 @@ def machine_of(options: argparse.Namespace) -> Machine:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m hw.verilog",
-                                     description="Write the accelerator as Verilog.")
+                                     description="Write the accelerator as Verilog.",
+                                     epilog="examples:\n  python -m hw.verilog -o core.v\n"
+                                     "  python -m hw.verilog -o small.v --input-lanes 4 --output-lanes 8 "
+                                     "--bus-width 32\n",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE",
                         help="Verilog file to write")
     parser.add_argument("--multiplier", choices=get_args(Multiplier), default="portable")

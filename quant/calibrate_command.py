@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw.whole_file import check_writable, write_whole
+from quant.inspect import input_shape
 from quant.preparation_arguments import add_data_arguments, preparation_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-o", "--output", type=Path, required=True, metavar="FIXED.onnx", help="file to write"
     )
     add_data_arguments(parser, f"use N images, evenly spread over the set (default: {_DEFAULT_IMAGES})")
+    parser.add_argument(
+        "--input-shape",
+        metavar="C,H,W",
+        type=input_shape,
+        help="the input's shape, where the model leaves it open",
+    )
     parser.add_argument("--weight-bits", type=int, default=8, metavar="BITS", help="2 to 16 (default: 8)")
     parser.add_argument("--activation-bits", type=int, default=8, metavar="BITS", help="2 to 16 (default: 8)")
     parser.add_argument(
@@ -70,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable(arguments.json)
     check_width(arguments.weight_bits, "weights")
     check_width(arguments.activation_bits, "feature maps")
-    graph = import_model(arguments.model)
+    graph = import_model(arguments.model, input_shape=arguments.input_shape)
     preparation = preparation_of(arguments) or Preparation()
     images = load_images(arguments.data).spread(arguments.images or _DEFAULT_IMAGES)
     batches = prepare(images, preparation, graph.shapes[graph.input], graph.input_layout, arguments.layout)

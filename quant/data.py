@@ -85,11 +85,11 @@ def load_images(path: str | Path) -> ImageSet:
     if path.suffix.lower() not in (".npz", ".npy"):
         raise DataError(f"{path}: images come as an .npz or .npy file or as a folder of images")
     try:
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix.lower() == ".npy" else None)
-        if isinstance(loaded, np.ndarray):
-            images, labels = loaded, None
+        if path.suffix.lower() == ".npy":
+            images, labels = np.load(path, allow_pickle=False, mmap_mode="r"), None
         else:
-            with loaded:
+            # opened here, because numpy leaves a file that is no archive open
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
                 if "images" not in loaded.files:
                     raise DataError(
                         f"{path}: it has no array called images, only {', '.join(loaded.files) or 'nothing'}"

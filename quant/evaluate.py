@@ -23,6 +23,12 @@ __all__ = ["Evaluation", "EvaluationError", "add_parser", "evaluate", "run"]
 
 _BATCH = 50
 
+_EXAMPLES = """\
+examples:
+  python -m quant evaluate fixed.onnx --data test.npz
+  python -m quant evaluate fixed.onnx --data test.npz --float net.onnx --images 1000 --json accuracy.json
+"""
+
 
 class EvaluationError(ValueError):
     """Models and images do not belong together; the message says which and what to do."""
@@ -65,6 +71,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="accuracy of a fixed-point model",
         description="Top-1 and top-5 of a fixed-point model and its agreement with the float model, beside "
         "onnxruntime's on the same file. Images are prepared as the fixed-point model records.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, metavar="FIXED.onnx", help="fixed-point model")
     parser.add_argument("--float", type=Path, dest="float_model", metavar="MODEL.onnx", help="float model")
@@ -81,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     from quant.calibrate_command import write_json
     from quant.data import load_images
     from quant.fixed_model import Preparation
+    from quant.onnx_file import shape_is_open
     from quant.onnx_import import import_model
     from quant.qdq_import import read_fixed_model
 
@@ -93,7 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{arguments.model}: it records how images are prepared; leave those options out"
             )
         model = dataclasses.replace(model, preparation=given)
-    graph = None if arguments.float_model is None else import_model(arguments.float_model)
+    graph = None
+    if arguments.float_model is not None:
+        shape = model.graph.shapes[model.graph.input] if shape_is_open(arguments.float_model) else None
+        graph = import_model(arguments.float_model, input_shape=shape)
     images = load_images(arguments.data).first(arguments.images)
     result = evaluate(model, arguments.model, images, graph, layout=arguments.layout, quiet=arguments.quiet)
     print(_table(result))

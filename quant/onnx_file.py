@@ -8,9 +8,9 @@ from typing import Any
 
 from onnx import ModelProto, OperatorSetIdProto, ValueInfoProto
 
-from quant.refusal import ModelError
+from quant.refusal import ModelError, printable
 
-__all__ = ["OnnxModel", "read_model", "take_model"]
+__all__ = ["OnnxModel", "read_model", "shape_is_open", "take_model"]
 
 _OLDEST_OPSET = 7
 
@@ -54,9 +54,15 @@ def read_model(path: str | Path) -> OnnxModel:
     return take_model(proto, path.stem, str(path))
 
 
+def shape_is_open(path: str | Path) -> bool:
+    """Whether a model leaves its input's channels, rows or columns open; the errors of `read_model`."""
+    return None in read_model(path).dimensions[1:]
+
+
 def _dimensions(value: ValueInfoProto, where: str) -> tuple[int | None, ...]:
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-        raise ModelError(f"{where}: its input {value.name} has no shape; export it with an input shape")
+        raise ModelError(f"{where}: its input {printable(value.name)} has no shape; "
+                         "export it with an input shape")
     dimensions = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
                  for dim in dimensions)
@@ -73,6 +79,11 @@ def take_model(proto: ModelProto, name: str, where: str) -> OnnxModel:
     import onnx.inliner
     if not proto.graph.node:
         raise ModelError(f"{where}: not a whole ONNX file (it has no nodes); export or copy it again")
+    for node in proto.graph.node:
+        # protobuf gives bytes instead of text where a file does not hold UTF-8
+        if not all(isinstance(text, str) for text in (node.name, node.op_type, node.domain, *node.input,
+                                                       *node.output)):
+            raise ModelError(f"{where}: not a whole ONNX file (a name is no text); export or copy it again")
     if proto.functions:
         try:
             proto = onnx.inliner.inline_local_functions(proto)
@@ -89,11 +100,11 @@ def take_model(proto: ModelProto, name: str, where: str) -> OnnxModel:
     inputs = [value for value in proto.graph.input if value.name not in stored]
     if len(inputs) != 1:
         raise ModelError(f"{where}: it has {len(inputs)} inputs "
-                         f"({', '.join(value.name for value in inputs) or 'none'}); "
+                         f"({printable(', '.join(value.name for value in inputs)) or 'none'}); "
                          "networks with one image as input are supported")
     outputs = [value.name for value in proto.graph.output]
     if len(outputs) != 1:
-        raise ModelError(f"{where}: it has {len(outputs)} outputs ({', '.join(outputs) or 'none'}); "
-                         "export it with one")
+        names = printable(", ".join(outputs)) or "none"
+        raise ModelError(f"{where}: it has {len(outputs)} outputs ({names}); export it with one")
     return OnnxModel(name, proto, inputs[0].name, outputs[0], _dimensions(inputs[0], where),
                      tuple(proto.opset_import))

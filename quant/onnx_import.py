@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quant.damaged_model import blame_damage
 from quant.graph import Graph, Node, Shape
 from quant.onnx_file import OnnxModel, read_model, take_model
 from quant.passes.builder import ORDER_ADVICE, Builder
-from quant.passes.element_order import View, is_complete
+from quant.passes.element_order import LARGEST_MAP, View, is_complete
 from quant.passes.fold_scale import fold_scales
 from quant.passes.fuse_activation import fuse_activations, hoist_activations
 from quant.passes.host_tail import host_tail
@@ -102,6 +103,9 @@ def _input_shapes(model: OnnxModel, given: Shape | None,
         raise ModelError(f"{model.name}: its input {model.input} has the unknown shape "
                          f"{_text(model.dimensions)}; give it with --input-shape C,H,W")
     sizes = tuple(int(dimension or 0) for dimension in dimensions)
+    if math.prod(sizes) > LARGEST_MAP:
+        raise ModelError(f"{model.name}: its input {model.input} is {_text(model.dimensions)}, more than "
+                         f"{LARGEST_MAP} values; give the model a smaller input")
     if len(places) == 1:
         return (sizes[places[0]], 1, 1), sizes
     return (sizes[places[0]], sizes[places[1]], sizes[places[2]]), sizes
@@ -209,6 +213,13 @@ def import_verbosely(source: str | Path | ModelProto, *, boundaries: AbstractSet
     """
     model = read_model(source) if isinstance(source, str | Path) else take_model(
         source, source.graph.name or "model", source.graph.name or "model")
+    with blame_damage(model.proto, model.name):
+        return _best_attempt(model, boundaries, distinct, input_shape, formats, input_layout)
+
+
+def _best_attempt(model: OnnxModel, boundaries: AbstractSet[str], distinct: AbstractSet[str],
+                  input_shape: Shape | None, formats: bool, input_layout: str | None) -> Import:
+    """The import with channels first or last, whichever refuses nothing, or less."""
     orders = [False]
     if len(model.dimensions) >= 3:
         first, last = model.dimensions[-3], model.dimensions[-1]

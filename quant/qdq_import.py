@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quant.damaged_model import blame_damage
 from quant.fixed_model import FixedModel, FixedWeights, Preparation
 from quant.graph import Convolution, Graph
 from quant.number_format import Format
@@ -44,7 +45,8 @@ def read_fixed_model(path: str | Path) -> FixedModel:
     if proto.producer_name != PRODUCER:
         proto.graph.name = Path(path).stem
     try:
-        return fixed_model_from_onnx(proto)
+        with blame_damage(proto, str(path)):
+            return fixed_model_from_onnx(proto)
     except QdqError as error:
         raise QdqError(f"{path}: {error}") from None
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ModelError", "Refusal", "RefusedError"]
+__all__ = ["ModelError", "Refusal", "RefusedError", "printable"]
+
+
+def printable(text: str) -> str:
+    """A name from a file, which may be damaged, without line breaks and control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Refusal:
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.node} ({self.operator}): {self.reason}; {self.advice}"
+        return printable(f"{self.node} ({self.operator}): {self.reason}; {self.advice}")
 
 
 class RefusedError(ValueError):

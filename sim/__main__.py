@@ -16,7 +16,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from sim.run_command import add_demo_parser, add_parser
 
     parser = argparse.ArgumentParser(
-        prog="python -m sim", description="Simulate networks on the accelerator's RTL."
+        prog="python -m sim",
+        description="Simulate networks on the accelerator's RTL.",
+        epilog="examples:\n  python -m sim demo\n"
+        "  python -m sim run fixed.onnx --data test.npz --images 16\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_parser(subparsers)

@@ -15,8 +15,8 @@ from quant.calibrate import calibrate
 from quant.data import ImageSet, prepare
 from quant.fixed_model import FixedModel, Preparation
 from quant.float_run import run_float
-from quant.graph import Graph
-from quant.onnx_file import read_model
+from quant.graph import Graph, Shape
+from quant.onnx_file import read_model, shape_is_open
 from quant.onnx_import import import_model
 from quant.qdq import write_fixed_model
 from quant.qdq_import import read_fixed_model
@@ -65,6 +65,7 @@ def load_network(
     preparation: Preparation | None,
     *,
     layout: str | None = None,
+    input_shape: Shape | None = None,
     weight_bits: int = 8,
     activation_bits: int = 8,
     float_model: Path | None = None,
@@ -85,6 +86,8 @@ def load_network(
         How images become the input.  A fixed-point model of ours has it in its file.
     layout : str or None
         ``"NHWC"`` or ``"NCHW"`` for arrays of images that could be either.
+    input_shape : (C, H, W) or None
+        For a float model that leaves it open.
     float_model : Path or None
         For a fixed-point model: the float one to compare its accuracy with.
 
@@ -105,9 +108,12 @@ def load_network(
                 )
             model = replace(model, preparation=preparation)
         say(f"{path.name}: fixed-point model")
-        real = None if float_model is None else import_model(float_model)
+        real = None
+        if float_model is not None:
+            shape = model.graph.shapes[model.graph.input] if shape_is_open(float_model) else None
+            real = import_model(float_model, input_shape=shape)
         return Network(path.stem, model, path, real, layout)
-    graph = import_model(path)
+    graph = import_model(path, input_shape=input_shape)
     preparation = preparation or Preparation()
     say(
         f"{path.name}: float model; calibrating on {len(calibration)} images of {calibration.name} "

@@ -18,6 +18,7 @@ from hw.program_file import ProgramFile
 from hw.whole_file import check_writable, write_whole
 from quant.data import load_images
 from quant.fixed_model import Preparation
+from quant.inspect import input_shape
 from quant.preparation_arguments import add_data_arguments, preparation_of
 from sim import reference
 from sim.memory_settings import MEMORY_NAMES
@@ -76,6 +77,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="DATA",
         help=f"images to calibrate with, {_CALIBRATION_IMAGES} spread over the set (default: --data)",
     )
+    calibration.add_argument(
+        "--input-shape",
+        metavar="C,H,W",
+        type=input_shape,
+        help="the input's shape, where the model leaves it open",
+    )
     calibration.add_argument("--weight-bits", type=int, default=8, metavar="N")
     calibration.add_argument("--activation-bits", type=int, default=8, metavar="N")
     _add_simulation(parser)
@@ -88,6 +95,8 @@ def add_demo_parser(subparsers: Any) -> None:
         "demo",
         help="calibrate, compile and run the bundled LeNet-5",
         description="The whole path on the bundled network: LeNet-5 on Fashion-MNIST.",
+        epilog="examples:\n  python -m sim demo\n  python -m sim demo --images 4 --memory all --lanes 8x8\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--images", type=_positive, default=32, metavar="N", help="images to run in RTL (32)")
     parser.add_argument("--output", type=Path, default=Path("build/demo"), metavar="FOLDER")
@@ -168,6 +177,7 @@ def run(arguments: argparse.Namespace) -> int:
         calibration.spread(_CALIBRATION_IMAGES),
         preparation_of(arguments),
         layout=arguments.layout,
+        input_shape=arguments.input_shape,
         weight_bits=arguments.weight_bits,
         activation_bits=arguments.activation_bits,
         float_model=arguments.float_model,

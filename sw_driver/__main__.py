@@ -27,7 +27,11 @@ _TOP = 5
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m sw_driver", description="Load a program into an accelerator and run it."
+        prog="python -m sw_driver",
+        description="Load a program into an accelerator and run it.",
+        **_with_examples(
+            "run net.prog --link sim --input photo.png", "selftest net.prog --link serial:/dev/ttyUSB0"
+        ),
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -53,7 +57,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", metavar="FILE", help="also write the result to this file")
         command.add_argument("--quiet", action="store_true", help="no progress bar")
 
-    run = commands.add_parser("run", help="run the program on images")
+    run = commands.add_parser(
+        "run",
+        help="run the program on images",
+        **_with_examples(
+            "run net.prog --link sim --input photo.png",
+            "run net.prog --link serial:/dev/ttyUSB0 --input test.npz --images 10 --json result.json",
+        ),
+    )
     common(run)
     run.add_argument(
         "--input",
@@ -64,10 +75,33 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--images", type=int, default=None, metavar="N", help="only the first N images of the file"
     )
-    common(commands.add_parser("selftest", help="test the memory, then every layer with the known answer"))
-    common(commands.add_parser("info", help="what is in a program"), link=False)
-    common(commands.add_parser("counters", help="a board's counters of its last run"), program=False)
+    selftest = commands.add_parser(
+        "selftest",
+        help="test the memory, then every layer with the known answer",
+        **_with_examples("selftest net.prog --link sim", "selftest net.prog --link serial:/dev/ttyUSB0"),
+    )
+    common(selftest)
+    info = commands.add_parser(
+        "info",
+        help="what is in a program",
+        **_with_examples("info net.prog", "info net.prog --json program.json"),
+    )
+    common(info, link=False)
+    counters = commands.add_parser(
+        "counters",
+        help="a board's counters of its last run",
+        **_with_examples("counters --link serial:/dev/ttyUSB0"),
+    )
+    common(counters, program=False)
     return parser
+
+
+def _with_examples(*lines: str) -> dict[str, Any]:
+    """Arguments for a parser whose help ends in examples."""
+    return {
+        "epilog": "examples:\n" + "".join(f"  python -m sw_driver {line}\n" for line in lines),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:

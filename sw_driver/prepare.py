@@ -45,9 +45,10 @@ def load_images(path: str | Path, channels: int) -> NDArray:
     if path.suffix.lower() not in (".npy", ".npz"):
         return _open_image(path, channels)[None]
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            with loaded:
+        # opened here, because numpy leaves a file that is no archive open
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
                 if "images" not in loaded.files:
                     raise PrepareError(
                         f"{path}: it has no array called images, only {', '.join(loaded.files) or 'nothing'}"

@@ -57,7 +57,7 @@ class OnnxNode:
         attributes = {}
         for attribute in proto.attribute:
             value = helper.get_attribute_value(attribute)
-            attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
+            attributes[attribute.name] = value.decode(errors="replace") if isinstance(value, bytes) else value
         return cls(name, proto, attributes, opsets)
 
 

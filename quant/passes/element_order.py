@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from quant.graph import Pads, Shape
 
-__all__ = ["LOWEST", "ZERO", "View", "Window", "find_window", "is_complete", "order_of"]
+__all__ = ["LARGEST_MAP", "LOWEST", "ZERO", "View", "Window", "find_window", "is_complete", "order_of"]
 
+LARGEST_MAP = 2**30  #: elements of a feature map; their positions are 32-bit integers
 ZERO = -1    #: the position of an element that is not in the tensor: a zero from a Pad
 LOWEST = -2  #: the same for padding with minus infinity
 

@@ -18,7 +18,7 @@ from quant.passes import lower_elementwise as elementwise
 from quant.passes import lower_movement as movement
 from quant.passes import lower_pooling as pooling
 from quant.passes.builder import Builder, Constant, OnnxNode, Value
-from quant.passes.element_order import View, is_complete, order_of
+from quant.passes.element_order import LARGEST_MAP, View, is_complete, order_of
 from quant.passes.host_tail import HOST_OPERATORS
 from quant.passes.node_evaluation import evaluate_node
 from quant.refusal import ModelError, Refusal, RefusedError
@@ -307,7 +307,7 @@ class Interpreter:
     def _stand_in(self, node: OnnxNode, name: str) -> View | None:
         """A tensor in place of a refused result, so that the nodes behind it can be checked as well."""
         shape = self._shapes().get(name)
-        if shape is None or not shape:
+        if not shape or math.prod(shape) > LARGEST_MAP:
             return None
         source = self.values.get(node.proto.input[0]) if node.proto.input else None
         if isinstance(source, View) and source.index.shape == shape and is_complete(

@@ -121,7 +121,12 @@ def lower_gemm(builder: Builder, node: OnnxNode, inputs: Sequence[Value | None])
                            "export the model again")
     bias = np.zeros(weight.shape[1])
     if len(inputs) > 2 and inputs[2] is not None:
-        full = np.broadcast_to(finite(constant_of(inputs[2], "bias")), (index.shape[0], weight.shape[1]))
+        stored = finite(constant_of(inputs[2], "bias"))
+        try:
+            full = np.broadcast_to(stored, (index.shape[0], weight.shape[1]))
+        except ValueError:
+            raise RefusedError(f"its bias {list(stored.shape)} does not fit {weight.shape[1]} outputs",
+                               "export the model again") from None
         if (full != full[0]).any():
             raise RefusedError("its bias differs from row to row", "one bias per output is supported")
         bias = node.attributes.get("beta", 1.0) * full[0]

@@ -85,6 +85,27 @@ def test_missing_external_data(tmp_path: Path) -> None:
     assert "weights.bin" in str(error_of(path))
 
 
+def test_enormous_input() -> None:
+    model = model_of([node("Relu", ["x"], "y")], [1, 2**20, 2**20, 2**20], {})
+    assert "give the model a smaller input" in str(error_of(model))
+
+
+def test_name_that_is_no_text(tmp_path: Path) -> None:
+    whole = model_of([node("Relu", ["x"], "y")], [1, 4, 6, 6], {}).SerializeToString()
+    assert whole.count(b"the_Relu") == 1
+    (tmp_path / "net.onnx").write_bytes(whole.replace(b"the_Relu", b"the_Rel\xe5"))
+    assert "a name is no text" in str(error_of(tmp_path / "net.onnx"))
+
+
+@pytest.mark.parametrize("attribute", ["pads", "group"])
+def test_attribute_without_a_value(attribute: str) -> None:
+    model = model_of([conv("x", "y", strides=[1, 1], pads=[0] * 4, group=1)], [1, 4, 6, 6], {"w": WEIGHT})
+    for stored in model.graph.node[0].attribute:
+        if stored.name == attribute:
+            stored.type = onnx.AttributeProto.UNDEFINED
+    assert "not a whole ONNX file" in str(error_of(model))
+
+
 def test_tensor_without_its_bytes() -> None:
     model = model_of([conv("x", "y")], [1, 4, 6, 6], {"w": WEIGHT})
     model.graph.initializer[0].raw_data = b"123"
@@ -257,7 +278,7 @@ def test_weights_listed_as_inputs_are_not_inputs() -> None:
             {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "v": np.float32(1)},
             "it pads with 1.0",
         ),
-        ([node("ReduceMean", ["x"], "y", axes=[1])], [1, 4, 6, 6], {}, "reduces over the axes [1]"),
+        ([node("ReduceMean", ["x"], "y", axes=[1, 3])], [1, 4, 6, 6], {}, "reduces over the axes [1, 3]"),
         (
             [node("Slice", ["x", "s", "e", "a", "t"], "d"), node("Relu", ["d"], "y")],
             [1, 4, 6, 6],
@@ -279,6 +300,12 @@ def test_weights_listed_as_inputs_are_not_inputs() -> None:
             "not at the end",
         ),
         ([node("MatMul", ["x", "x"], "y")], [1, 4, 6, 6], {}, "multiplies two feature maps"),
+        (
+            [node("Gemm", ["x", "w", "b"], "y")],
+            [1, 6],
+            {"w": np.ones((6, 5), np.float32), "b": np.ones(4, np.float32)},
+            "its bias [4] does not fit 5 outputs",
+        ),
         (
             [node("RandomNormalLike", ["x"], "r"), node("Add", ["x", "r"], "y")],
             [1, 4, 6, 6],
