@@ -248,6 +248,24 @@ async def full_bus(dut: Any, seed: int) -> None:
 
 
 @cocotb.test()
+@cocotb.parametrize(seed=[9], channel=["aw", "w", "b"])
+async def bus_stands_still(dut: Any, seed: int, channel: str) -> None:
+    """Much more to store than the buffer holds, and a channel that takes or gives nothing for a long time."""
+    start_clock(dut)
+    bench = Bench(dut, seed, stalls=False)
+    await bench.reset()
+    common = {"memory_row_step": 200 * WORD, "scratch_row_step": 1, "planes": 1, "rows": 8, "words": 200}
+    bench.add(Instruction(Opcode.STORE, {"memory_address": 64, **common}, signal=2))
+    sink = getattr(bench.memory, f"{channel}_channel")
+    sink.pause = True
+    await ClockCycles(dut.clk, 3000)
+    assert not bench.signalled
+    assert bench.beats < sum(map(beats_of, bench.codes))
+    sink.pause = False
+    await bench.finish()
+
+
+@cocotb.test()
 @cocotb.parametrize(seed=[8])
 async def reset_in_the_middle(dut: Any, seed: int) -> None:
     start_clock(dut)

@@ -19,4 +19,4 @@ def test_store(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     top = Store(machine)
     # `read_valid` is a word's, and the flat name of a member of `read`
     names = {"axi": "m_axi", "read_data": "word", "read_valid": "word_valid"}
-    run_bench(top, "store", machine, tmp_path, monkeypatch, tests=11, renamed=names)
+    run_bench(top, "store", machine, tmp_path, monkeypatch, tests=14, renamed=names)
