@@ -26,15 +26,18 @@ class StreamRegister(wiring.Component):
     """
 
     def __init__(self, shape: ShapeLike) -> None:
+        self.shape = shape
         super().__init__({"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.comb += self.input.ready.eq(~self.output.valid | self.output.ready)
+        held = Signal(self.shape, reset_less=True)
+        m.d.comb += [
+            self.input.ready.eq(~self.output.valid | self.output.ready),
+            self.output.payload.eq(held),
+        ]
         with m.If(self.input.ready):
-            m.d.sync += self.output.valid.eq(self.input.valid)
-        with m.If(self.input.ready & self.input.valid):
-            m.d.sync += self.output.payload.eq(self.input.payload)
+            m.d.sync += [self.output.valid.eq(self.input.valid), held.eq(self.input.payload)]
         return m
 
 
@@ -58,16 +61,16 @@ class SkidBuffer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # what came while the output was full and not taken
-        spilled = Signal(self.shape, reset_less=True)
-        empty = Signal(init=1)
-        m.d.comb += self.input.ready.eq(empty)
+        held = Signal(self.shape, reset_less=True)
+        spilled = Signal(self.shape, reset_less=True)  # what came while the output was full and not taken
+        empty = Signal(init=1)                         # nothing has been spilled
+        m.d.comb += [self.input.ready.eq(empty), self.output.payload.eq(held)]
         with m.If(~self.output.valid | self.output.ready):
             m.d.sync += [self.output.valid.eq(self.input.valid | ~empty), empty.eq(1)]
             with m.If(empty):
-                m.d.sync += self.output.payload.eq(self.input.payload)
+                m.d.sync += held.eq(self.input.payload)
             with m.Else():
-                m.d.sync += self.output.payload.eq(spilled)
+                m.d.sync += held.eq(spilled)
         with m.Else():
             m.d.sync += empty.eq(empty & ~self.input.valid)
         with m.If(empty):
