@@ -34,6 +34,9 @@ __all__ = [
 
 _SOURCES = Path(__file__).parent
 _STARTED = time.time()
+
+#: What this process has generated; the modules that it has imported do not change any more.
+_GENERATED: dict[Machine, str] = {}
 _HARNESS = ("harness.cpp", "axi_memory.h", "fst_compression/lz4.h", "fst_compression/zlib.h")
 _VERILATOR_OPTIONS = (
     "--cc",
@@ -111,9 +114,11 @@ def verilog_for(machine: Machine) -> str:
     kept = build_folder() / "verilog" / f"{state.hexdigest()[:24]}.v"
     if kept.exists():
         return kept.read_text()
+    if machine in _GENERATED:
+        return _GENERATED[machine]
     from hw.verilog import verilog_of
 
-    text = verilog_of(machine)
+    text = _GENERATED[machine] = verilog_of(machine)
     if newest > _STARTED - 60:  # this process may have imported what was there before an edit
         return text
     kept.parent.mkdir(parents=True, exist_ok=True)
