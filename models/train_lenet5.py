@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
+
+from hw.whole_file import write_whole
 
 __all__ = ["LeNet5", "main", "read_idx", "save", "train"]
 
@@ -92,9 +93,7 @@ def save(network: LeNet5, path: Path) -> None:
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input,
                  *model.graph.output, *model.graph.initializer):
         part.ClearField("metadata_props")
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(model.SerializeToString())
-    os.replace(beside, path)
+    write_whole(path, model.SerializeToString())
 
 
 def main() -> None:

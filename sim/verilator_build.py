@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hw.machine import Machine
+from hw.whole_file import write_whole
 
 __all__ = [
     "BuildError",
@@ -122,9 +123,7 @@ def verilog_for(machine: Machine) -> str:
     if newest > _STARTED - 60:  # this process may have imported what was there before an edit
         return text
     kept.parent.mkdir(parents=True, exist_ok=True)
-    beside = kept.with_name(f"{kept.name}.{os.getpid()}.part")
-    beside.write_text(text)
-    os.replace(beside, kept)
+    write_whole(kept, text)
     return text
 
 
