@@ -1,0 +1,1 @@
+"""Benchmarks: what the project reaches, beside other tools on the same work."""
