@@ -1,4 +1,4 @@
-"""The command line of ``quant``: ``python -m quant inspect | calibrate | evaluate``."""
+"""The command line of ``quant``: ``python -m quant inspect | calibrate | evaluate | compare``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 __all__ = ["main"]
 
 #: The modules of the subcommands: each has ``add_parser(subparsers)`` and ``run(arguments) -> int``.
-_COMMANDS = ("quant.inspect", "quant.calibrate_command", "quant.evaluate")
+_COMMANDS = ("quant.inspect", "quant.calibrate_command", "quant.evaluate", "quant.compare")
 
 _PACKAGES = ("quant", "hw", "compiler", "sim", "sw_driver", "models")
 
@@ -20,6 +20,7 @@ examples:
   python -m quant inspect model.onnx
   python -m quant calibrate model.onnx --data images.npz -o fixed.onnx
   python -m quant evaluate fixed.onnx --float model.onnx --data test.npz
+  python -m quant compare model.onnx fixed.onnx --data test.npz --report errors.html
 """
 
 
