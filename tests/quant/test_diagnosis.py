@@ -12,16 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.calibrate import calibrate
 from quant.diagnosis import DiagnosisError, diagnose, images_per_batch
-from quant.fixed_model import FixedModel
+from quant.fixed_model import FixedModel, FixedWeights
 from quant.float_run import run_float
 from quant.graph import Activation, Add, AveragePool, Concat, Convolution, Graph, MaxPool, Select
 from quant.grid_histogram import MOST_BINS, HistogramCounter
 from quant.layer_diagnosis import LayerDiagnosis, Noise
 from quant.network_match import check_same_network
 from quant.number_format import Format
-from quant.weight_formats import real_parameters
+from quant.weight_formats import largest_fl_without_overflow, real_parameters
 from sim.reference import prepare_input, run
 
 
@@ -58,16 +57,40 @@ def network(seed=0):
 
 
 def images(count=12, seed=1):
-    """Outliers among them, so that greedy formats clip."""
+    """Outliers among them, so that finer formats clip few values."""
     rng = np.random.default_rng(seed)
     data = rng.standard_t(3, (count, 3, 12, 12)).astype(np.float32)
     return [data[start : start + 5] for start in range(0, count, 5)]
 
 
+def fixed_model(graph, batches, weight_bits=5, bits=6, *, finer=1, per_channel=False):
+    """Formats that are ``finer`` by that many bits than the largest values allow; moved words keep theirs."""
+    real = run_float(graph, torch.from_numpy(np.concatenate(batches)))
+    formats = {}
+    for tensor, values in real.items():
+        low, high = float(values.min()), float(values.max())
+        fl = largest_fl_without_overflow(low, high, bits, low < 0) + finer
+        formats[tensor] = Format(bits, low < 0, fl)
+    for tensor, source in (("b", "a"), ("c", "e"), ("d", "e"), ("h", "g")):
+        formats[tensor] = formats[source]
+    weights = {}
+    for node in graph.nodes:
+        if isinstance(node, Convolution):
+            form = Format(weight_bits, True, 0)
+            parts = node.weight if per_channel else [node.weight] * len(node.weight)
+            lengths = [largest_fl_without_overflow(float(part.min()), float(part.max()), weight_bits, True)
+                       for part in parts]  # fmt: skip
+            fl = np.array(lengths, np.int64) + finer
+            values = np.rint(np.ldexp(node.weight, fl.reshape(-1, 1, 1, 1))).clip(form.low, form.high)
+            bias = np.rint(np.ldexp(node.bias, fl + formats[node.inputs[0]].fl))
+            weights[node.name] = FixedWeights(values.astype(np.int64), weight_bits, fl, bias.astype(np.int64))
+    return FixedModel(graph, formats, weights)
+
+
 @pytest.fixture(scope="module")
 def measured():
     graph = network()
-    model, _ = calibrate(graph, images(), 5, 6)
+    model = fixed_model(graph, images())
     return graph, model, diagnose(graph, model, images, output_effects=True)
 
 
@@ -139,7 +162,8 @@ def test_the_first_layer_inherits_nothing(measured):
     # an exact input: the first convolution is then where errors begin
     graph = network()
     whole = [np.rint(8 * batch).clip(-100, 100).astype(np.float32) for batch in images()]
-    model, _ = calibrate(graph, whole, activation_bits=8, method="max")
+    model = fixed_model(graph, whole, bits=8, finer=0)
+    assert model.formats["x"].fl == 0
     exact = diagnose(graph, model, lambda: whole)
     assert layer(exact, "x").whole.relative == 0.0
     assert layer(exact, "a").inherited.relative == 0.0
@@ -248,11 +272,15 @@ def test_batches_change_nothing_and_are_called_twice(measured):
 def test_per_channel_weights_are_counted_in_steps_of_their_channel():
     graph = network()
     graph.nodes[0].weight[0] *= 0.01
-    model, _ = calibrate(graph, images(), per_channel=True, method="max")
+    model = fixed_model(graph, images(), finer=0, per_channel=True)
     weights = layer(diagnose(graph, model, images), "a").weights
     assert weights.fl[0] < weights.fl[1]
     assert weights.clipped == 0.0
-    assert sum(weights.histogram.counts[-3:]) + sum(weights.histogram.counts[:3]) > 0
+    # every channel reaches the upper half of its own format
+    values = np.abs(np.ldexp(graph.nodes[0].weight, model.weights["c1"].fl.reshape(-1, 1, 1, 1)))
+    assert (values.max(axis=(1, 2, 3)) > 7).all()
+    edges = np.array(weights.histogram.edges())
+    assert np.array(weights.histogram.counts)[np.abs(edges[:-1] + 0.5) > 7].sum() >= 8
 
 
 @settings(max_examples=100, deadline=None)
