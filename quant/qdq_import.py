@@ -7,6 +7,7 @@ and formats and integers are attached to the graph that comes out.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from quant.damaged_model import blame_damage
 from quant.fixed_model import FixedModel, FixedWeights, Preparation
-from quant.graph import Convolution, Graph
+from quant.graph import Add, AveragePool, Convolution, Graph
 from quant.number_format import Format
 from quant.onnx_file import read_model
 from quant.onnx_import import ModelError, import_verbosely
@@ -60,20 +61,18 @@ def fixed_model_from_onnx(proto: onnx.ModelProto) -> FixedModel:
     distinct = names if ours else frozenset()
     layout = next((entry.value for entry in proto.metadata_props if entry.key == LAYOUT_KEY), None)
     found = _import(stripped, names, distinct, layout)
+    formats = _formats(found, stripped)
     differing = {
         alias
         for alias, tensor in found.aliases.items()
         if alias in names
         and alias not in found.shapes
-        and stripped.formats.get(tensor, stripped.formats[alias]) != stripped.formats[alias]
+        and formats.get(tensor, stripped.formats[alias]) != stripped.formats[alias]
     }
     if differing:
         found = _import(stripped, names, distinct | differing, layout)
+        formats = _formats(found, stripped)
     graph = found.graph
-    formats = {tensor: stripped.formats[tensor] for tensor in graph.shapes if tensor in names}
-    for alias, tensor in found.aliases.items():
-        if alias in names and tensor in graph.shapes:
-            formats.setdefault(tensor, stripped.formats[alias])
     for tensor in graph.shapes:
         if tensor not in formats:
             raise QdqError(
@@ -91,6 +90,36 @@ def fixed_model_from_onnx(proto: onnx.ModelProto) -> FixedModel:
     if len({node.name for node in nodes}) != len(nodes):
         raise QdqError("two nodes have the same name in the metadata; calibrate the model again")
     return FixedModel(replace(graph, nodes=nodes, _producers={}), formats, weights, _preparation(proto))
+
+
+def _formats(found: _Imported, stripped: StrippedModel) -> dict[str, Format]:
+    """Formats of the graph's tensors, as far as the file gives them."""
+    graph = found.graph
+    formats = {tensor: stripped.formats[tensor] for tensor in graph.shapes if tensor in stripped.formats}
+    for alias, tensor in found.aliases.items():
+        if alias in stripped.formats and tensor in graph.shapes and alias not in stripped.copies:
+            formats.setdefault(tensor, stripped.formats[alias])
+    _pass_formats_on(graph, formats)
+    return formats
+
+
+def _pass_formats_on(graph: Graph, formats: dict[str, Format]) -> None:
+    """Give tensors without a format that of their input, if nothing but its own numbers can be in them.
+
+    Brevitas quantizes no result of MaxPool, for example.  The network's output is left out: there
+    onnxruntime's integers are asked for, and the file has none.
+    """
+    for node in graph.nodes:
+        if node.output in formats or node.output == graph.output or isinstance(node, Add | AveragePool):
+            continue
+        found = {formats.get(tensor) for tensor in node.inputs}
+        form = found.pop()
+        if isinstance(node, Convolution) or found or form is None:
+            continue
+        bounds = [bound for bound in (node.activation.low, node.activation.high) if math.isfinite(bound)]
+        units = [math.ldexp(bound, form.fl) for bound in bounds]
+        if all(unit == round(unit) and form.low <= unit <= form.high for unit in units):
+            formats[node.output] = form
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,11 @@ from quant.qdq_parameters import QdqError, QdqParameters, read_parameters, refus
 __all__ = ["QdqError", "QuantizedConstant", "StrippedModel", "strip_qdq"]
 
 _HOST_OPERATORS = ("Softmax", "LogSoftmax", "Sigmoid")
+#: Operators whose results are numbers of their input, or 0: what was quantized before stays so.
+_VALUE_KEEPING = ("MaxPool", "Relu", "Concat", "Slice", "Pad", "Split", "Reshape", "Flatten", "Squeeze",
+                  "Unsqueeze", "Transpose", "Identity", "Dropout")
+#: Those of them whose result is a tensor of the network in another shape.
+_RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class StrippedModel:
         For each quantized feature map, the name of its integers in the QDQ graph.
     node_names : dict
         For each feature map of a file of ours, the name of the graph's node that computes it.
+    copies : set of str
+        Feature maps that are another, already quantized one in a format of their own.
     """
 
     proto: onnx.ModelProto
@@ -55,6 +62,7 @@ class StrippedModel:
     constants: dict[str, QuantizedConstant] = field(default_factory=dict)
     integers: dict[str, str] = field(default_factory=dict)
     node_names: dict[str, str] = field(default_factory=dict)
+    copies: set[str] = field(default_factory=set)
 
 
 def strip_qdq(proto: onnx.ModelProto) -> StrippedModel:
@@ -75,6 +83,9 @@ class _Stripper:
         self.proto.CopyFrom(proto)
         graph = self.proto.graph
         self.producers = {output: node for node in graph.node for output in node.output}
+        self.read_by_layers = {
+            tensor for node in graph.node if node.op_type != "QuantizeLinear" for tensor in node.input
+        }
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -82,6 +93,7 @@ class _Stripper:
         self.result = StrippedModel(self.proto)
         self.aliases: dict[str, str] = {}  # output of a DequantizeLinear: tensor that it stands for
         self.sources: dict[str, str] = {}  # tensor that a QuantizeLinear reads: tensor that it stands for
+        self.reshapes: dict[int, str] = {}  # node in front of a QuantizeLinear: tensor that the latter reads
         self.removed: set[int] = set()
         self.added: list[NodeProto] = []
         self.renamed_outputs: dict[str, str] = {}
@@ -103,7 +115,7 @@ class _Stripper:
         ]
         for node in kept:
             for tensor in node.input:
-                if tensor in self.sources:
+                if tensor in self.sources and self.reshapes.get(id(node)) != self.sources[tensor]:
                     refuse(
                         tensor,
                         f"{node.name or node.op_type} reads it without its quantization",
@@ -156,6 +168,14 @@ class _Stripper:
         clip = None
         if source is not None and source.op_type == "Clip":
             clip, source = source, self.producers.get(source.input[0])
+        if clip is not None and clip.input[0] in self.constants:
+            # stored integers, and a Clip that tells how many of their type's bits are in use
+            whole = read_parameters(dequantize, output, self.constants).integers
+            low, high = self._integer_bounds(clip, whole.low, whole.high)
+            self.removed.add(id(clip))
+            values = np.clip(self._integer_constant(clip.input[0]), low, high)
+            self._constant(dequantize, values, low, high)
+            return
         if source is None or source.op_type != "QuantizeLinear":
             refuse(
                 integers,
@@ -208,17 +228,19 @@ class _Stripper:
                 )
             self.removed.add(id(clip))
             tensor = clip.input[0]
-        if source in self.aliases or tensor in self.aliases:
-            # quantized twice in a row, with another format the second time
-            again = f"{tensor}/again"
-            if again not in self.result.formats:
-                self.added.append(helper.make_node("Identity", [tensor], [again], again))
-            tensor = again
+        again = tensor in self.aliases or source in self.aliases
+        again = again or (source in self.read_by_layers and self._is_quantized(source))
+        if again:
+            # quantized a second time, with another format, which the readers of the first do not see
+            tensor = self._quantized_again(tensor, form)
         self.aliases[dequantize.output[0]] = tensor
         if tensor in self.producers and self.producers[tensor].op_type in _HOST_OPERATORS:
             return  # computed by the host, in float
         self._set_format(tensor, form)
-        self.sources[source] = self.sources[tensor] = tensor
+        self.sources[tensor] = tensor
+        if not again:
+            self.sources[source] = tensor
+            self._reshaped_source(source)
         name = _metadata(quantize).get(NODE_KEY)
         if name is not None:
             self.result.node_names[tensor] = name
@@ -230,6 +252,34 @@ class _Stripper:
                 integers = quantize.output[0]
                 self._clip_behind(tensor, form, low, high, dequantize)
         self.result.integers.setdefault(tensor, integers)
+
+    def _is_quantized(self, tensor: str) -> bool:
+        """Whether a tensor holds numbers of a format, though no QuantizeLinear of its own said so."""
+        producer = self.producers.get(tensor)
+        if tensor in self.aliases or producer is None or producer.op_type not in _VALUE_KEEPING:
+            return tensor in self.aliases
+        data = producer.input if producer.op_type == "Concat" else producer.input[:1]
+        return all(self._is_quantized(source) for source in data)
+
+    def _reshaped_source(self, source: str) -> None:
+        """A result that is reshaped before it is quantized must not be read unquantized either."""
+        tensor = source
+        while (node := self.producers.get(tensor)) is not None and node.op_type in _RESHAPING:
+            self.reshapes[id(node)] = self.sources[source]
+            tensor = node.input[0]
+            if tensor in self.aliases:
+                break
+            self.sources.setdefault(tensor, self.sources[source])
+
+    def _quantized_again(self, tensor: str, form: Format) -> str:
+        """A copy of a tensor that has another format; one for each format."""
+        again = f"{tensor}/again"
+        while self.result.formats.get(again, form) != form:
+            again += "/again"
+        self.result.copies.add(again)
+        if again not in self.result.formats:
+            self.added.append(helper.make_node("Identity", [tensor], [again], again))
+        return again
 
     def _set_format(self, tensor: str, form: Format) -> None:
         if self.result.formats.setdefault(tensor, form) != form:
