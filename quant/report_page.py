@@ -46,7 +46,8 @@ def report_page(diagnosis: Diagnosis, title: str, settings: Mapping[str, str]) -
         _summary(diagnosis),
         _EXPLANATION,
         "<h2>Over the depth of the network</h2>\n",
-        f"<figure>{_legend(diagnosis)}{depth_plot(diagnosis)}<figcaption>{_DEPTH_CAPTION}</figcaption></figure>\n",
+        f'<figure>{_legend(diagnosis)}<div class="wide">{depth_plot(diagnosis)}</div>',
+        f"<figcaption>{_DEPTH_CAPTION}</figcaption></figure>\n",
         f"<h2>Layer by layer</h2>\n{_table(diagnosis)}",
         f"<h2>Feature maps and weights</h2>\n<p>{_HISTOGRAM_CAPTION}</p>\n",
         *(_section(number, layer) for number, layer in enumerate(diagnosis.layers)),
@@ -54,6 +55,9 @@ def report_page(diagnosis: Diagnosis, title: str, settings: Mapping[str, str]) -
     ]
     return "".join(parts)
 
+
+#: Between a number and its unit, where no line may break.
+_SPACE = "\u00a0"
 
 _EXPLANATION = """\
 <details><summary>What the words mean</summary>
@@ -217,7 +221,9 @@ def _weight_format(weights: WeightDiagnosis) -> str:
 
 
 def _decibels(noise: Noise) -> str:
-    return "exact" if noise.relative == 0.0 else f"{noise.db:.1f} dB".replace("-", "−").replace("inf", "∞")
+    if noise.relative == 0.0:
+        return "exact"
+    return f"{noise.db:.1f}{_SPACE}dB".replace("-", "−").replace("inf", "∞")
 
 
 def _relative(noise: Noise) -> str:
@@ -226,8 +232,9 @@ def _relative(noise: Noise) -> str:
 
 def _percent(share: float) -> str:
     if 0.0 < share < 1e-5:
-        return "&lt;0.001 %"
-    return "0 %" if share == 0.0 else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+        return f"&lt;0.001{_SPACE}%"
+    number = f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.1f}"
+    return f"{number}{_SPACE}%"
 
 
 def _shortened(name: str) -> str:

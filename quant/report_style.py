@@ -44,6 +44,7 @@ section p { margin: 0 0 8px; font-size: 14px; }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); }
 .pair figure { max-width: 500px; }
 svg { display: block; width: 100%; height: auto; }
+svg.depth { min-width: 620px; }
 svg text { fill: var(--soft); font-size: 11px; }
 .grid, .axis { stroke: var(--line); fill: none; }
 rect.worst { fill: var(--mark); }

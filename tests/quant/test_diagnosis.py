@@ -188,8 +188,10 @@ def test_injected_and_inherited_are_what_they_say(measured):
     inherited = conv2d(source, torch.from_numpy(c3.weight), torch.from_numpy(c3.bias), padding=1).numpy()
     assert layer(diagnosis, "d").inherited.db == pytest.approx(db(real["d"].numpy(), inherited), abs=1e-3)
     e, f = (model.formats[name].dequantize(fixed[name]) for name in "ef")
-    found = layer(diagnosis, "g").inherited.db
-    assert found == pytest.approx(db(real["g"].numpy(), np.maximum(e + f, 0)), abs=1e-3)
+    found, total = layer(diagnosis, "g"), np.maximum(e + f, 0)
+    assert found.inherited.db == pytest.approx(db(real["g"].numpy(), total), abs=1e-3)
+    units = np.rint(np.ldexp(total, found.fl))
+    assert found.clipped_fixed == np.mean(units > found.format.high) > 0
 
 
 def test_layers_that_only_move_words_inject_nothing(measured):
@@ -213,15 +215,17 @@ def test_the_last_layers_effect_is_its_injected_error(measured):
 
 
 def test_effect_of_a_layer_in_the_middle(measured):
-    """The float network with the input rounded, by hand."""
-    graph, model, diagnosis = measured
-    form = model.formats["x"]
+    """The float network with the input rounded coarsely, by hand."""
+    graph, model, _ = measured
+    form = Format(2, True, 0)
+    coarse = FixedModel(graph, {**model.formats, "x": form}, model.weights)
+    diagnosis = diagnose(graph, coarse, images, output_effects=True)
     rounded = form.dequantize(form.quantize(whole_images()))
     expected, found = (run_float(graph, torch.from_numpy(batch), {"y"})["y"].flatten(1).numpy()
                        for batch in (whole_images(), rounded))
     effect = diagnosis.layers[0].output
     assert effect.noise.db == pytest.approx(db(expected, found), abs=1e-2)
-    assert effect.changed == np.mean(expected.argmax(1) != found.argmax(1))
+    assert effect.changed == np.mean(expected.argmax(1) != found.argmax(1)) > 0
 
 
 def test_falls(measured):
