@@ -11,9 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_network import random_input, random_network
 
 from quant.diagnosis import DiagnosisError, diagnose, images_per_batch
-from quant.fixed_model import FixedModel, FixedWeights
+from quant.fixed_model import FixedModel, FixedWeights, inexact_in_float32
 from quant.float_run import run_float
 from quant.graph import Activation, Add, AveragePool, Concat, Convolution, Graph, MaxPool, Select
 from quant.grid_histogram import MOST_BINS, HistogramCounter
@@ -121,6 +122,32 @@ def test_whole_network_is_the_references(measured):
     answers = real["y"].flatten(1).numpy().argmax(1) != fixed["y"].reshape(12, -1).argmax(1)
     assert diagnosis.images == 12
     assert diagnosis.changed == pytest.approx(answers.mean())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_networks_are_the_references(seed):
+    """Weights of the float network are not those of the fixed-point one; all other errors are rounding."""
+    model = random_network(seed, 6)
+    rng, nodes = np.random.default_rng(seed), []
+    for node in model.graph.nodes:
+        if isinstance(node, Convolution):
+            weight, bias = real_parameters(model.weights[node.name], model.formats[node.inputs[0]].fl)
+            weight *= rng.uniform(0.9, 1.1, weight.shape).astype(np.float32)
+            node = dataclasses.replace(node, weight=weight, bias=bias)
+        nodes.append(node)
+    graph = dataclasses.replace(model.graph, nodes=nodes, _producers={})
+    integers = random_input(model, seed, 3)
+    prepared = model.formats[graph.input].dequantize(integers)
+    diagnosis = diagnose(graph, model, lambda: [prepared[:2], prepared[2:]], output_effects=True)
+    fixed, real = run(model, integers), run_float(graph, torch.from_numpy(prepared))
+    inexact = set(inexact_in_float32(model))
+    for found in diagnosis.layers:
+        if found.tensor not in inexact:
+            values = model.formats[found.tensor].dequantize(fixed[found.tensor]).astype(np.float64)
+            signal = real[found.tensor].numpy().astype(np.float64)
+            expected = Noise.of((signal**2).sum(), ((values - signal) ** 2).sum())
+            assert found.whole.relative == pytest.approx(expected.relative, rel=1e-3, abs=1e-7)
+    assert diagnosis.layers[0].whole.relative == 0.0
 
 
 def test_clipped_shares_and_histograms_are_counts(measured):
