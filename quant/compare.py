@@ -27,23 +27,14 @@ examples:
 """
 
 
-_HEADS = (
-    "layer",
-    "kind",
-    "format",
-    "weights",
-    "whole",
-    "injected",
-    "inherited",
-    "clipped",
-    "output",
-    "top-1",
-)
+_HEADS = ("layer", "kind", "format", "weights", "whole", "injected", "inherited", "clipped")
+_EFFECT_HEADS = ("output", "softmax", "top-1")
 
 _TITLE = """\
 signal/noise in dB, fixed point against float
 whole: the network so far; injected: by this layer; inherited: from its inputs; clipped: share of its values
-output, top-1: the network's output with only this layer in fixed point, and images whose answer changes"""
+with only this layer in fixed point: output: signal/noise there; softmax: its divergence from float, in nats
+(log loss); top-1: images whose answer changes"""
 
 
 class CompareError(ValueError):
@@ -145,7 +136,7 @@ def _preparation_text(preparation: Preparation) -> str:
 
 def table(diagnosis: Diagnosis) -> str:
     """The diagnosis for people, layer by layer; ratios in decibels, shares in percent."""
-    rows = [_HEADS, *(_row(layer) for layer in diagnosis.layers)]
+    rows = [(*_HEADS, *_EFFECT_HEADS), *(_row(layer) for layer in diagnosis.layers)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -175,6 +166,7 @@ def _row(layer: LayerDiagnosis) -> tuple[str, ...]:
         _decibels(layer.inherited),
         _percent(layer.clipped),
         "" if effect is None else _decibels(effect.noise),
+        "" if effect is None or effect.divergence is None else _nats(effect.divergence),
         "" if effect is None else _percent(effect.changed),
     )
 
@@ -187,6 +179,10 @@ def _percent(share: float) -> str:
     if 0.0 < share < 1e-5:
         return "<0.001 %"
     return "-" if share == 0.0 else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+
+
+def _nats(divergence: float) -> str:
+    return "-" if divergence == 0.0 else "<0.0001" if divergence < 1e-4 else f"{divergence:.2g}"
 
 
 def steepest_fall(diagnosis: Diagnosis) -> str:
@@ -211,8 +207,12 @@ def conclusion(diagnosis: Diagnosis) -> str:
             f"the largest error is injected by {printable(layer.name)}: {layer.injected.db:.1f} dB; all "
             f"layers together leave {_decibels(diagnosis.output)} dB at the output"
         )
+    softmax, total = "", ""
+    if effect.divergence is not None and diagnosis.divergence is not None:
+        softmax = f", moves the softmax by {effect.divergence:.2g} nats"
+        total = f", {diagnosis.divergence:.2g} nats"
     return (
         f"most is lost in {printable(layer.name)}: alone in fixed point, it leaves {effect.noise.db:.1f} dB "
-        f"at the output and changes {100 * effect.changed:.1f} % of the top-1 answers; all layers together "
-        f"leave {diagnosis.output.db:.1f} dB and change {100 * diagnosis.changed:.1f} %"
+        f"at the output{softmax} and changes {100 * effect.changed:.1f} % of the top-1 answers; all layers "
+        f"together: {diagnosis.output.db:.1f} dB{total}, {100 * diagnosis.changed:.1f} %"
     )

@@ -51,10 +51,14 @@ class OutputEffect:
         Of the output.
     changed : float
         Share of the images whose largest output is another one than in float.
+    divergence : float or None
+        Kullback-Leibler divergence of the output's softmax from the float network's, in nats, mean of the
+        images: the log loss that is added if float answers are right.  None if the output is no vector.
     """
 
     noise: Noise
     changed: float
+    divergence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -153,21 +157,25 @@ class Diagnosis:
     ----------
     changed : float
         Share of the images whose largest output differs between the two networks.
+    divergence : float or None
+        As in `OutputEffect`, of the fixed-point network.
     """
 
     network: str
     images: int
     changed: float
     layers: tuple[LayerDiagnosis, ...]
+    divergence: float | None = None
 
     def worst(self) -> LayerDiagnosis | None:
         """The layer that alone costs most at the network's output.
 
-        None if no layer costs anything.  Where effects on the output were not measured: the layer with
-        the largest injected error.
+        By the divergence of the softmax, which weighs an error where the answer depends on it; by the error
+        if the output is no vector.  Where effects on the output were not measured: the layer with the
+        largest injected error.  None if no layer costs anything.
         """
-        noisy = [layer for layer in self.layers if _cost(layer).relative > 0.0]
-        return max(noisy, key=lambda layer: _cost(layer).relative, default=None)
+        noisy = [layer for layer in self.layers if _cost(layer) > (0.0, 0.0)]
+        return max(noisy, key=_cost, default=None)
 
     def steepest(self) -> LayerDiagnosis | None:
         """The first layer at which the fixed-point network's signal-to-noise ratio falls most."""
@@ -184,5 +192,7 @@ class Diagnosis:
         return asdict(self)
 
 
-def _cost(layer: LayerDiagnosis) -> Noise:
-    return layer.injected if layer.output is None else layer.output.noise
+def _cost(layer: LayerDiagnosis) -> tuple[float, float]:
+    if layer.output is None:
+        return 0.0, layer.injected.relative
+    return layer.output.divergence or 0.0, layer.output.noise.relative

@@ -75,7 +75,9 @@ rounded weights and its rounded result, from the float network's own inputs.</li
 <li><b>inherited</b>: the error that comes in from before. This layer computes in float, from the
 fixed-point network's inputs.</li>
 <li><b>at output</b>: the network's output, with only this layer in fixed point; and the share of
-images whose largest output is another one then. The layer with the lowest ratio here costs most.</li>
+images whose largest output is another one then. <b>Softmax</b> is how far the answer's probabilities
+move, in nats: the log loss that is added if the float network is right. The layer that moves them most
+costs most.</li>
 </ul></details>
 """
 
@@ -142,7 +144,7 @@ def _legend(diagnosis: Diagnosis) -> str:
 def _table(diagnosis: Diagnosis) -> str:
     effects = any(layer.output is not None for layer in diagnosis.layers)
     heads = ["", "layer", "kind", "format", "weights", "whole", "injected", "inherited", "clipped"]
-    heads += ["at output", "answers changed"] if effects else []
+    heads += ["at output", "softmax", "answers changed"] if effects else []
     worst = diagnosis.worst()
     rows = []
     for number, layer in enumerate(diagnosis.layers):
@@ -156,7 +158,8 @@ def _table(diagnosis: Diagnosis) -> str:
             _percent(layer.clipped),
         ]
         if layer.output is not None:
-            cells += [_decibels(layer.output.noise), _percent(layer.output.changed)]
+            effect = layer.output
+            cells += [_decibels(effect.noise), _nats(effect.divergence), _percent(effect.changed)]
         style = ' class="worst"' if layer is worst else ""
         rows.append(f"<tr{style}>{_cells('td', cells)}</tr>\n")
     head, body = f"<thead><tr>{_cells('th', heads)}</tr></thead>", "".join(rows)
@@ -224,6 +227,12 @@ def _decibels(noise: Noise) -> str:
     if noise.relative == 0.0:
         return "exact"
     return f"{noise.db:.1f}{_SPACE}dB".replace("-", "−").replace("inf", "∞")
+
+
+def _nats(divergence: float | None) -> str:
+    if divergence is None:
+        return ""
+    return "0" if divergence == 0.0 else "&lt;0.0001" if divergence < 1e-4 else f"{divergence:.2g}"
 
 
 def _relative(noise: Noise) -> str:

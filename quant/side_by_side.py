@@ -35,6 +35,7 @@ class _Sums:
     clipped_fixed: int = 0
     at_output: float = 0.0
     changed: int = 0
+    divergence: float = 0.0
 
 
 class SideBySide:
@@ -63,7 +64,10 @@ class SideBySide:
         self._suffix = SuffixRun(graph) if output_effects else None
         self._twins = {node.output: node for node in model.graph.nodes}
         self._uses = last_uses(graph)
+        channels, rows, columns = graph.shapes[graph.output]
+        self._is_vector = channels > 1 and (rows, columns) == (1, 1)
         self._images = self._changed = 0
+        self._divergence = 0.0
         self._sums: dict[str, _Sums] = {}
         for tensor, (low, high) in ranges.items():
             form = model.formats[tensor]
@@ -94,6 +98,7 @@ class SideBySide:
                         del fixed[tensor]
         self._images += len(batch)
         self._changed += _changed(real[graph.output], fixed[graph.output])
+        self._divergence += _divergence(real[graph.output], fixed[graph.output])
 
     def _measure(
         self,
@@ -124,6 +129,7 @@ class SideBySide:
             output = self._suffix.output(real, tensor, alone)
             sums.at_output += _squares(output - expected)
             sums.changed += _changed(expected, output)
+            sums.divergence += _divergence(expected, output)
 
     def diagnosis(self) -> Diagnosis:
         """What was measured so far; at least one batch."""
@@ -135,7 +141,11 @@ class SideBySide:
             layers.append(
                 self._layer(node.name, type(node).__name__, node.output, whole, node.inputs, weights)
             )
-        return Diagnosis(graph.name, self._images, self._changed / self._images, tuple(layers))
+        changed, divergence = self._changed / self._images, self._per_image(self._divergence)
+        return Diagnosis(graph.name, self._images, changed, tuple(layers), divergence)
+
+    def _per_image(self, divergence: float) -> float | None:
+        return divergence / self._images if self._is_vector else None
 
     def _layer(
         self,
@@ -151,7 +161,11 @@ class SideBySide:
         effect = None
         if self._suffix is not None:
             signal = self._sums[self._graph.output].signal
-            effect = OutputEffect(Noise.of(signal, sums.at_output), sums.changed / self._images)
+            effect = OutputEffect(
+                Noise.of(signal, sums.at_output),
+                sums.changed / self._images,
+                self._per_image(sums.divergence),
+            )
         return LayerDiagnosis(
             name,
             kind,
@@ -193,6 +207,12 @@ class SideBySide:
 
 def _squares(values: torch.Tensor) -> float:
     return float(values.square().sum(dtype=torch.float64))
+
+
+def _divergence(real: torch.Tensor, other: torch.Tensor) -> float:
+    """Kullback-Leibler divergence of the softmax of all values of an image, summed over the images."""
+    wanted, found = (values.flatten(1).double().log_softmax(dim=1) for values in (real, other))
+    return max(0.0, float((wanted.exp() * (wanted - found)).sum()))
 
 
 def _changed(real: torch.Tensor, other: torch.Tensor) -> int:

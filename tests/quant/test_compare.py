@@ -86,18 +86,20 @@ def test_table_files_and_conclusion(files, capsys):
     lines = printed.splitlines()
     result = json.loads((files / "out.json").read_text())
     assert lines[0].startswith("net: 30 images")
-    assert [line.split()[0] for line in lines[5:11]] == ["input", "conv", "pool", "middle", "average", "fc"]
-    assert [layer["name"] for layer in result["layers"]] == [line.split()[0] for line in lines[5:11]]
+    names = [line.split()[0] for line in lines[6:12]]
+    assert names == ["input", "conv", "pool", "middle", "average", "fc"]
+    assert [layer["name"] for layer in result["layers"]] == names
     assert lines[-3] == "wrote out.html"
     # the figures of the conclusion, from the JSON
     layers = {layer["name"]: layer for layer in result["layers"]}
-    worst = max(layers.values(), key=lambda layer: layer["output"]["noise"]["relative"])
+    worst = max(layers.values(), key=lambda layer: layer["output"]["divergence"])
     assert result["worst"] == worst["name"]
     assert lines[-1] == (
         f"most is lost in {worst['name']}: alone in fixed point, it leaves "
-        f"{worst['output']['noise']['db']:.1f} dB at the output and changes "
-        f"{100 * worst['output']['changed']:.1f} % of the top-1 answers; all layers together leave "
-        f"{layers['fc']['whole']['db']:.1f} dB and change {100 * result['changed']:.1f} %"
+        f"{worst['output']['noise']['db']:.1f} dB at the output, moves the softmax by "
+        f"{worst['output']['divergence']:.2g} nats and changes {100 * worst['output']['changed']:.1f} % of "
+        f"the top-1 answers; all layers together: {layers['fc']['whole']['db']:.1f} dB, "
+        f"{result['divergence']:.2g} nats, {100 * result['changed']:.1f} %"
     )
     assert f"falls most at {result['steepest']}: by {layers[result['steepest']]['fall']:.1f} dB" in lines[-2]
     assert layers["pool"]["injected"] == {"db": None, "relative": 0.0}
@@ -166,7 +168,7 @@ def test_names_of_any_kind_are_printed_on_one_line(files):
     )
     renamed = tuple(dataclasses.replace(layer, name="a\n\x1b[31m" + 50 * "b") for layer in diagnosis.layers)
     wicked = dataclasses.replace(diagnosis, layers=renamed)
-    assert len(table(wicked).splitlines()) == len(table(diagnosis).splitlines()) == 5 + 6
+    assert len(table(wicked).splitlines()) == len(table(diagnosis).splitlines()) == 6 + 6
     for text in (table(wicked), conclusion(wicked), steepest_fall(wicked)):
         assert "\x1b" not in text
     assert "\n" not in conclusion(wicked) + steepest_fall(wicked)

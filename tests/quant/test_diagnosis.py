@@ -119,6 +119,10 @@ def test_whole_network_is_the_references(measured):
         assert found.whole.relative == pytest.approx(10 ** (-found.whole.db / 20))
         assert found.format == model.formats[found.tensor]
         assert (found.low, found.high) == (real[found.tensor].min(), real[found.tensor].max())
+    wanted, softmax = (softmax_of(np.asarray(values).reshape(12, -1)) for values in
+                       (real["y"], model.formats["y"].dequantize(fixed["y"])))  # fmt: skip
+    divergence = (wanted * np.log(wanted / softmax)).sum(axis=1).mean()
+    assert diagnosis.divergence == pytest.approx(divergence, rel=1e-3)
     answers = real["y"].flatten(1).numpy().argmax(1) != fixed["y"].reshape(12, -1).argmax(1)
     assert diagnosis.images == 12
     assert diagnosis.changed == pytest.approx(answers.mean())
@@ -241,6 +245,11 @@ def test_the_last_layers_effect_is_its_injected_error(measured):
     assert diagnosis.output == last.whole
 
 
+def softmax_of(values):
+    powers = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
 def test_effect_of_a_layer_in_the_middle(measured):
     """The float network with the input rounded coarsely, by hand."""
     graph, model, _ = measured
@@ -253,6 +262,48 @@ def test_effect_of_a_layer_in_the_middle(measured):
     effect = diagnosis.layers[0].output
     assert effect.noise.db == pytest.approx(db(expected, found), abs=1e-2)
     assert effect.changed == np.mean(expected.argmax(1) != found.argmax(1)) > 0
+    wanted, softmax = (softmax_of(values) for values in (expected, found))
+    divergence = (wanted * np.log(wanted / softmax)).sum(axis=1).mean()
+    assert effect.divergence == pytest.approx(divergence, rel=1e-3)
+    assert divergence > 0
+
+
+def test_saturated_scores_that_no_answer_depends_on_cost_little():
+    """Two layers: one disturbs the largest scores a little, one clips the smallest a lot."""
+    weight = np.zeros((3, 1, 1, 1), np.float32)
+    weight[:, 0, 0, 0] = 1.0, -1.0, 0.0
+    bias = np.array([0.0, 0.0, -30.0], np.float32)
+    one = np.ones((1, 1, 1, 1), np.float32)
+    nodes = [
+        Convolution(name="a", inputs=("x",), output="a", weight=one, bias=np.zeros(1, np.float32)),
+        Convolution(name="y", inputs=("a",), output="y", weight=weight, bias=bias),
+    ]
+    graph = Graph("net", nodes, {"x": (1, 1, 1), "a": (1, 1, 1), "y": (3, 1, 1)}, "x", "y", (3,))
+    batch = np.array([0.4, 0.6, 1.4], np.float32).reshape(3, 1, 1, 1)
+    weights = {
+        "a": FixedWeights(np.array(one, np.int64), 8, np.zeros(1, np.int64), np.zeros(1, np.int64)),
+        "y": FixedWeights((weight * 64).astype(np.int64), 8, np.full(3, 6), (bias * 64).astype(np.int64)),
+    }
+    formats = {"x": Format(16, True, 12), "a": Format(4, True, 0), "y": Format(8, True, 4)}
+    diagnosis = diagnose(graph, FixedModel(graph, formats, weights), lambda: [batch], output_effects=True)
+    a, y = (layer(diagnosis, tensor).output for tensor in "ay")
+    assert a is not None
+    assert y is not None
+    assert y.noise.relative > 5 * a.noise.relative
+    assert 0.0 < (y.divergence or 0.0) < 0.1 * (a.divergence or 0.0)
+    assert diagnosis.worst().name == "a"
+
+
+def test_an_image_as_output_has_no_softmax():
+    graph = network()
+    graph = dataclasses.replace(graph, nodes=graph.nodes[:5], output="e", _producers={},
+                                shapes={name: graph.shapes[name] for name in "xabcde"})  # fmt: skip
+    model = fixed_model(network(), images())
+    model = FixedModel(graph, {name: model.formats[name] for name in "xabcde"}, model.weights)
+    diagnosis = diagnose(graph, model, images, output_effects=True)
+    assert diagnosis.divergence is None
+    assert all(found.output.divergence is None for found in diagnosis.layers)
+    assert diagnosis.worst() == max(diagnosis.layers, key=lambda found: found.output.noise.relative)
 
 
 def test_falls(measured):

@@ -76,7 +76,7 @@ def layers(draw, effects):
         draw(names), draw(st.sampled_from(["Convolution", "Add"])), draw(names), low, high,
         draw(st.integers(2, 16)), draw(st.booleans()), fl, draw(histograms()), draw(shares), draw(shares),
         draw(noises), draw(noises), draw(noises), draw(st.one_of(st.none(), st.floats(-50, 50))), weights,
-        OutputEffect(draw(noises), draw(shares)) if effects else None,
+        OutputEffect(draw(noises), draw(shares), draw(st.none() | shares)) if effects else None,
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def layer(name, injected, *, clipped=0.0, counts=(5, 90, 5), output=None):
 
 
 def example(name="conv"):
-    effects = [OutputEffect(noise(30), 0.0), OutputEffect(noise(20), 0.25)]
+    effects = [OutputEffect(noise(30), 0.0, 0.00001), OutputEffect(noise(20), 0.25, 0.75)]
     return Diagnosis("net", 8, 0.25, (layer("first", 40.0, counts=(5, 95), output=effects[0]),
                                       layer(name, 20.0, clipped=0.05, output=effects[1])))
 
@@ -140,6 +140,8 @@ def test_worst_layer_stands_out():
     assert [("conv" in row, 'class="worst"' in row) for row in rows[1:]] == [(False, False), (True, True)]
     assert "alone, it leaves 20.0 dB at the output and changes 25.0 % of the answers" in text
     assert text.count('<rect class="worst"') == 1
+    assert "<td>&lt;0.0001</td>" in rows[1]
+    assert "<td>0.75</td>" in rows[2]
 
 
 def test_without_effects_there_are_no_such_columns():
