@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from quant.fixed_model import FixedModel, Preparation
 from quant.graph import Convolution, Graph
 from quant.map_formats import CalibrationError, DataPhase
 from quant.number_format import check_width
-from quant.weight_formats import METHODS, choose_weight_lengths, real_parameters
+from quant.search import Search
+from quant.weight_formats import real_parameters
+from quant.widths import Widths
 
 __all__ = ["CalibrationError", "CalibrationReport", "LayerReport", "calibrate"]
 
@@ -56,48 +59,52 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What was chosen and what it costs, layer by layer, on ``images`` calibration images."""
+    """What was chosen and what it costs, layer by layer, on ``images`` calibration images.
+
+    Attributes
+    ----------
+    search : str
+        The steps that were taken.
+    forward_passes : float
+        Time of the calibration over that of the float network on the same images.
+    """
 
     network: str
     images: int
-    method: str
+    search: str
     layers: tuple[LayerReport, ...]
+    forward_passes: float = field(default=0.0, compare=False)
 
     def to_json(self) -> dict[str, object]:
-        """The report as a JSON object."""
-        return asdict(self)
+        """The report as a JSON object; without the time, so that it is the same from run to run."""
+        content = asdict(self)
+        del content["forward_passes"]
+        return content
 
 
 def calibrate(
     graph: Graph,
     images: Iterable[NDArray[np.float32]],
-    weight_bits: int = 8,
-    activation_bits: int = 8,
+    weight_bits: int | Widths | Mapping[str, int] = 8,
+    activation_bits: int | Widths | Mapping[str, int] = 8,
     preparation: Preparation | None = None,
     *,
-    method: str = "greedy",
-    per_channel: bool = False,
-    correct_biases: bool = True,
-    memory_limit: int = 2 << 30,
+    search: Search | None = None,
+    memory_limit: int = 256 << 20,
     progress: Callable[[str], None] = lambda name: None,
 ) -> tuple[FixedModel, CalibrationReport]:
-    """Choose every format of a network by Qiu's two phases.
+    """Choose every format of a network by Qiu's two phases, and round its weights.
 
     Parameters
     ----------
     images : iterable of float batches (N, C, H, W)
         Prepared as the network wants them (`quant.data.prepare`).
-    weight_bits, activation_bits : int
-        2 to 16.
+    weight_bits, activation_bits : int, Widths, or mapping
+        2 to 16; for all, by pattern, or for each node with weights and each tensor by its name.
     preparation : Preparation or None
         How the images were prepared; recorded in the model.
-    method : str
-        One of `quant.weight_formats.METHODS`.
-    correct_biases : bool
-        Whether biases make up for the mean error that rounding leaves in their layer; never with the
-        method ``"max"``, which is there for comparison.
-    per_channel : bool
-        Whether every output channel's weights have a fractional length of their own.
+    search : Search or None
+        The steps that are taken; by default all of them.
     memory_limit : int
         Bytes of feature maps held in memory; more go to temporary files.
     progress : callable
@@ -109,33 +116,41 @@ def calibrate(
         If there are no images, they have another shape or hold NaN, or the float network overflows.
     FormatError
         If a width is not 2 to 16 bits.
+    WidthError
+        If an exception fits no layer.
     """
-    check_width(weight_bits, "weights")
-    check_width(activation_bits, "feature maps")
-    if method not in METHODS:
-        raise CalibrationError(f"formats are chosen by {' or '.join(METHODS)}, not {method}")
-    convolutions = [node for node in graph.nodes if isinstance(node, Convolution)]
-    for node in convolutions:
-        if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
+    started = time.perf_counter()
+    search = search or Search()
+    of_weights = _widths(weight_bits, "weights")
+    of_maps = _widths(activation_bits, "feature maps")
+    for node in graph.nodes:
+        if isinstance(node, Convolution) and not (
+            np.isfinite(node.weight).all() and np.isfinite(node.bias).all()
+        ):
             raise CalibrationError(f"{node.name}: its weights hold NaN or infinity; export the model again")
-    lengths = {
-        node.name: choose_weight_lengths(node.weight, weight_bits, method, per_channel)
-        for node in convolutions
-    }
     counter = _Counter(graph, images)
     phase = DataPhase(
         graph,
-        lengths,
-        weight_bits,
-        activation_bits,
-        method,
-        correct_biases and method != "max",
+        of_weights.weights_of(graph) if isinstance(of_weights, Widths) else of_weights,
+        of_maps.maps_of(graph) if isinstance(of_maps, Widths) else of_maps,
+        search,
         memory_limit,
         progress,
     )
     phase.run(counter)
-    model = FixedModel(graph, phase.formats, phase.weights, preparation or Preparation())
-    return model, CalibrationReport(graph.name, counter.count, method, _layers(model, phase))
+    preparation = replace(preparation or Preparation(), gain=phase.gain)
+    model = FixedModel(phase.graph, phase.formats, phase.weights, preparation)
+    passes = (time.perf_counter() - started) / max(phase.float_seconds, 1e-9)
+    return model, CalibrationReport(graph.name, counter.count, str(search), _layers(model, phase), passes)
+
+
+def _widths(bits: int | Widths | Mapping[str, int], what: str) -> Widths | Mapping[str, int]:
+    if isinstance(bits, int):
+        check_width(bits, what)
+        return Widths(bits)
+    for width in () if isinstance(bits, Widths) else bits.values():
+        check_width(width, what)
+    return bits
 
 
 class _Counter:

@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING
 from hw.whole_file import check_writable, write_whole
 from quant.inspect import input_shape
 from quant.preparation_arguments import add_data_arguments, preparation_of
+from quant.search import FORMATS, STEPS, Search, SearchError
+from quant.width_arguments import add_width_arguments, widths_of
 
 if TYPE_CHECKING:
     from quant.calibrate import CalibrationReport, LayerReport
+    from quant.data import ImageSet
+    from quant.fixed_model import FixedModel
+    from quant.graph import Graph
 
 __all__ = ["add_parser", "run", "table", "write_json"]
 
 _DEFAULT_IMAGES = 256
 
 _EXAMPLE = """\
-example:
+examples:
   python -m quant calibrate resnet.onnx --data calibration.npz -o resnet.fixed.onnx \\
       --divide 255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+  python -m quant calibrate net.onnx --data images/ -o net.fixed.onnx \\
+      --weight-bits 8,fc=4 --report net.html
+  python -m quant calibrate net.onnx --data images/ -o paper.onnx --formats absolute --without all
 """
 
 
@@ -47,16 +55,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=input_shape,
         help="the input's shape, where the model leaves it open",
     )
-    parser.add_argument("--weight-bits", type=int, default=8, metavar="BITS", help="2 to 16 (default: 8)")
-    parser.add_argument("--activation-bits", type=int, default=8, metavar="BITS", help="2 to 16 (default: 8)")
+    add_width_arguments(parser)
     parser.add_argument(
         "--formats",
-        choices=("greedy", "absolute", "max"),
+        choices=FORMATS,
         default="greedy",
         help="least squared error, least absolute error as in the paper, or largest magnitude",
     )
-    parser.add_argument("--per-channel", action="store_true", help="a weight format for each output channel")
-    parser.add_argument("--keep-biases", action="store_true", help="do not correct biases for the mean error")
+    parser.add_argument(
+        "--without",
+        type=_steps,
+        default=(),
+        metavar="STEP,…",
+        help=f"leave out steps of the search: {', '.join(STEPS)}; or all",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="write a page with plots and histograms, too"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON, too")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
@@ -68,29 +83,34 @@ def run(arguments: argparse.Namespace) -> int:
 
     from quant.calibrate import calibrate
     from quant.data import load_images, prepare
+    from quant.diagnosis import images_per_batch
     from quant.fixed_model import Preparation
-    from quant.number_format import check_width
     from quant.onnx_import import import_model
     from quant.qdq import write_fixed_model
 
-    check_writable(arguments.output)
-    check_writable(arguments.json)
-    check_width(arguments.weight_bits, "weights")
-    check_width(arguments.activation_bits, "feature maps")
+    for path in (arguments.output, arguments.json, arguments.report):
+        check_writable(path)
+    weight_bits, activation_bits = widths_of(arguments)
     graph = import_model(arguments.model, input_shape=arguments.input_shape)
+    of_weights, of_maps = weight_bits.weights_of(graph), activation_bits.maps_of(graph)
     preparation = preparation_of(arguments) or Preparation()
     images = load_images(arguments.data).spread(arguments.images or _DEFAULT_IMAGES)
-    batches = prepare(images, preparation, graph.shapes[graph.input], graph.input_layout, arguments.layout)
+    batches = prepare(
+        images,
+        preparation,
+        graph.shapes[graph.input],
+        graph.input_layout,
+        arguments.layout,
+        images_per_batch(graph),
+    )
     with tqdm(total=len(graph.nodes), unit="layer", leave=False, disable=arguments.quiet or None) as bar:
         model, report = calibrate(
             graph,
             batches,
-            arguments.weight_bits,
-            arguments.activation_bits,
+            of_weights,
+            of_maps,
             preparation,
-            method=arguments.formats,
-            per_channel=arguments.per_channel,
-            correct_biases=not arguments.keep_biases,
+            search=Search.without(*arguments.without, formats=arguments.formats),
             progress=lambda name: bool(bar.update()) or None,
         )
     write_fixed_model(model, arguments.output)
@@ -98,7 +118,56 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"wrote {arguments.output}")
     if arguments.json is not None:
         write_json(report.to_json(), arguments.json)
+    if arguments.report is not None:
+        _write_page(arguments, graph, model, images, report)
+        print(f"wrote {arguments.report}")
     return 0
+
+
+def _write_page(
+    arguments: argparse.Namespace,
+    graph: Graph,
+    model: FixedModel,
+    images: ImageSet,
+    report: CalibrationReport,
+) -> None:
+    """The diagnosis of the new model on the images that it was calibrated on."""
+    from tqdm import tqdm
+
+    from quant.data import prepare
+    from quant.diagnosis import diagnose, images_per_batch
+    from quant.report_page import write_report
+
+    shape, size = graph.shapes[graph.input], images_per_batch(graph)
+    with tqdm(
+        total=2 * len(images), desc="report", unit="image", leave=False, disable=arguments.quiet or None
+    ) as bar:
+        diagnosis = diagnose(
+            model.graph,
+            model,
+            lambda: prepare(
+                images, model.preparation, shape, graph.input_layout, arguments.layout, size
+            ),
+            output_effects=True,
+            progress=bar.update,
+        )
+    settings = {
+        "float model": str(arguments.model),
+        "fixed-point model": str(arguments.output),
+        "calibration": f"{len(images)} images of {arguments.data}",
+        "search": report.search,
+        "time": f"{report.forward_passes:.1f} times the float network's on the same images",
+    }
+    write_report(diagnosis, arguments.report, f"{report.network}: calibration", settings)
+
+
+def _steps(text: str) -> tuple[str, ...]:
+    steps = STEPS if text == "all" else tuple(text.split(","))
+    try:
+        Search.without(*steps)
+    except SearchError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return steps
 
 
 def table(report: CalibrationReport) -> str:
@@ -117,7 +186,8 @@ def table(report: CalibrationReport) -> str:
         f"{report.network}: {report.images} calibration images; format = s(igned) or u(nsigned), bits, "
         "fractional length"
     )
-    return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:]])
+    cost = f"search: {report.search}; took {report.forward_passes:.1f} times the float network's time"
+    return "\n".join([title, cost, lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def _row(layer: LayerReport) -> tuple[str, ...]:

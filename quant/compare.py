@@ -70,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     from quant.calibrate_command import write_json
     from quant.data import load_images, prepare
     from quant.diagnosis import diagnose, images_per_batch
+    from quant.input_gain import with_input_gain
+    from quant.network_match import check_same_network
     from quant.onnx_file import shape_is_open
     from quant.onnx_import import import_model
     from quant.qdq_import import read_fixed_model
@@ -81,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     shape = model.graph.shapes[model.graph.input]
     open_shape = shape if shape_is_open(arguments.float_model) else None
     graph = import_model(arguments.float_model, input_shape=open_shape)
+    check_same_network(graph, model)
+    graph = with_input_gain(graph, model.preparation.gain)
     images = load_images(arguments.data).spread(arguments.images or _DEFAULT_IMAGES)
     layout, size = model.graph.input_layout, images_per_batch(graph)
     # every image passes twice: for the ranges, and for the errors
@@ -117,8 +121,9 @@ def _prepared(model: FixedModel, path: Path, given: Preparation | None) -> Fixed
 
     if given is None:
         return model
-    if model.preparation not in (Preparation(), given):
+    if model.preparation.of_float() not in (Preparation(), given):
         raise CompareError(f"{path}: it records how images are prepared; leave those options out")
+    given = dataclasses.replace(given, gain=model.preparation.gain)
     return dataclasses.replace(model, preparation=given)
 
 

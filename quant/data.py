@@ -141,7 +141,9 @@ def check_preparation(preparation: Preparation, channels: int) -> None:
     ------
     DataError
     """
-    for name, values in (("mean", preparation.mean), ("std", preparation.std)):
+    for name, values in (
+        ("mean", preparation.mean), ("std", preparation.std), ("gain", preparation.gain)
+    ):
         if len(values) not in (1, channels):
             raise DataError(
                 f"{name} has {len(values)} values, but the network has {channels} input channels; "
@@ -213,8 +215,10 @@ def _name(data: ImageSet, index: int) -> str:
 def _normalised(batch: NDArray, preparation: Preparation) -> NDArray[np.float32]:
     if preparation.channel_order == "BGR":
         batch = batch[..., ::-1]
-    mean, std = (np.asarray(values, np.float64) for values in (preparation.mean, preparation.std))
-    scaled = (batch.astype(np.float64) / preparation.divide - mean) / std
+    mean, std, gain = (
+        np.asarray(values, np.float64) for values in (preparation.mean, preparation.std, preparation.gain)
+    )
+    scaled = (batch.astype(np.float64) / preparation.divide - mean) / std * gain
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
 
 

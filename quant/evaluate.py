@@ -97,10 +97,11 @@ def run(arguments: argparse.Namespace) -> int:
     model = read_fixed_model(arguments.model)
     given = preparation_of(arguments)
     if given is not None:
-        if model.preparation not in (Preparation(), given):
+        if model.preparation.of_float() not in (Preparation(), given):
             raise EvaluationError(
                 f"{arguments.model}: it records how images are prepared; leave those options out"
             )
+        given = dataclasses.replace(given, gain=model.preparation.gain)
         model = dataclasses.replace(model, preparation=given)
     graph = None
     if arguments.float_model is not None:
@@ -146,6 +147,7 @@ def evaluate(
     from quant.data import prepare
     from quant.fixed_model import inexact_in_float32
     from quant.float_run import run_float
+    from quant.input_gain import with_input_gain
     from sim.judge import OutputJudge
     from sim.reference import prepare_input
     from sim.reference import run as run_reference
@@ -164,6 +166,7 @@ def evaluate(
                     f"the float model {graph.name} has the {what} {other}, the fixed-point model "
                     f"{own}; give the model that it was calibrated from"
                 )
+        graph = with_input_gain(graph, model.preparation.gain)
     judge = OutputJudge(path, model)
     fixed, real, judged = [], [], []
     with tqdm(total=len(images), unit="image", leave=False, disable=quiet or None) as bar:

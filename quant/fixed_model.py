@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Preparation:
     """How an image becomes the network's input: given once, recorded in the file.
 
     An image is (H, W, C) or (H, W), 0 … 255, RGB.  The input tensor is
-    ``(image / divide - mean) / std`` per channel, with channels in ``channel_order``.
+    ``(image / divide - mean) / std * gain`` per channel, with channels in ``channel_order``.
 
     Attributes
     ----------
@@ -60,6 +60,9 @@ class Preparation:
         are larger than the input is an error then, unless ``crop``).
     crop : bool
         Whether the centre is cut out to the input's size.
+    gain : tuple
+        A factor per channel, or one for all, that the fixed-point network's first layers take back
+        (`quant.input_gain`); 1 for a float network.
     """
 
     divide: float = 1.0
@@ -68,6 +71,11 @@ class Preparation:
     channel_order: str = "RGB"
     resize: int | None = None
     crop: bool = False
+    gain: tuple[float, ...] = (1.0,)
+
+    def of_float(self) -> Preparation:
+        """How images are prepared for the float network."""
+        return replace(self, gain=(1.0,))
 
 
 @dataclass

@@ -7,7 +7,8 @@ images; each feature map's fractional length is chosen with all earlier ones fro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,9 +19,20 @@ from quant.bias_correction import corrected_biases
 from quant.fixed_model import FixedModel, FixedWeights
 from quant.float_run import activate, last_uses, run_node
 from quant.graph import Activation, Concat, Convolution, Graph, MaxPool, Node, Select
+from quant.input_gain import choose_gain, takes_gain, with_input_gain
 from quant.map_store import MapStore
 from quant.number_format import FL_LIMIT, Format
-from quant.weight_formats import ERROR_POWERS, fixed_weights, largest_fl_without_overflow, real_parameters
+from quant.rounding import ErrorAwareRounding
+from quant.search import Search
+from quant.weight_formats import (
+    ERROR_POWERS,
+    candidate_lengths,
+    choose_weight_lengths,
+    fixed_weights,
+    largest_fl_without_overflow,
+    pick_lengths,
+    real_parameters,
+)
 
 __all__ = ["CalibrationError", "DataPhase", "MapStatistics", "never_negative"]
 
@@ -65,30 +77,33 @@ class DataPhase:
     Parameters
     ----------
     graph : Graph
-    weight_lengths : dict
-        Fractional lengths (out,) of each convolution, from the weight phase.
-    weight_bits, activation_bits : int
-    method : str
-        One of `quant.weight_formats.METHODS`.
-    correct_biases : bool
-        Whether biases make up for the mean error of their layer (`quant.bias_correction`).
+    weight_bits : dict
+        Width of each convolution's weights, by node name.
+    map_bits : dict
+        Width of each feature map, by tensor.
+    search : Search
     memory_limit : int
         Bytes of feature maps held in memory; more go to temporary files.
     progress : callable
         Called with a node's name after it is done.
+    gain : tuple
+        Factor on the input that was chosen (`quant.input_gain`); ``graph`` takes it back.
+    float_seconds : float
+        Time that the float network took on the same images.
     """
 
     graph: Graph
-    weight_lengths: dict[str, NDArray[np.int64]]
-    weight_bits: int
-    activation_bits: int
-    method: str = "greedy"
-    correct_biases: bool = True
-    memory_limit: int = 2 << 30
+    weight_bits: Mapping[str, int]
+    map_bits: Mapping[str, int]
+    search: Search = field(default_factory=Search)
+    memory_limit: int = 256 << 20
     progress: Callable[[str], None] = lambda name: None
     formats: dict[str, Format] = field(default_factory=dict, init=False)
     weights: dict[str, FixedWeights] = field(default_factory=dict, init=False)
     statistics: dict[str, MapStatistics] = field(default_factory=dict, init=False)
+    gain: tuple[float, ...] = field(default=(1.0,), init=False)
+    float_seconds: float = field(default=0.0, init=False)
+    _images: int = field(default=0, init=False)
 
     def run(self, batches: Iterable[torch.Tensor]) -> None:
         """Fill in ``formats``, ``weights`` and ``statistics`` from prepared float batches (N, C, H, W)."""
@@ -97,7 +112,10 @@ class DataPhase:
         with MapStore(self.memory_limit) as self._store, torch.no_grad():
             for batch in batches:
                 self._add(graph.input, batch, batch)
+                self._images += len(batch)
             nonnegative = never_negative(graph, self.statistics[graph.input].low >= 0.0)
+            if self.search.input and takes_gain(graph):
+                graph = self._fill_input(not nonnegative[graph.input])
             self._choose_and_quantize(graph.input, not nonnegative[graph.input])
             for index, node in enumerate(graph.nodes):
                 self._run_both(node)
@@ -121,6 +139,29 @@ class DataPhase:
         self._store.append(f"float {tensor}", real)
         self._store.append(f"fixed {tensor}", fixed)
 
+    def _fill_input(self, signed: bool) -> Graph:
+        """Multiply the input by a factor that lets it fill its format, unless it is exact already."""
+        tensor = self.graph.input
+        found, bits = self.statistics[tensor], self.map_bits[tensor]
+        form = Format(bits, signed, largest_fl_without_overflow(found.low, found.high, bits, signed))
+        if self._errors(tensor, [form], power=1) == [0.0]:
+            return self.graph
+        extremes = [
+            torch.stack([batch.amin(dim=(0, 2, 3)), batch.amax(dim=(0, 2, 3))])
+            for batch in self._store.batches(f"float {tensor}")
+        ]
+        low, high = torch.stack([low for low, _ in extremes]), torch.stack([high for _, high in extremes])
+        self.gain = choose_gain(low.amin(dim=0).numpy(), high.amax(dim=0).numpy(), form)
+        factors = torch.tensor(self.gain).reshape(1, -1, 1, 1)
+        found.low, found.high = math.inf, -math.inf
+        for index, batch in enumerate(self._store.batches(f"float {tensor}")):
+            filled = batch * factors
+            found.low, found.high = min(found.low, float(filled.min())), max(found.high, float(filled.max()))
+            self._store.replace(f"float {tensor}", index, filled)
+            self._store.replace(f"fixed {tensor}", index, filled)
+        self.graph = with_input_gain(self.graph, self.gain)
+        return self.graph
+
     def _run_both(self, node: Node) -> None:
         """Results of the float network, and of the fixed-point network before its result is rounded."""
         parameters = None
@@ -131,21 +172,39 @@ class DataPhase:
         real = zip(*(self._store.batches(f"float {tensor}") for tensor in node.inputs))
         fixed = zip(*(self._store.batches(f"fixed {tensor}") for tensor in node.inputs))
         for real_operands, fixed_operands in zip(real, fixed):
+            started = time.perf_counter()
+            exact = activate(run_node(node, real_operands), node.activation)
+            self.float_seconds += time.perf_counter() - started
             self._add(
-                node.output,
-                activate(run_node(node, real_operands), node.activation),
-                activate(run_node(node, fixed_operands, parameters), node.activation),
+                node.output, exact, activate(run_node(node, fixed_operands, parameters), node.activation)
             )
 
-    def _fixed_weights(self, node: Convolution) -> FixedWeights:
+    def _input_pairs(self, node: Node) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         source = node.inputs[0]
+        return zip(self._store.batches(f"float {source}"), self._store.batches(f"fixed {source}"))
+
+    def _fixed_weights(self, node: Convolution) -> FixedWeights:
+        source, search, bits = node.inputs[0], self.search, self.weight_bits[node.name]
         input_fl = self.formats[source].fl
         input_range = FixedModel(self.graph, self.formats, {}).tensor_bounds(source)
-        weights = fixed_weights(node, self.weight_bits, self.weight_lengths[node.name], input_fl, input_range)
-        if not self.correct_biases:
+        if search.rounding:
+            rounding = ErrorAwareRounding(node, lambda: self._input_pairs(node), self._images)
+            choices = candidate_lengths(node.weight, bits, search.formats, search.channels)
+            values, errors = rounding.round(choices, bits)
+            picked = pick_lengths(choices, errors, search.channels)
+            channels = np.arange(len(picked))
+            lengths, chosen = choices[picked, channels], values[picked, channels]
+
+            def rounded(wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+                return chosen if np.array_equal(wanted, lengths) else rounding.round(wanted[None], bits)[0][0]
+
+            weights = fixed_weights(node, bits, lengths, input_fl, input_range, rounded)
+        else:
+            lengths = choose_weight_lengths(node.weight, bits, search.formats, search.channels)
+            weights = fixed_weights(node, bits, lengths, input_fl, input_range)
+        if not search.biases:
             return weights
-        pairs = zip(self._store.batches(f"float {source}"), self._store.batches(f"fixed {source}"))
-        return corrected_biases(node, weights, pairs, input_fl, input_range)
+        return corrected_biases(node, weights, self._input_pairs(node), input_fl, input_range)
 
     def _waits_for_concat(self, node: Node) -> bool:
         """Whether a tensor only exists to be concatenated: then it takes the format of the whole."""
@@ -174,37 +233,55 @@ class DataPhase:
                 waiting += producer.inputs if isinstance(producer, Concat) else ()
 
     def _choose(self, tensor: str, node: Node | None, signed: bool) -> Format:
-        if isinstance(node, (MaxPool, Select)) and self.formats[node.inputs[0]].signed >= signed:
+        bits = self.map_bits[tensor]
+        if isinstance(node, (MaxPool, Select)):
             source = self.formats[node.inputs[0]]
-            return Format(source.bits, signed, source.fl)  # nothing is lost
+            if source.signed >= signed and source.bits <= bits:
+                return Format(bits, signed, source.fl)  # nothing is lost
         found = self.statistics[tensor]
-        start = largest_fl_without_overflow(found.low, found.high, self.activation_bits, signed)
+        start = largest_fl_without_overflow(found.low, found.high, bits, signed)
         neighbours = range(1)
-        if self.method != "max":
-            # saturated outputs would tie, and the network's answer is their order
-            neighbours = range(-1, 1) if tensor == self.graph.output else _NEIGHBOURS
+        scores = tensor == self.graph.output and self.search.scores and self._is_classifier()
+        if self.search.formats != "max":
+            # values must not saturate; scores may, as long as their softmax stays
+            neighbours = _NEIGHBOURS if scores or tensor != self.graph.output else range(-1, 1)
         candidates = [
-            Format(self.activation_bits, signed, start + step)
-            for step in neighbours
-            if abs(start + step) <= FL_LIMIT
+            Format(bits, signed, start + step) for step in neighbours if abs(start + step) <= FL_LIMIT
         ]
-        errors = self._errors(tensor, candidates)
+        if len(candidates) == 1:
+            return candidates[0]
+        errors = self._softmax_errors(tensor, candidates) if scores else self._errors(tensor, candidates)
         best = min(range(len(candidates)), key=lambda k: (errors[k], abs(candidates[k].fl - start)))
         return candidates[best]
 
-    def _errors(self, tensor: str, candidates: list[Format]) -> list[float]:
-        """Sum of |float - fixed| or its square over the calibration set in each format."""
+    def _errors(self, tensor: str, candidates: list[Format], power: int | None = None) -> list[float]:
+        """Sum of |float - fixed|^power over the calibration set in each format."""
         errors = [0.0] * len(candidates)
-        if len(candidates) == 1:
-            return errors
-        power = ERROR_POWERS[self.method]
-        for real, fixed in zip(
-            self._store.batches(f"float {tensor}"), self._store.batches(f"fixed {tensor}")
-        ):
+        power = power or ERROR_POWERS[self.search.formats]
+        pairs = zip(self._store.batches(f"float {tensor}"), self._store.batches(f"fixed {tensor}"))
+        for real, fixed in pairs:
             for position, form in enumerate(candidates):
                 errors[position] += float(
                     _rounded(fixed, form).sub_(real).abs_().pow_(power).sum(dtype=torch.float64)
                 )
+        return errors
+
+    def _is_classifier(self) -> bool:
+        channels, rows, columns = self.graph.shapes[self.graph.output]
+        return channels > 1 and (rows, columns) == (1, 1)
+
+    def _softmax_errors(self, tensor: str, candidates: list[Format]) -> list[float]:
+        """Kullback-Leibler divergence of the softmax from the float network's, summed over the images.
+
+        It weighs an error where the answer depends on it: among the largest scores, and if they are close.
+        """
+        errors = [0.0] * len(candidates)
+        pairs = zip(self._store.batches(f"float {tensor}"), self._store.batches(f"fixed {tensor}"))
+        for real, fixed in pairs:
+            wanted = torch.log_softmax(real.double(), dim=1)
+            for position, form in enumerate(candidates):
+                found = torch.log_softmax(_rounded(fixed, form).double(), dim=1)
+                errors[position] += float((wanted.exp() * (wanted - found)).sum())
         return errors
 
     def _quantize(self, tensor: str, form: Format) -> None:

@@ -162,7 +162,7 @@ def _preparation(proto: onnx.ModelProto) -> Preparation:
         known = {field.name for field in fields(Preparation)}
         if set(values) != known:
             raise ValueError("other fields")
-        return Preparation(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        return Preparation(**{**values, **{name: tuple(values[name]) for name in ("mean", "std", "gain")}})
     except (ValueError, TypeError, KeyError) as error:
         raise QdqError(
             f"its metadata {PREPARATION_KEY} is damaged ({error}); calibrate the model again"

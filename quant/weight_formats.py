@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +14,22 @@ from quant.number_format import FL_LIMIT, Format
 
 __all__ = [
     "ERROR_POWERS",
-    "METHODS",
+    "candidate_lengths",
     "choose_weight_lengths",
     "fixed_weights",
     "largest_fl_without_overflow",
+    "nearest_errors",
+    "nearest_values",
+    "pick_lengths",
     "real_parameters",
 ]
 
-#: How fractional lengths are chosen.  ``greedy``: the neighbour with the least sum of squared errors;
-#: ``absolute``: with the least sum of absolute errors, as in the paper; ``max``: by the largest magnitude.
-METHODS = ("greedy", "absolute", "max")
-
-#: Power of the errors that a method adds up.
+#: Power of the errors that a way to choose formats adds up.
 ERROR_POWERS = {"greedy": 2, "absolute": 1}
 
-#: Neighbours of the no-overflow fractional length that are tried: from one below it, in which the largest
-#: weights round better, to three above it, in which only the bulk of the weights fits.
-_NEIGHBOURS = range(-1, 4)
+#: Neighbours of the no-overflow fractional length that are tried, nearest first: from one below it, in
+#: which the largest weights round better, to three above it, in which only the bulk of the weights fits.
+_STEPS = (0, -1, 1, 2, 3)
 
 
 def largest_fl_without_overflow(low: float, high: float, bits: int, signed: bool) -> int:
@@ -47,56 +47,94 @@ def largest_fl_without_overflow(low: float, high: float, bits: int, signed: bool
     return max(-FL_LIMIT, min(FL_LIMIT, fl))
 
 
-def choose_weight_lengths(
-    weight: NDArray[np.floating], bits: int, method: str = "greedy", per_channel: bool = False
+def candidate_lengths(
+    weight: NDArray[np.floating], bits: int, formats: str = "greedy", channels: bool = False
 ) -> NDArray[np.int64]:
-    """Fractional length of each output channel (out,); all equal unless ``per_channel``.
+    """Fractional lengths (choices, out) that are tried, the one without overflow first.
 
-    Tried are the no-overflow length and its neighbours; ``method`` is one of `METHODS`.
+    ``formats`` is one of `quant.search.FORMATS`; with ``channels`` each channel starts from its own largest
+    weight, else all from that of the layer.
     """
-    whole = _choose(weight, bits, method)
-    if not per_channel:
-        return np.full(len(weight), whole, np.int64)
-    # channels that small are lost in their layer's feature map, whatever their weights' precision
-    return np.array([min(_choose(channel, bits, method), whole + bits) for channel in weight], np.int64)
+    whole = _start(weight, bits)
+    starts = np.full(len(weight), whole, np.int64)
+    if channels:
+        # channels that small are lost in their layer's feature map, whatever their weights' precision
+        starts = np.array([min(_start(channel, bits), whole + bits) for channel in weight], np.int64)
+    steps = (0,) if formats == "max" else _STEPS
+    return np.clip(starts + np.array(steps).reshape(-1, 1), -FL_LIMIT, FL_LIMIT)
 
 
-def _choose(weight: NDArray[np.floating], bits: int, method: str) -> int:
-    values = np.asarray(weight, np.float64)
-    start = largest_fl_without_overflow(
-        float(values.min(initial=0.0)), float(values.max(initial=0.0)), bits, True
+def _start(weight: NDArray[np.floating], bits: int) -> int:
+    return largest_fl_without_overflow(
+        float(weight.min(initial=0.0)), float(weight.max(initial=0.0)), bits, True
     )
-    if method == "max":
-        return start
 
-    def error(fl: int) -> float:
-        form = Format(bits, True, fl)
-        difference = np.abs(values - np.ldexp(form.quantize(values).astype(np.float64), -fl))
-        return float((difference ** ERROR_POWERS[method]).sum())
 
-    candidates = [fl for fl in (start + step for step in _NEIGHBOURS) if abs(fl) <= FL_LIMIT]
-    # of equal ones, the nearest to no overflow
-    return min(candidates, key=lambda fl: (error(fl), abs(fl - start)))
+def nearest_values(weight: NDArray[np.floating], bits: int, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The nearest integers (…, out, in, rows, columns) for fractional lengths (…, out)."""
+    form = Format(bits, True, 0)
+    scaled = np.rint(np.ldexp(np.asarray(weight, np.float64), lengths[..., None, None, None]))
+    return np.clip(scaled, form.low, form.high).astype(np.int64)
+
+
+def nearest_errors(
+    weight: NDArray[np.floating], bits: int, lengths: NDArray[np.int64], formats: str
+) -> NDArray[np.float64]:
+    """Sum of errors (choices, out) of the nearest integers for fractional lengths (choices, out)."""
+    errors = []
+    for row in lengths:
+        real = np.ldexp(nearest_values(weight, bits, row).astype(np.float64), -row[:, None, None, None])
+        errors.append((np.abs(weight - real) ** ERROR_POWERS[formats]).sum(axis=(1, 2, 3)))
+    return np.array(errors)
+
+
+def pick_lengths(
+    lengths: NDArray[np.int64], errors: NDArray[np.float64], channels: bool
+) -> NDArray[np.int64]:
+    """Which choice (out,) has the least error: for each output channel, or for all of them together.
+
+    Of equal ones, the first.
+    """
+    if channels:
+        return errors.argmin(axis=0)
+    return np.full(lengths.shape[1], errors.sum(axis=1).argmin(), np.int64)
+
+
+def choose_weight_lengths(
+    weight: NDArray[np.floating], bits: int, formats: str = "greedy", channels: bool = False
+) -> NDArray[np.int64]:
+    """Fractional length of each output channel (out,) for weights rounded to the nearest.
+
+    All equal unless ``channels``.
+    """
+    lengths = candidate_lengths(weight, bits, formats, channels)
+    if len(lengths) == 1:
+        return lengths[0]
+    picked = pick_lengths(lengths, nearest_errors(weight, bits, lengths, formats), channels)
+    return lengths[picked, np.arange(len(weight))]
 
 
 def fixed_weights(
-    node: Convolution, bits: int, lengths: NDArray[np.int64], input_fl: int, input_range: tuple[int, int]
+    node: Convolution,
+    bits: int,
+    lengths: NDArray[np.int64],
+    input_fl: int,
+    input_range: tuple[int, int],
+    rounding: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None,
 ) -> FixedWeights:
     """A convolution's weights and biases as integers.
 
     ``lengths`` (out,) are given up bit by bit where a channel's sums could pass 32 bits: a bias far
-    larger than the weights, say.
+    larger than the weights, say.  ``rounding`` makes integers (out, in, rows, columns) for lengths; by
+    default they are the nearest.
     """
-    form = Format(bits, True, 0)
-    bias, weight = np.asarray(node.bias, np.float64), np.asarray(node.weight, np.float64)
+    bias = np.asarray(node.bias, np.float64)
     per_channel = bool(np.any(lengths != lengths[0]))
     while True:
-        scaled = np.rint(np.ldexp(weight, lengths.reshape(-1, 1, 1, 1)))
+        values = nearest_values(node.weight, bits, lengths) if rounding is None else rounding(lengths)
         # far outside 32 bits is enough to know that a bias does not fit
         units = np.clip(np.rint(np.ldexp(bias, input_fl + lengths)), -(2.0**40), 2.0**40)
-        weights = FixedWeights(
-            np.clip(scaled, form.low, form.high).astype(np.int64), bits, lengths, units.astype(np.int64)
-        )
+        weights = FixedWeights(values, bits, lengths, units.astype(np.int64))
         too_large = channel_bounds(weights, input_range) >= 1 << 31
         if not too_large.any():
             return weights

@@ -16,6 +16,7 @@ from quant.data import ImageSet, prepare
 from quant.fixed_model import FixedModel, Preparation
 from quant.float_run import run_float
 from quant.graph import Graph, Shape
+from quant.input_gain import with_input_gain
 from quant.onnx_file import read_model, shape_is_open
 from quant.onnx_import import import_model
 from quant.qdq import write_fixed_model
@@ -101,17 +102,17 @@ def load_network(
     if any(node.op_type == "QuantizeLinear" for node in read_model(path).proto.graph.node):
         model = read_fixed_model(path)
         if preparation is not None:
-            if model.preparation not in (Preparation(), preparation):
+            if model.preparation.of_float() not in (Preparation(), preparation):
                 raise NetworkError(
                     f"{path}: it records how images are prepared, and that is not what the options say; "
                     "leave them out"
                 )
-            model = replace(model, preparation=preparation)
+            model = replace(model, preparation=replace(preparation, gain=model.preparation.gain))
         say(f"{path.name}: fixed-point model")
         real = None
         if float_model is not None:
             shape = model.graph.shapes[model.graph.input] if shape_is_open(float_model) else None
-            real = import_model(float_model, input_shape=shape)
+            real = with_input_gain(import_model(float_model, input_shape=shape), model.preparation.gain)
         return Network(path.stem, model, path, real, layout)
     graph = import_model(path, input_shape=input_shape)
     preparation = preparation or Preparation()
@@ -128,7 +129,8 @@ def load_network(
     fixed = folder / f"{path.stem}.fixed.onnx"
     write_fixed_model(model, fixed)
     say(f"wrote {fixed}")
-    return Network(path.stem, read_fixed_model(fixed), fixed, graph, layout)
+    real = with_input_gain(graph, model.preparation.gain)
+    return Network(path.stem, read_fixed_model(fixed), fixed, real, layout)
 
 
 def _step(bar: tqdm) -> None:

@@ -85,11 +85,11 @@ def prepare(images: NDArray, program: ProgramFile, name: str = "the input") -> N
         raise PrepareError(f"{name}: holds NaN or infinity; remove or repair it")
     if settings.get("channel_order", "RGB") == "BGR":
         sized = sized[..., ::-1]
-    mean, std = (
+    mean, std, gain = (
         np.asarray(settings.get(key, default), np.float64)
-        for key, default in (("mean", (0.0,)), ("std", (1.0,)))
+        for key, default in (("mean", (0.0,)), ("std", (1.0,)), ("gain", (1.0,)))
     )
-    scaled = (sized.astype(np.float64) / settings.get("divide", 1.0) - mean) / std
+    scaled = (sized.astype(np.float64) / settings.get("divide", 1.0) - mean) / std * gain
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
 
 

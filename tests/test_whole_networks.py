@@ -16,9 +16,11 @@ from quant.data import load_images, prepare
 from quant.fixed_model import FixedModel, Preparation
 from quant.float_run import run_float
 from quant.graph import Graph
+from quant.input_gain import with_input_gain
 from quant.onnx_import import import_model
 from quant.qdq import write_fixed_model
 from quant.qdq_import import read_fixed_model
+from quant.search import Search
 from sim import reference
 from sim.judge import compare_with_onnxruntime
 from sim.run import simulate
@@ -39,14 +41,14 @@ RESIDUAL_NETWORKS = [("mlperf_resnet8", Preparation()), ("cifar10_resnet20", CIF
 
 def calibrated(path: Path, data: Path, preparation: Preparation, folder: Path, images: int,
                **options: object) -> tuple[Graph, FixedModel, Path]:
-    """The float graph and the fixed-point model, as it is read back from its file."""
+    """The float graph, for inputs as the fixed-point model takes them, and that as it is read back."""
     graph = import_model(path)
     batches = list(prepare(load_images(data).spread(images), preparation, graph.shapes[graph.input],
                            graph.input_layout))
     model, _ = calibrate(graph, batches, 8, 8, preparation, **options)
     file = folder / f"{path.stem}.fixed.onnx"
     write_fixed_model(model, file)
-    return graph, read_fixed_model(file), file
+    return with_input_gain(graph, model.preparation.gain), read_fixed_model(file), file
 
 
 def evaluation_inputs(graph: Graph, data: Path, preparation: Preparation, images: int | None):
@@ -92,7 +94,7 @@ def test_bundled_network(tmp_path):
     preparation = Preparation(divide=255.0, channel_order="L")
     graph, model, file = calibrated(MODELS / "lenet5.onnx", MODELS / "fashion_mnist_calibration.npz",
                                     preparation, tmp_path, 200)
-    images, labels = evaluation_inputs(graph, MODELS / "fashion_mnist_test.npz", preparation, None)
+    images, labels = evaluation_inputs(graph, MODELS / "fashion_mnist_test.npz", model.preparation, None)
     exact, fixed = top1(graph, model, images, labels)
     assert exact > 0.92
     assert fixed >= exact - 0.005
@@ -105,7 +107,7 @@ def test_bundled_network(tmp_path):
 def test_residual_networks(tmp_path, name, preparation):
     path = SHARED / "models" / f"{name}.onnx"
     graph, model, file = calibrated(path, CALIBRATION, preparation, tmp_path, 100)
-    images, _ = evaluation_inputs(graph, EVALUATION, preparation, 100)
+    images, _ = evaluation_inputs(graph, EVALUATION, model.preparation, 100)
     exact = run_float(graph, torch.from_numpy(images))[graph.output].numpy().reshape(len(images), -1)
     integers = reference.prepare_input(model, images)
     fixed = reference.run(model, integers, keep={graph.output})[graph.output].reshape(len(images), -1)
@@ -121,10 +123,10 @@ def test_residual_networks(tmp_path, name, preparation):
 def test_accuracy_on_all_images(tmp_path, name, preparation, drop):
     path = SHARED / "models" / f"{name}.onnx"
     graph, model, _ = calibrated(path, CALIBRATION, preparation, tmp_path, 200)
-    images, labels = evaluation_inputs(graph, EVALUATION, preparation, None)
+    images, labels = evaluation_inputs(graph, EVALUATION, model.preparation, None)
     exact, fixed = top1(graph, model, images, labels)
     assert fixed >= exact - drop
-    _, plain, _ = calibrated(path, CALIBRATION, preparation, tmp_path, 200, method="max")
+    _, plain, _ = calibrated(path, CALIBRATION, preparation, tmp_path, 200, search=Search.paper("max"))
     assert fixed >= top1(graph, plain, images, labels)[1]
 
 
@@ -133,7 +135,7 @@ def test_accuracy_on_all_images(tmp_path, name, preparation, drop):
 @pytest.mark.parametrize(("name", "preparation"), RESIDUAL_NETWORKS)
 def test_sixteen_images_with_every_memory(tmp_path, name, preparation):
     graph, model, _ = calibrated(SHARED / "models" / f"{name}.onnx", CALIBRATION, preparation, tmp_path, 200)
-    images, _ = evaluation_inputs(graph, EVALUATION, preparation, 16)
+    images, _ = evaluation_inputs(graph, EVALUATION, model.preparation, 16)
     check_rtl(model, images, MEMORIES)
 
 
@@ -144,6 +146,6 @@ def test_sixteen_images_with_every_memory(tmp_path, name, preparation):
 def test_image_folder_networks(tmp_path, name, preparation):
     graph, model, file = calibrated(SHARED / "models" / f"{name}.onnx", SHARED / "data" / "imagenet_sample",
                                     preparation, tmp_path, 24)
-    images, _ = evaluation_inputs(graph, SHARED / "data" / "imagenet_sample", preparation, 1)
+    images, _ = evaluation_inputs(graph, SHARED / "data" / "imagenet_sample", model.preparation, 1)
     check_judge(model, file, images)
     check_rtl(model, images, ("ideal",))

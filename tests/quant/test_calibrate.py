@@ -16,6 +16,7 @@ from quant.map_formats import never_negative
 from quant.map_store import MapStore
 from quant.number_format import Format, FormatError
 from quant.qdq import fixed_model_to_onnx
+from quant.search import STEPS, Search, SearchError
 from quant.weight_formats import choose_weight_lengths, largest_fl_without_overflow
 from sim.judge import compare_with_onnxruntime
 from sim.reference import prepare_input, run
@@ -56,7 +57,7 @@ def test_weights_take_the_best_neighbour(method, power, bits):
 
 def test_weights_per_channel_follow_each_channel():
     weight = np.ones((3, 2, 1, 1), np.float32) * np.array([1.0, 0.25, 1e-30], np.float32).reshape(3, 1, 1, 1)
-    lengths = choose_weight_lengths(weight, 8, "max", per_channel=True)
+    lengths = choose_weight_lengths(weight, 8, "max", channels=True)
     assert lengths[1] == lengths[0] + 2
     assert lengths[2] == lengths[0] + 8  # no finer than the layer's own by the width
 
@@ -109,23 +110,29 @@ def batches(count=12, shape=(3, 12, 12), seed=1):
     return [data[start : start + 5] for start in range(0, count, 5)]
 
 
+def filled(model, images):
+    """The images as the fixed-point network takes them: with the gain of its input."""
+    return images * np.array(model.preparation.gain, np.float32).reshape(-1, 1, 1)
+
+
 def signal_to_noise(model, images):
     """Of the output, in decibels, by the reference."""
-    graph = model.graph
+    graph, images = model.graph, filled(model, images)
     real = run_float(graph, torch.from_numpy(images))[graph.output].numpy().astype(np.float64)
     fixed = model.formats[graph.output].dequantize(run(model, prepare_input(model, images))[graph.output])
     return 10 * np.log10((real**2).sum() / ((real - fixed) ** 2).sum())
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
-@pytest.mark.parametrize("method", ["greedy", "absolute", "max"])
-def test_model_is_whole_exact_and_close_to_float(method, per_channel):
-    model, report = calibrate(network(), batches(), method=method, per_channel=per_channel)
+@pytest.mark.parametrize("steps", [(), ("channels",), ("rounding",), ("input", "scores", "biases"), STEPS])
+@pytest.mark.parametrize("formats", ["greedy", "absolute", "max"])
+def test_model_is_whole_exact_and_close_to_float(formats, steps):
+    model, report = calibrate(network(), batches(), search=Search.without(*steps, formats=formats))
     assert set(model.formats) == set(model.graph.shapes)
     assert report.images == 12
     assert [layer.tensor for layer in report.layers] == list(model.graph.shapes)
     held_out = batches(9, seed=2)
-    verdict = compare_with_onnxruntime(model, fixed_model_to_onnx(model), prepare_input(model, held_out[0]))
+    inputs = prepare_input(model, filled(model, held_out[0]))
+    verdict = compare_with_onnxruntime(model, fixed_model_to_onnx(model), inputs)
     assert verdict.equal
     assert not verdict.not_counted
     assert signal_to_noise(model, held_out[0]) > 20
@@ -135,7 +142,7 @@ def test_reported_noise_is_the_references():
     """The search runs in torch; the numbers that it reports are those of the integer reference."""
     images = batches()
     model, report = calibrate(network(), images)
-    everything = np.concatenate(images)
+    everything = filled(model, np.concatenate(images))
     real = run_float(model.graph, torch.from_numpy(everything))
     fixed = run(model, prepare_input(model, everything))
     for layer in report.layers:
@@ -175,7 +182,7 @@ def test_outliers_are_clipped_but_never_outputs():
     images = rng.normal(size=(20, 2, 32, 32)).astype(np.float32)
     images[7, 0, 0, 0] = 25.0
     greedy, _ = calibrate(graph, [images])
-    largest, _ = calibrate(graph, [images], method="max")
+    largest, _ = calibrate(graph, [images], search=Search.paper("max"))
     assert greedy.formats["m"].fl > largest.formats["m"].fl
     assert greedy.formats["y"].fl <= largest.formats["y"].fl
 
@@ -183,7 +190,8 @@ def test_outliers_are_clipped_but_never_outputs():
 @pytest.mark.parametrize(("weight_bits", "bits"), [(2, 8), (4, 4), (8, 2), (16, 16), (5, 11)])
 def test_widths(weight_bits, bits):
     model, _ = calibrate(network(), batches(), weight_bits, bits)
-    assert {form.bits for form in model.formats.values()} == {bits}
+    assert {form.bits for name, form in model.formats.items() if name != "y"} == {bits}
+    assert model.formats["y"].bits == max(bits, 8)
     for weights in model.weights.values():
         assert weights.bits == weight_bits
         assert np.abs(weights.values).max() <= 1 << (weight_bits - 1)
@@ -202,30 +210,32 @@ def test_more_bits_are_closer_to_float():
 def test_bias_correction_takes_the_mean_error_away():
     """Weights of 3 bits leave a mean error in every channel; corrected biases leave less on other images."""
 
-    def mean_errors(correct):
-        model, _ = calibrate(network(), batches(40), 3, 12, correct_biases=correct)
-        images = np.concatenate(batches(40, seed=2))
+    def mean_errors(*without):
+        model, _ = calibrate(network(), batches(40), 3, 12, search=Search.without("rounding", *without))
+        images = filled(model, np.concatenate(batches(40, seed=2)))
         real = run_float(model.graph, torch.from_numpy(images))["a"].numpy()
         fixed = model.formats["a"].dequantize(run(model, prepare_input(model, images))["a"])
         return np.abs((real - fixed).mean(axis=(0, 2, 3))).max()
 
-    assert mean_errors(True) < 0.5 * mean_errors(False)
+    assert mean_errors() < 0.5 * mean_errors("biases")
 
 
 def test_one_image_corrects_no_bias():
     one = [batches()[0][:1]]
-    corrected, plain = (calibrate(network(), one, correct_biases=on)[0] for on in (True, False))
+    corrected, plain = (
+        calibrate(network(), one, search=Search.without(*steps))[0] for steps in ((), ("biases",))
+    )
     for name, weights in plain.weights.items():
         np.testing.assert_array_equal(weights.bias, corrected.weights[name].bias)
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_biases_far_above_the_weights_cost_fractional_bits_but_fit(per_channel):
+@pytest.mark.parametrize("steps", [(), ("channels",), STEPS])
+def test_biases_far_above_the_weights_cost_fractional_bits_but_fit(steps):
     rng = np.random.default_rng(0)
     node = conv(rng, "c", "x", "y", (4, 3, 1, 1), scale=1e-7)
     node.bias[:] = [3e4, -1.0, 0.5, 0.0]
     graph = Graph("net", [node], {"x": (3, 2, 2), "y": (4, 2, 2)}, "x", "y", (4, 2, 2))
-    model, _ = calibrate(graph, batches(shape=(3, 2, 2)), per_channel=per_channel)
+    model, _ = calibrate(graph, batches(shape=(3, 2, 2)), search=Search.without(*steps))
     assert accumulator_bound(model, node) < 2**31
     assert signal_to_noise(model, batches(shape=(3, 2, 2))[0]) > 30
 
@@ -275,12 +285,18 @@ def test_map_store_spills_and_forgets():
         ([np.full((2, 3, 12, 12), np.nan, np.float32)], {}, CalibrationError, "hold NaN or infinity"),
         (batches(), {"weight_bits": 1}, FormatError, "weights must be 2 to 16 bits wide, not 1"),
         (batches(), {"activation_bits": 17}, FormatError, "feature maps must be 2 to 16 bits wide, not 17"),
-        (batches(), {"method": "best"}, CalibrationError, "greedy or absolute or max, not best"),
     ],
 )
 def test_refused(images, settings_, error, message):
     with pytest.raises(error, match=message):
         calibrate(network(), images, **settings_)
+
+
+def test_unknown_steps_and_formats_are_refused():
+    with pytest.raises(SearchError, match="greedy or absolute or max, not best"):
+        Search("best")
+    with pytest.raises(SearchError, match="no step 'bias'; the steps are input, channels, rounding, biases"):
+        Search.without("bias")
 
 
 def test_nan_weights_and_overflowing_float_networks_are_refused():

@@ -75,7 +75,8 @@ def test_calibrate_and_evaluate(files, capsys):
     report = json.loads((files / "report.json").read_text())
     assert [layer["name"] for layer in report["layers"]][:2] == ["input", "conv"]
     assert report["layers"][0]["weight_fl"] is None
-    assert read_fixed_model(files / "fixed.onnx").preparation == Preparation(255.0, (0.5, 0.25), (0.2,))
+    preparation = read_fixed_model(files / "fixed.onnx").preparation
+    assert preparation.of_float() == Preparation(255.0, (0.5, 0.25), (0.2,))
     assert (
         main(
             [
@@ -121,7 +122,8 @@ def test_widths_methods_and_unlabelled_data(files, capsys):
         ["--weight-bits", "4", "--activation-bits", "6"],
         ["--formats", "max"],
         ["--formats", "absolute"],
-        ["--per-channel", "--keep-biases"],
+        ["--without", "channels,biases"],
+        ["--without", "all"],
     ):
         assert calibrated(files, *more) == 0
         assert (
@@ -225,7 +227,13 @@ def test_what_cannot_be_evaluated(files, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--images", "0"], ["--mean", "a,b"], ["--formats", "best"], ["--resize", "-1"]]
+    "arguments", [
+        ["--images", "0"],
+        ["--mean", "a,b"],
+        ["--formats", "best"],
+        ["--resize", "-1"],
+        ["--without", "bias"],
+    ],
 )
 def test_wrong_usage(files, capsys, arguments):
     with pytest.raises(SystemExit) as stop:

@@ -13,6 +13,7 @@ from quant.fixed_model import Preparation
 from quant.onnx_import import import_model
 from quant.qdq import write_fixed_model
 from quant.qdq_import import read_fixed_model
+from quant.search import Search
 from sim.judge import compare_with_onnxruntime
 from sim.reference import prepare_input
 
@@ -69,7 +70,7 @@ def test_cifar10_within_the_bar_on_the_whole_evaluation_set(tmp_path, name, drop
     assert found.float_top1 - found.fixed_top1 <= drop
     assert found.fixed_top1 >= largest_magnitude
     assert found.onnxruntime_equal == 1.0
-    by_magnitude = cifar(name, tmp_path, None, method="max")
+    by_magnitude = cifar(name, tmp_path, None, search=Search.paper("max"))
     assert found.agreement >= by_magnitude.agreement
 
 
