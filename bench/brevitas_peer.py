@@ -1,7 +1,7 @@
 """Brevitas' fixed-point quantizers on a network of ours: plain, with bias correction, with GPFQ.
 
 Its scales are powers of two too, so that this is the nearest peer for weights of few bits.  Brevitas is
-optional; the figures in `docs` are of version 0.13.0 with torch 2.13.0.
+optional and known to work in version 0.13.0, in an environment with this project and torch 2.13.0.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Recipe:
     per_channel : bool
         One weight scale for each output channel.
     least_error : bool
-        Weight scales of least squared error; else from the largest magnitude.
+        Scales of least squared error; else from the largest magnitude (weights) or a percentile of it.
     gpfq : bool
         Round weights by greedy path following (Zhang, Zhou, Saab, 2023) instead of to the nearest.
     correct_biases : bool
@@ -168,13 +168,11 @@ def _quantized_module(graph: Graph, recipe: Recipe) -> nn.Module:
         layer.bias.copy_(torch.from_numpy(np.array(node.bias)))
         return layer
 
-    def feature_map(signed: bool) -> nn.Module:
-        kind = (
-            fixed_point.Int8ActPerTensorFixedPoint if signed else fixed_point.Uint8ActPerTensorFixedPoint
-        )
-        return layers.QuantIdentity(act_quant=kind, bit_width=recipe.activation_bits)
+    def feature_map(signed: bool, bits: int) -> nn.Module:
+        kind = getattr(fixed_point, f"{'Int' if signed else 'Uint'}8ActPerTensorFixedPoint{suffix}")
+        return layers.QuantIdentity(act_quant=kind, bit_width=bits)
 
-    return _Network(graph, convolution, feature_map)
+    return _Network(graph, recipe.activation_bits, convolution, feature_map)
 
 
 class _Network(nn.Module):
@@ -182,24 +180,27 @@ class _Network(nn.Module):
 
     Parameters
     ----------
+    bits : int
+        Of feature maps; the output has 8 or more, as in this project.
     convolution : callable
         Makes the module of a convolution, without padding.
     feature_map : callable
-        Makes the quantizer of a feature map, signed or not.
+        Makes the quantizer of a feature map, signed or not, of so many bits.
     """
 
     def __init__(
         self,
         graph: Graph,
+        bits: int,
         convolution: Callable[[Convolution], nn.Module],
-        feature_map: Callable[[bool], nn.Module],
+        feature_map: Callable[[bool, int], nn.Module],
     ) -> None:
         super().__init__()
         self.graph = graph
         self.layers, self.quantizers = nn.ModuleDict(), nn.ModuleDict()
         # module names must not have dots
         self.key = {tensor: f"t{number}" for number, tensor in enumerate(graph.shapes)}
-        self.quantizers[self.key[graph.input]] = feature_map(True)
+        self.quantizers[self.key[graph.input]] = feature_map(True, bits)
         unsigned: set[str] = set()
         for node in graph.nodes:
             key = self.key[node.output]
@@ -210,7 +211,8 @@ class _Network(nn.Module):
                 unsigned.add(node.output)
             # what only chooses among quantized numbers needs no quantizer
             if not isinstance(node, MaxPool | Select) or math.isfinite(node.activation.high):
-                self.quantizers[key] = feature_map(node.output not in unsigned)
+                width = max(bits, 8) if node.output == graph.output else bits
+                self.quantizers[key] = feature_map(node.output not in unsigned, width)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """The network's output for a batch (N, C, H, W)."""
