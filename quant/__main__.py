@@ -1,4 +1,4 @@
-"""The command line of ``quant``: ``python -m quant inspect | calibrate | evaluate | compare``."""
+"""The command line of ``quant``: ``python -m quant inspect | calibrate | evaluate | compare | sweep``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Sequence
 __all__ = ["main"]
 
 #: The modules of the subcommands: each has ``add_parser(subparsers)`` and ``run(arguments) -> int``.
-_COMMANDS = ("quant.inspect", "quant.calibrate_command", "quant.evaluate", "quant.compare")
+_COMMANDS = ("quant.inspect", "quant.calibrate_command", "quant.evaluate", "quant.compare",
+             "quant.sweep_command")
 
 _PACKAGES = ("quant", "hw", "compiler", "sim", "sw_driver", "models")
 
@@ -21,6 +22,7 @@ examples:
   python -m quant calibrate model.onnx --data images.npz -o fixed.onnx
   python -m quant evaluate fixed.onnx --float model.onnx --data test.npz
   python -m quant compare model.onnx fixed.onnx --data test.npz --report errors.html
+  python -m quant sweep model.onnx --data images.npz --test test.npz --plot precision.svg
 """
 
 

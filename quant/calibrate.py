@@ -18,7 +18,7 @@ from quant.search import Search
 from quant.weight_formats import real_parameters
 from quant.widths import Widths
 
-__all__ = ["CalibrationError", "CalibrationReport", "LayerReport", "calibrate"]
+__all__ = ["CalibrationError", "CalibrationReport", "LayerReport", "calibrate", "choose_formats"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,31 @@ def calibrate(
     """
     started = time.perf_counter()
     search = search or Search()
+    counter = _Counter(graph, images)
+    phase = choose_formats(
+        graph, counter, weight_bits, activation_bits, search, memory_limit=memory_limit, progress=progress
+    )
+    preparation = replace(preparation or Preparation(), gain=phase.gain)
+    model = FixedModel(phase.graph, phase.formats, phase.weights, preparation)
+    passes = (time.perf_counter() - started) / max(phase.float_seconds, 1e-9)
+    return model, CalibrationReport(graph.name, counter.count, str(search), _layers(model, phase), passes)
+
+
+def choose_formats(
+    graph: Graph,
+    images: Iterable[NDArray[np.float32]],
+    weight_bits: int | Widths | Mapping[str, int],
+    activation_bits: int | Widths | Mapping[str, int],
+    search: Search,
+    *,
+    other_bits: tuple[int, ...] = (),
+    memory_limit: int = 256 << 20,
+    progress: Callable[[str], None] = lambda name: None,
+) -> DataPhase:
+    """The data phase of a network, done: formats, weights, and those at ``other_bits``.
+
+    Parameters and errors are those of `calibrate`.
+    """
     of_weights = _widths(weight_bits, "weights")
     of_maps = _widths(activation_bits, "feature maps")
     for node in graph.nodes:
@@ -128,20 +153,17 @@ def calibrate(
             np.isfinite(node.weight).all() and np.isfinite(node.bias).all()
         ):
             raise CalibrationError(f"{node.name}: its weights hold NaN or infinity; export the model again")
-    counter = _Counter(graph, images)
     phase = DataPhase(
         graph,
         of_weights.weights_of(graph) if isinstance(of_weights, Widths) else of_weights,
         of_maps.maps_of(graph) if isinstance(of_maps, Widths) else of_maps,
         search,
+        other_bits,
         memory_limit,
         progress,
     )
-    phase.run(counter)
-    preparation = replace(preparation or Preparation(), gain=phase.gain)
-    model = FixedModel(phase.graph, phase.formats, phase.weights, preparation)
-    passes = (time.perf_counter() - started) / max(phase.float_seconds, 1e-9)
-    return model, CalibrationReport(graph.name, counter.count, str(search), _layers(model, phase), passes)
+    phase.run(images if isinstance(images, _Counter) else _Counter(graph, images))
+    return phase
 
 
 def _widths(bits: int | Widths | Mapping[str, int], what: str) -> Widths | Mapping[str, int]:

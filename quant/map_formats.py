@@ -8,31 +8,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from quant.bias_correction import corrected_biases
+from quant.answers import is_classifier, softmax_divergence
 from quant.fixed_model import FixedModel, FixedWeights
 from quant.float_run import activate, last_uses, run_node
 from quant.graph import Activation, Concat, Convolution, Graph, MaxPool, Node, Select
 from quant.input_gain import choose_gain, takes_gain, with_input_gain
 from quant.map_store import MapStore
 from quant.number_format import FL_LIMIT, Format
-from quant.rounding import ErrorAwareRounding
 from quant.search import Search
-from quant.weight_formats import (
-    ERROR_POWERS,
-    candidate_lengths,
-    choose_weight_lengths,
-    fixed_weights,
-    largest_fl_without_overflow,
-    pick_lengths,
-    real_parameters,
-)
+from quant.weight_choice import WeightChoice
+from quant.weight_formats import ERROR_POWERS, largest_fl_without_overflow, real_parameters
 
 __all__ = ["CalibrationError", "DataPhase", "MapStatistics", "never_negative"]
 
@@ -82,10 +72,14 @@ class DataPhase:
     map_bits : dict
         Width of each feature map, by tensor.
     search : Search
+    other_bits : tuple of int
+        Further widths for which the weights of each layer are found; the network goes on with those above.
     memory_limit : int
         Bytes of feature maps held in memory; more go to temporary files.
     progress : callable
         Called with a node's name after it is done.
+    alternatives : dict
+        Weights at the ``other_bits``, by node name and width.
     gain : tuple
         Factor on the input that was chosen (`quant.input_gain`); ``graph`` takes it back.
     float_seconds : float
@@ -96,11 +90,13 @@ class DataPhase:
     weight_bits: Mapping[str, int]
     map_bits: Mapping[str, int]
     search: Search = field(default_factory=Search)
+    other_bits: tuple[int, ...] = ()
     memory_limit: int = 256 << 20
     progress: Callable[[str], None] = lambda name: None
     formats: dict[str, Format] = field(default_factory=dict, init=False)
     weights: dict[str, FixedWeights] = field(default_factory=dict, init=False)
     statistics: dict[str, MapStatistics] = field(default_factory=dict, init=False)
+    alternatives: dict[str, dict[int, FixedWeights]] = field(default_factory=dict, init=False)
     gain: tuple[float, ...] = field(default=(1.0,), init=False)
     float_seconds: float = field(default=0.0, init=False)
     _images: int = field(default=0, init=False)
@@ -166,7 +162,18 @@ class DataPhase:
         """Results of the float network, and of the fixed-point network before its result is rounded."""
         parameters = None
         if isinstance(node, Convolution):
-            self.weights[node.name] = weights = self._fixed_weights(node)
+            source = node.inputs[0]
+            input_range = FixedModel(self.graph, self.formats, {}).tensor_bounds(source)
+            choice = WeightChoice(
+                node,
+                self.search,
+                self.formats[source].fl,
+                input_range,
+                lambda: zip(self._store.batches(f"float {source}"), self._store.batches(f"fixed {source}")),
+                self._images,
+            )
+            self.weights[node.name] = weights = choice.weights(self.weight_bits[node.name])
+            self.alternatives[node.name] = {bits: choice.weights(bits) for bits in self.other_bits}
             weight, bias = real_parameters(weights, self.formats[node.inputs[0]].fl)
             parameters = torch.from_numpy(weight), torch.from_numpy(bias)
         real = zip(*(self._store.batches(f"float {tensor}") for tensor in node.inputs))
@@ -178,33 +185,6 @@ class DataPhase:
             self._add(
                 node.output, exact, activate(run_node(node, fixed_operands, parameters), node.activation)
             )
-
-    def _input_pairs(self, node: Node) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        source = node.inputs[0]
-        return zip(self._store.batches(f"float {source}"), self._store.batches(f"fixed {source}"))
-
-    def _fixed_weights(self, node: Convolution) -> FixedWeights:
-        source, search, bits = node.inputs[0], self.search, self.weight_bits[node.name]
-        input_fl = self.formats[source].fl
-        input_range = FixedModel(self.graph, self.formats, {}).tensor_bounds(source)
-        if search.rounding:
-            rounding = ErrorAwareRounding(node, lambda: self._input_pairs(node), self._images)
-            choices = candidate_lengths(node.weight, bits, search.formats, search.channels)
-            values, errors = rounding.round(choices, bits)
-            picked = pick_lengths(choices, errors, search.channels)
-            channels = np.arange(len(picked))
-            lengths, chosen = choices[picked, channels], values[picked, channels]
-
-            def rounded(wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-                return chosen if np.array_equal(wanted, lengths) else rounding.round(wanted[None], bits)[0][0]
-
-            weights = fixed_weights(node, bits, lengths, input_fl, input_range, rounded)
-        else:
-            lengths = choose_weight_lengths(node.weight, bits, search.formats, search.channels)
-            weights = fixed_weights(node, bits, lengths, input_fl, input_range)
-        if not search.biases:
-            return weights
-        return corrected_biases(node, weights, self._input_pairs(node), input_fl, input_range)
 
     def _waits_for_concat(self, node: Node) -> bool:
         """Whether a tensor only exists to be concatenated: then it takes the format of the whole."""
@@ -241,7 +221,7 @@ class DataPhase:
         found = self.statistics[tensor]
         start = largest_fl_without_overflow(found.low, found.high, bits, signed)
         neighbours = range(1)
-        scores = tensor == self.graph.output and self.search.scores and self._is_classifier()
+        scores = tensor == self.graph.output and self.search.scores and is_classifier(self.graph)
         if self.search.formats != "max":
             # values must not saturate; scores may, as long as their softmax stays
             neighbours = _NEIGHBOURS if scores or tensor != self.graph.output else range(-1, 1)
@@ -266,22 +246,13 @@ class DataPhase:
                 )
         return errors
 
-    def _is_classifier(self) -> bool:
-        channels, rows, columns = self.graph.shapes[self.graph.output]
-        return channels > 1 and (rows, columns) == (1, 1)
-
     def _softmax_errors(self, tensor: str, candidates: list[Format]) -> list[float]:
-        """Kullback-Leibler divergence of the softmax from the float network's, summed over the images.
-
-        It weighs an error where the answer depends on it: among the largest scores, and if they are close.
-        """
+        """Divergence of the softmax from the float network's over the calibration set in each format."""
         errors = [0.0] * len(candidates)
         pairs = zip(self._store.batches(f"float {tensor}"), self._store.batches(f"fixed {tensor}"))
         for real, fixed in pairs:
-            wanted = torch.log_softmax(real.double(), dim=1)
             for position, form in enumerate(candidates):
-                found = torch.log_softmax(_rounded(fixed, form).double(), dim=1)
-                errors[position] += float((wanted.exp() * (wanted - found)).sum())
+                errors[position] += softmax_divergence(real, _rounded(fixed, form))
         return errors
 
     def _quantize(self, tensor: str, form: Format) -> None:

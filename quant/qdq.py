@@ -36,7 +36,8 @@ __all__ = [
     "write_fixed_model",
 ]
 
-#: First opset with 4- and 16-bit integers in QuantizeLinear and DequantizeLinear.
+#: First opset with 4- and 16-bit integers in QuantizeLinear and DequantizeLinear; files that need neither
+#: have the one before it, in which onnxruntime's optimizer makes no DequantizeLinear that it then refuses.
 OPSET = 21
 _IR_VERSION = 10
 
@@ -116,7 +117,7 @@ class _Writer:
                 [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", *graph.output_shape])],
                 self.initializers,
             ),
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[helper.make_opsetid("", self._opset())],
             ir_version=_IR_VERSION,
             producer_name=PRODUCER,
         )
@@ -126,6 +127,13 @@ class _Writer:
         )
         onnx.checker.check_model(proto)
         return proto
+
+    def _opset(self) -> int:
+        widths = [form.bits for form in self.model.formats.values()]
+        eight = all(bits <= 8 for bits in widths) and all(
+            4 < weights.bits <= 8 for weights in self.model.weights.values()
+        )
+        return OPSET - 1 if eight else OPSET
 
     # names, constants, nodes
 
@@ -339,7 +347,9 @@ class _Writer:
         """From the last integers to the original model's output: its shape, then the host's operators."""
         graph = self.model.graph
         last = self.dequantized[graph.output]
-        if tuple(graph.output_shape) != tuple(graph.shapes[graph.output]):
+        if tuple(graph.output_shape) != tuple(graph.shapes[graph.output]) and len(graph.output_shape) == 1:
+            last = self._emit("Flatten", [last], self._fresh(f"{graph.output}/flattened"))
+        elif tuple(graph.output_shape) != tuple(graph.shapes[graph.output]):
             shape = self._constant(f"{graph.output}/shape", np.array([0, *graph.output_shape], np.int64))
             last = self._emit("Reshape", [last, shape], self._fresh(f"{graph.output}/reshaped"))
         for operator in graph.host_operations:

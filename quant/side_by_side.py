@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from quant.answers import changed_answers, is_classifier, softmax_divergence
 from quant.fixed_model import FixedModel
 from quant.fixed_run import FixedRun
 from quant.float_run import activate, last_uses, run_float, run_node
@@ -64,8 +65,7 @@ class SideBySide:
         self._suffix = SuffixRun(graph) if output_effects else None
         self._twins = {node.output: node for node in model.graph.nodes}
         self._uses = last_uses(graph)
-        channels, rows, columns = graph.shapes[graph.output]
-        self._is_vector = channels > 1 and (rows, columns) == (1, 1)
+        self._is_vector = is_classifier(graph)
         self._images = self._changed = 0
         self._divergence = 0.0
         self._sums: dict[str, _Sums] = {}
@@ -97,8 +97,8 @@ class SideBySide:
                     if self._uses[tensor] <= index:
                         del fixed[tensor]
         self._images += len(batch)
-        self._changed += _changed(real[graph.output], fixed[graph.output])
-        self._divergence += _divergence(real[graph.output], fixed[graph.output])
+        self._changed += changed_answers(real[graph.output], fixed[graph.output])
+        self._divergence += softmax_divergence(real[graph.output], fixed[graph.output])
 
     def _measure(
         self,
@@ -128,8 +128,8 @@ class SideBySide:
             expected = real[self._graph.output]
             output = self._suffix.output(real, tensor, alone)
             sums.at_output += _squares(output - expected)
-            sums.changed += _changed(expected, output)
-            sums.divergence += _divergence(expected, output)
+            sums.changed += changed_answers(expected, output)
+            sums.divergence += softmax_divergence(expected, output)
 
     def diagnosis(self) -> Diagnosis:
         """What was measured so far; at least one batch."""
@@ -207,14 +207,3 @@ class SideBySide:
 
 def _squares(values: torch.Tensor) -> float:
     return float(values.square().sum(dtype=torch.float64))
-
-
-def _divergence(real: torch.Tensor, other: torch.Tensor) -> float:
-    """Kullback-Leibler divergence of the softmax of all values of an image, summed over the images."""
-    wanted, found = (values.flatten(1).double().log_softmax(dim=1) for values in (real, other))
-    return max(0.0, float((wanted.exp() * (wanted - found)).sum()))
-
-
-def _changed(real: torch.Tensor, other: torch.Tensor) -> int:
-    """Images whose largest output is another one; of equal outputs, the first counts as larger."""
-    return int((real.flatten(1).numpy().argmax(1) != other.flatten(1).numpy().argmax(1)).sum())

@@ -153,7 +153,13 @@ class _Builder:
         _, height, width = self.shapes[source]
         rows = _output_size(height, kernel[0], stride[0], pads[0], pads[2], dilation[0])
         columns = _output_size(width, kernel[1], stride[1], pads[1], pads[3], dilation[1])
-        if rows < 1 or columns < 1:
+        touching = all(
+            any(0 <= place * stride[axis] - pads[axis] + tap * dilation[axis] < size
+                for tap in range(kernel[axis]))
+            for axis, (size, places) in enumerate([(height, rows), (width, columns)])
+            for place in range(places)
+        )
+        if rows < 1 or columns < 1 or not touching:  # a window of padding alone has no maximum
             kernel, stride, pads, dilation = (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)
             rows, columns = height, width
         node = MaxPool(**names, inputs=(source,), kernel=kernel, stride=stride, pads=pads, dilation=dilation)

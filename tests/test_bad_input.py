@@ -311,6 +311,8 @@ def test_wrong_usage(line: str, files: Path, capsys: pytest.CaptureFixture[str])
         "quant inspect",
         "quant calibrate",
         "quant evaluate",
+        "quant compare",
+        "quant sweep",
         "compiler",
         "compiler disassemble",
         "sim",

@@ -332,11 +332,6 @@ def test_what_calibrate_writes_is_standard_onnx(tmp_path, weight_bits, bits):
     np.testing.assert_array_equal(plain, basic)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="onnxruntime 1.32 copies a DequantizeLinear of int8 behind Reshape and Transpose with an "
-    "output_dtype that opset 21 then refuses beside the zero point",
-)
 def test_what_calibrate_writes_loads_with_all_optimizations(tmp_path):
     path = tmp_path / "fixed.onnx"
     values = calibrated_file(path)

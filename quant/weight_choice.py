@@ -1,0 +1,69 @@
+"""A convolution's integers: fractional lengths, rounding and biases, as the steps of the search say."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant.bias_correction import corrected_biases
+from quant.fixed_model import FixedWeights
+from quant.graph import Convolution
+from quant.rounding import ErrorAwareRounding, InputPairs
+from quant.search import Search
+from quant.weight_formats import candidate_lengths, choose_weight_lengths, fixed_weights, pick_lengths
+
+__all__ = ["WeightChoice"]
+
+
+class WeightChoice:
+    """Finds the weights and biases of one convolution for any width.
+
+    Parameters
+    ----------
+    node : Convolution
+    search : Search
+    input_fl : int
+        Fractional length of the layer's input.
+    input_range : (int, int)
+        Smallest and largest integer of the input.
+    pairs : callable
+        Gives the layer's input in the float and in the fixed-point network (`quant.rounding`).
+    images : int
+        How many images these are.
+    """
+
+    def __init__(
+        self,
+        node: Convolution,
+        search: Search,
+        input_fl: int,
+        input_range: tuple[int, int],
+        pairs: InputPairs,
+        images: int,
+    ):
+        self.node, self.search, self.pairs = node, search, pairs
+        self.input_fl, self.input_range = input_fl, input_range
+        self.rounding = ErrorAwareRounding(node, pairs, images) if search.rounding else None
+
+    def weights(self, bits: int) -> FixedWeights:
+        """The integers of ``bits`` bits; fractional bits are given up where sums could pass 32 bits."""
+        found = self._rounded(bits)
+        if not self.search.biases:
+            return found
+        return corrected_biases(self.node, found, self.pairs(), self.input_fl, self.input_range)
+
+    def _rounded(self, bits: int) -> FixedWeights:
+        node, search, rounding = self.node, self.search, self.rounding
+        if rounding is None:
+            lengths = choose_weight_lengths(node.weight, bits, search.formats, search.channels)
+            return fixed_weights(node, bits, lengths, self.input_fl, self.input_range)
+        choices = candidate_lengths(node.weight, bits, search.formats, search.channels)
+        values, errors = rounding.round(choices, bits)
+        picked = pick_lengths(choices, errors, search.channels)
+        channels = np.arange(len(picked))
+        lengths, chosen = choices[picked, channels], values[picked, channels]
+
+        def rounded(wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+            return chosen if np.array_equal(wanted, lengths) else rounding.round(wanted[None], bits)[0][0]
+
+        return fixed_weights(node, bits, lengths, self.input_fl, self.input_range, rounded)
