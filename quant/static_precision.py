@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from quant.answers import is_classifier, softmax_divergence
 from quant.fixed_model import FixedModel, Preparation
 from quant.fixed_output import float32_output
 from quant.fixed_run import FixedRun
@@ -83,6 +84,8 @@ def sample_float(graph: Graph, batches: Iterable[NDArray[np.float32]], images: i
     kept, answers, seen = [], [], 0
     for array in batches:
         picked = [index for index in range(len(array)) if seen + index in wanted]
+        if not len(array):
+            continue
         seen += len(array)
         for tensor, values in float_steps(graph, torch.from_numpy(array)):
             low, high = (float(bound) for bound in values.aminmax())
@@ -187,8 +190,6 @@ class _Candidates:
         nonnegative = never_negative(graph, sample.ranges[graph.input][0] >= 0.0)
         self._signed = {tensor: not nonnegative[tensor] for tensor in map_bits}
         self._convolutions = [node for node in graph.nodes if isinstance(node, Convolution)]
-        channels, rows, columns = graph.shapes[graph.output]
-        self._is_classifier = channels > 1 and (rows, columns) == (1, 1)
         #: The largest lengths at which no weight and no feature map of the whole network overflows.
         self.start: Lengths = (
             min(
@@ -240,10 +241,9 @@ class _Candidates:
         picked = torch.arange(count) * total // count
         wanted = self._sample.output[picked].double()
         found = float32_output(FixedRun(model), self._sample.batch[picked]).flatten(1).double()
-        if not self._is_classifier:
+        if not is_classifier(self._graph):
             return float((found - wanted).square().mean())
-        wanted, found = wanted.log_softmax(dim=1), found.log_softmax(dim=1)
-        return float((wanted.exp() * (wanted - found)).sum(dim=1).mean())
+        return softmax_divergence(wanted, found) / count
 
 
 def _words(weight: NDArray[np.floating], form: Format, lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 from quant.sweep import SCHEMES, Sweep
@@ -62,15 +63,19 @@ def sweep_plot(result: Sweep, suffix: str) -> bytes:
             linewidth=1,
             label="float",
         )
+        lowest = 100.0
         for scheme in SCHEMES:
             rows = [result.row(setting, scheme) for setting in settings]
             shares = [100 * (row.top1 if row.top1 is not None else row.agreement) for row in rows]
+            lowest = min(lowest, *shares)
             color, marker = _STYLES[scheme]
             axes.plot(positions, shares, color=color, marker=marker, label=scheme)
         axes.set_xticks(list(positions), settings)
         axes.set_xlabel("bits of feature maps / of weights")
         axes.set_ylabel("top-1, %" if labelled else "agreement with float, %")
-        axes.set_ylim(0, 103)
+        # from the ten below, so that small losses can be seen where there are only such
+        bottom = max(0, 10 * math.floor((lowest - 2) / 10))
+        axes.set_ylim(bottom, 100 + 0.03 * (100 - bottom))
         axes.set_title(f"{result.network}, {result.evaluation_images} images", parse_math=False)
         axes.grid(axis="y", color="#dddddd")
         axes.spines[["top", "right"]].set_visible(False)
