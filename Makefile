@@ -20,6 +20,9 @@ BOARD ?= ecp5
 CLOCK ?=
 SEED ?=
 
+# torch's threads must not spin while the other tests run
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: help demo test test-all lint sim bitstream install clean
 .DELETE_ON_ERROR:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,12 @@ from hw.whole_file import check_writable, write_whole
 from quant.inspect import input_shape
 from quant.preparation_arguments import add_data_arguments, preparation_of
 from quant.search import FORMATS, STEPS, Search, SearchError
-from quant.width_arguments import add_width_arguments, widths_of
+from quant.width_arguments import add_width_arguments, budget_of, widths_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from quant.calibrate import CalibrationReport, LayerReport
     from quant.data import ImageSet
     from quant.fixed_model import FixedModel
@@ -30,6 +34,7 @@ examples:
       --divide 255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
   python -m quant calibrate net.onnx --data images/ -o net.fixed.onnx \\
       --weight-bits 8,fc=4 --report net.html
+  python -m quant calibrate net.onnx --data images/ -o small.onnx --budget 5bits
   python -m quant calibrate net.onnx --data images/ -o paper.onnx --formats absolute --without all
 """
 
@@ -85,39 +90,51 @@ def run(arguments: argparse.Namespace) -> int:
     from quant.data import load_images, prepare
     from quant.diagnosis import images_per_batch
     from quant.fixed_model import Preparation
+    from quant.mixed_widths import find_widths, trade_off_table
     from quant.onnx_import import import_model
     from quant.qdq import write_fixed_model
 
     for path in (arguments.output, arguments.json, arguments.report):
         check_writable(path)
     weight_bits, activation_bits = widths_of(arguments)
+    budget = budget_of(arguments)
     graph = import_model(arguments.model, input_shape=arguments.input_shape)
     of_weights, of_maps = weight_bits.weights_of(graph), activation_bits.maps_of(graph)
     preparation = preparation_of(arguments) or Preparation()
     images = load_images(arguments.data).spread(arguments.images or _DEFAULT_IMAGES)
-    batches = prepare(
-        images,
-        preparation,
-        graph.shapes[graph.input],
-        graph.input_layout,
-        arguments.layout,
-        images_per_batch(graph),
-    )
+    search = Search.without(*arguments.without, formats=arguments.formats)
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        shape, layout = graph.shapes[graph.input], graph.input_layout
+        return prepare(images, preparation, shape, layout, arguments.layout, images_per_batch(graph))
+
+    mixed = None
     with tqdm(total=len(graph.nodes), unit="layer", leave=False, disable=arguments.quiet or None) as bar:
+
+        def advance(name: str) -> None:
+            bar.update()
+
+        if budget is not None:
+            bar.total = None  # how many points of the curve are tried is not known beforehand
+            mixed = find_widths(graph, batches, budget, of_maps, search=search, progress=advance)
+            of_weights = mixed.chosen.bits
         model, report = calibrate(
             graph,
-            batches,
+            batches(),
             of_weights,
             of_maps,
             preparation,
-            search=Search.without(*arguments.without, formats=arguments.formats),
-            progress=lambda name: bool(bar.update()) or None,
+            search=search,
+            progress=advance,
         )
     write_fixed_model(model, arguments.output)
     print(table(report))
+    if mixed is not None:
+        print(trade_off_table(mixed))
     print(f"wrote {arguments.output}")
     if arguments.json is not None:
-        write_json(report.to_json(), arguments.json)
+        curve = {} if mixed is None else {"trade_off": mixed.to_json()}
+        write_json({**report.to_json(), **curve}, arguments.json)
     if arguments.report is not None:
         _write_page(arguments, graph, model, images, report)
         print(f"wrote {arguments.report}")

@@ -28,7 +28,7 @@ from quant.search import Search
 from quant.weight_formats import real_parameters
 from quant.widths import Widths
 
-__all__ = ["MeasuredPoint", "MixedWidths", "find_widths"]
+__all__ = ["MeasuredPoint", "MixedWidths", "find_widths", "trade_off_table"]
 
 #: Images on which single layers are measured.
 _SENSITIVITY_IMAGES = 48
@@ -82,6 +82,55 @@ class MixedWidths:
         return sum(count * point.bits[name] for name, count in self.weights.items()) / max(
             sum(self.weights.values()), 1
         )
+
+
+    def to_json(self) -> dict[str, object]:
+        """The curve, what was measured on it, and the choice, as a JSON object."""
+        measured = {found.point.weight_bytes: found for found in self.measured}
+
+        def entry(point: TradeOffPoint) -> dict[str, object]:
+            found = measured.get(point.weight_bytes)
+            return {
+                "weight_bytes": point.weight_bytes,
+                "bits_per_weight": self.bits_per_weight(point),
+                "cost": point.cost,
+                "changed": found and found.changed,
+                "lost_points": found and found.lost,
+            }
+
+        return {
+            "chosen": {**entry(self.chosen), "bits": dict(self.chosen.bits)},
+            "curve": [entry(point) for point in self.curve],
+            "costs": {name: {str(width): cost for width, cost in row.items()}
+                      for name, row in self.costs.items()},
+        }
+
+
+def trade_off_table(found: MixedWidths, most: int = 16) -> str:
+    """The curve for people: at most so many points, evenly spread, and all that were measured or chosen."""
+    measured = {entry.point.weight_bytes: entry for entry in found.measured}
+    points = {point.weight_bytes: point for point in (*found.curve, found.chosen)}
+    shown = {found.curve[index * (len(found.curve) - 1) // max(most - 1, 1)].weight_bytes
+             for index in range(most)}
+    shown |= {*measured, found.chosen.weight_bytes}
+    rows = [("weight bytes", "bits a weight", "cost at output", "answers changed", "points lost", "")]
+    for size in sorted(shown, reverse=True):
+        point, entry = points[size], measured.get(size)
+        rows.append(
+            (
+                f"{size:,}",
+                f"{found.bits_per_weight(point):.2f}",
+                f"{point.cost:.3g}",
+                f"{100 * entry.changed:.1f} %" if entry else "",
+                f"{entry.lost:.2f}" if entry else "",
+                "<- chosen" if size == found.chosen.weight_bytes else "",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ["  ".join([*(cell.rjust(width) for cell, width in zip(row, widths)), row[5]]).rstrip()
+             for row in rows]
+    title = "trade-off of weight widths (cost: what the layers do to the output, added up)"
+    return "\n".join([title, *lines])
 
 
 def find_widths(
