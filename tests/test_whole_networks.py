@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from compiler.compile import compile_model
+from compiler.error import CompileError
 from hw.machine import Machine
 from quant.calibrate import calibrate
 from quant.data import load_images, prepare
@@ -21,6 +22,7 @@ from quant.onnx_import import import_model
 from quant.qdq import write_fixed_model
 from quant.qdq_import import read_fixed_model
 from quant.search import Search
+from quant.widths import Widths
 from sim import reference
 from sim.judge import compare_with_onnxruntime
 from sim.run import simulate
@@ -40,12 +42,13 @@ RESIDUAL_NETWORKS = [("mlperf_resnet8", Preparation()), ("cifar10_resnet20", CIF
 
 
 def calibrated(path: Path, data: Path, preparation: Preparation, folder: Path, images: int,
+               weight_bits: int | Widths = 8, map_bits: int | Widths = 8,
                **options: object) -> tuple[Graph, FixedModel, Path]:
     """The float graph, for inputs as the fixed-point model takes them, and that as it is read back."""
     graph = import_model(path)
     batches = list(prepare(load_images(data).spread(images), preparation, graph.shapes[graph.input],
                            graph.input_layout))
-    model, _ = calibrate(graph, batches, 8, 8, preparation, **options)
+    model, _ = calibrate(graph, batches, weight_bits, map_bits, preparation, **options)
     file = folder / f"{path.stem}.fixed.onnx"
     write_fixed_model(model, file)
     return with_input_gain(graph, model.preparation.gain), read_fixed_model(file), file
@@ -100,6 +103,35 @@ def test_bundled_network(tmp_path):
     assert fixed >= exact - 0.005
     check_judge(model, file, images[:8])
     check_rtl(model, images[:2], MEMORIES)
+
+
+@pytest.mark.parametrize(
+    ("weight_bits", "map_bits"),
+    [("4", "4"), ("2,node_linear_1=7", "6"), ("8,fc=3", "8,node_conv2d_1=2,input=5")],
+)
+def test_narrow_and_mixed_widths_in_rtl(tmp_path, weight_bits, map_bits):
+    """Every width up to 8 bits runs on the machine, and wider ones are refused by name."""
+    preparation = Preparation(divide=255.0, channel_order="L")
+    graph, model, file = calibrated(
+        MODELS / "lenet5.onnx", MODELS / "fashion_mnist_calibration.npz", preparation, tmp_path, 50,
+        Widths.parse(weight_bits), Widths.parse(map_bits),
+    )
+    images, _ = evaluation_inputs(graph, MODELS / "fashion_mnist_test.npz", model.preparation, 2)
+    check_judge(model, file, images)
+    check_rtl(model, images[:1], ("ideal",))
+
+
+def test_widths_beyond_the_machine_are_refused_by_name(tmp_path):
+    _, model, _ = calibrated(
+        MODELS / "lenet5.onnx", MODELS / "fashion_mnist_calibration.npz",
+        Preparation(divide=255.0, channel_order="L"), tmp_path, 5,
+        Widths.parse("8,node_conv2d_1=9"), Widths.parse("8,scores=12"),
+    )
+    image = np.zeros((1, 28, 28), np.int64)
+    with pytest.raises(CompileError) as refusal:
+        compile_model(model, Machine(), image, reference.run(model, image[None]))
+    assert "node_conv2d_1: weights of 9 bits, the machine has 8" in str(refusal.value)
+    assert "scores: activations of 12 bits, the machine has 8" in str(refusal.value)
 
 
 @needs_shared
