@@ -1,6 +1,7 @@
 """The command line: calibrate a small network, evaluate it, and be told what is wrong."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -240,3 +241,29 @@ def test_wrong_usage(files, capsys, arguments):
         calibrated(files, *arguments)
     assert stop.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_report_page(files, capsys):
+    """One page that opens offline; it shows the network that was calibrated, with its input's factor."""
+    page = files / "page.html"
+    assert calibrated(files, "--report", str(page), "--weight-bits", "4") == 0
+    assert f"wrote {page}" in capsys.readouterr().out
+    text = page.read_text()
+    assert "times the float network" in text
+    assert "greedy + input + channels + rounding + biases + scores" in text
+    assert "<svg" in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    again = files / "again.html"
+    assert calibrated(files, "--report", str(again), "--weight-bits", "4") == 0
+    time = re.compile(r"[0-9.]+ times the float network")
+    assert time.sub("", text) == time.sub("", again.read_text())
+
+
+def test_report_that_cannot_be_written_is_refused_first(files, capsys):
+    refused(
+        capsys,
+        ["calibrate", files / "net.onnx", "--data", files / "data.npz", "-o", files / "new.onnx", "--report",
+         files / "none" / "page.html"],
+        "page.html: cannot be written",
+    )
+    assert not (files / "new.onnx").exists()

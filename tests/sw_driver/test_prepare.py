@@ -41,7 +41,8 @@ def test_equals_the_preparation_of_calibration(
     order = order if channels == 3 else "L"
     values = [data.draw(st.floats(-3, 130, allow_nan=False)) for _ in range(channels if each else 1)]
     deviations = [data.draw(st.sampled_from([1.0, 0.229, 58.395])) for _ in values]
-    settings_ = Preparation(divide, tuple(values), tuple(deviations), order, resize, crop)
+    gain = tuple(data.draw(st.sampled_from([1.0, 255 / 256, 1.0583332777023315])) for _ in values)
+    settings_ = Preparation(divide, tuple(values), tuple(deviations), order, resize, crop, gain)
     size = (8, 10) if resize or crop else (6, 6)
     pixels = np.random.default_rng(data.draw(st.integers(0, 99))).integers(
         0, 256, (3, *size, channels), np.uint8
