@@ -12,8 +12,6 @@ from hw.whole_file import check_writable
 from quant.preparation_arguments import add_data_arguments, preparation_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
     from quant.data import ImageSet
     from quant.fixed_model import FixedModel
@@ -148,6 +146,7 @@ def evaluate(
     from quant.fixed_model import inexact_in_float32
     from quant.float_run import run_float
     from quant.input_gain import with_input_gain
+    from quant.sweep import top_share
     from sim.judge import OutputJudge
     from sim.reference import prepare_input
     from sim.reference import run as run_reference
@@ -195,25 +194,15 @@ def evaluate(
     return Evaluation(
         fixed_graph.name,
         len(images),
-        _top(floats, labels, 1),
-        _top(ours, labels, 1),
-        _top(floats, labels, 5),
-        _top(ours, labels, 5),
+        None if floats is None else top_share(floats, labels, 1),
+        top_share(ours, labels, 1),
+        None if floats is None else top_share(floats, labels, 5),
+        top_share(ours, labels, 5),
         None if floats is None else float(np.mean(ours.argmax(1) == floats.argmax(1))),
-        _top(theirs, labels, 1),
+        top_share(theirs, labels, 1),
         float(np.mean((ours == theirs).all(axis=1))),
         tuple(inexact_in_float32(model)),
     )
-
-
-def _top(outputs: NDArray[np.generic] | None, labels: NDArray[np.int64] | None, count: int) -> float | None:
-    """Share of labels among the ``count`` largest outputs; of equal outputs, the first counts as larger."""
-    import numpy as np
-
-    if outputs is None or labels is None:
-        return None
-    order = np.argsort(-outputs.astype(np.float64), axis=1, kind="stable")[:, :count]
-    return float(np.mean((order == labels[:, None]).any(axis=1)))
 
 
 def _table(result: Evaluation) -> str:

@@ -19,8 +19,9 @@ from quant.answers import changed_answers, expected_loss, is_classifier, softmax
 from quant.budget import WIDTHS, Budget, BudgetError, TradeOffPoint, cheapest_within, trade_off
 from quant.calibrate import calibrate, choose_formats
 from quant.fixed_model import FixedModel
+from quant.fixed_output import float32_output
 from quant.fixed_run import FixedRun
-from quant.float_run import activate, last_uses, run_float, run_node
+from quant.float_run import activate, run_float, run_node
 from quant.graph import Convolution, Graph
 from quant.map_formats import DataPhase
 from quant.output_effect import SuffixRun
@@ -250,21 +251,13 @@ def _squared_error(real: torch.Tensor, fixed: torch.Tensor) -> float:
 def _lost(model: FixedModel, batches: Batches) -> tuple[float, float]:
     """Share of answers that change, and points of accuracy that are expected to be lost."""
     graph, run = model.graph, FixedRun(model)
-    uses = last_uses(graph)
     factors = torch.tensor(model.preparation.gain).reshape(1, -1, 1, 1)
     images, changed, lost = 0, 0, 0.0
-    with torch.no_grad():
-        for batch in batches():
-            values = torch.from_numpy(batch) * factors
-            real = run_float(graph, values, {graph.output})[graph.output]
-            fixed = {graph.input: run.quantize_input(values)}
-            for index, node in enumerate(graph.nodes):
-                operands = [fixed[tensor] for tensor in node.inputs]
-                fixed[node.output] = run.rounded(node, run.before_rounding(node, operands))
-                for tensor in {*node.inputs, node.output}:
-                    if uses[tensor] <= index:
-                        del fixed[tensor]
-            images += len(batch)
-            changed += changed_answers(real, fixed[graph.output])
-            lost += expected_loss(real, fixed[graph.output])
+    for batch in batches():
+        values = torch.from_numpy(batch) * factors
+        real = run_float(graph, values, {graph.output})[graph.output]
+        fixed = float32_output(run, values)
+        images += len(batch)
+        changed += changed_answers(real, fixed)
+        lost += expected_loss(real, fixed)
     return changed / images, 100 * lost / images

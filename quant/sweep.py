@@ -284,7 +284,7 @@ def _lengths(model: FixedModel) -> tuple[tuple[int, int], tuple[int, int] | None
 
 
 def top_share(
-    outputs: NDArray[np.floating], labels: NDArray[np.int64] | None, count: int
+    outputs: NDArray[np.generic], labels: NDArray[np.int64] | None, count: int
 ) -> float | None:
     """Share of ``labels`` (N,) among the ``count`` largest ``outputs`` (N, classes); None without labels.
 
