@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -46,9 +48,32 @@ def _is_for_the_user(error: Exception) -> bool:
         isinstance(error, ValueError) and type(error).__module__.split(".")[0] in _PACKAGES)
 
 
+class _Terminated(BaseException):
+    """SIGTERM: like KeyboardInterrupt, it unwinds everything, so that nothing is left behind."""
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+    raise _Terminated
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; the exit code is 0, 1 after an error and 2 after wrong usage."""
+    """Run one subcommand; the exit code is 0, 1 after an error and 2 after wrong usage.
+
+    After Ctrl-C it is 130, after SIGTERM 143, as a shell reports them.
+    """
     parsed = _parser().parse_args(arguments)
+    before = None
+    if threading.current_thread() is threading.main_thread():  # no other may set it
+        before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(parsed)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _run(parsed: argparse.Namespace) -> int:
     try:
         code = parsed.run(parsed)
         sys.stdout.flush()
@@ -59,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
+    except _Terminated:
+        print("error: terminated", file=sys.stderr)
+        return 143
     except Exception as error:
         if not _is_for_the_user(error):
             raise

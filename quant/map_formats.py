@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from quant.answers import is_classifier, softmax_divergence
 from quant.fixed_model import FixedModel, FixedWeights
 from quant.float_run import activate, last_uses, run_node
-from quant.graph import Activation, Concat, Convolution, Graph, MaxPool, Node, Select
+from quant.graph import Activation, Add, AveragePool, Concat, Convolution, Graph, MaxPool, Node, Select
 from quant.input_gain import choose_gain, takes_gain, with_input_gain
 from quant.map_store import MapStore
 from quant.number_format import FL_LIMIT, Format
@@ -28,6 +28,10 @@ __all__ = ["CalibrationError", "DataPhase", "MapStatistics", "never_negative"]
 
 #: Neighbours of the no-overflow fractional length that are tried; those above it clip the largest values.
 _NEIGHBOURS = range(-1, 4)
+#: Fractional bits at most that an average has more than its input: `sim.reference` shifts no further.
+_AVERAGE_SHIFT = 31
+#: Bits of the exact sum of an Add, without sign and carry.
+_SUM_BITS = 30
 
 
 class CalibrationError(ValueError):
@@ -114,11 +118,13 @@ class DataPhase:
                 graph = self._fill_input(not nonnegative[graph.input])
             self._choose_and_quantize(graph.input, not nonnegative[graph.input])
             for index, node in enumerate(graph.nodes):
+                if isinstance(node, Add):
+                    self._bring_together(node)
                 self._run_both(node)
                 if not self._waits_for_concat(node):
                     self._choose_and_quantize(node.output, not nonnegative[node.output])
-                for tensor in {*node.inputs, node.output}:
-                    if uses[tensor] <= index:
+                for tensor in self.formats:  # what waits for a Concat has none yet: it is still to be rounded
+                    if uses[tensor] <= index and self._store.holds(f"fixed {tensor}"):
                         self._store.drop(f"float {tensor}")
                         self._store.drop(f"fixed {tensor}")
                 self.progress(node.name)
@@ -176,6 +182,12 @@ class DataPhase:
             self.alternatives[node.name] = {bits: choice.weights(bits) for bits in self.other_bits}
             weight, bias = real_parameters(weights, self.formats[node.inputs[0]].fl)
             parameters = torch.from_numpy(weight), torch.from_numpy(bias)
+            for found in (weights, *self.alternatives[node.name].values()):
+                if found.fl.min() < -FL_LIMIT:
+                    raise CalibrationError(
+                        f"{node.name}: its weights or biases are too large for any format (past "
+                        f"2^{FL_LIMIT} units of its input); look at the model's weights"
+                    )
         real = zip(*(self._store.batches(f"float {tensor}") for tensor in node.inputs))
         fixed = zip(*(self._store.batches(f"fixed {tensor}") for tensor in node.inputs))
         for real_operands, fixed_operands in zip(real, fixed):
@@ -197,6 +209,21 @@ class DataPhase:
         )
 
     # choice
+
+    def _bring_together(self, node: Add) -> None:
+        """Coarsen an operand so much smaller than the other that their exact sum would not fit 32 bits."""
+        coarse, fine = sorted(node.inputs, key=lambda tensor: self.formats[tensor].fl)
+        form = self.formats[fine]
+        most = self.formats[coarse].fl + _SUM_BITS - self.formats[coarse].bits
+        if form.fl <= most:
+            return
+        if self.graph.consumers(fine)[0] is not node:
+            raise CalibrationError(
+                f"{node.name}: the values of {fine} and {coarse} are too far apart to be added in 32 bits "
+                f"(units of 2^{-form.fl} and 2^{-self.formats[coarse].fl}); look at the weights before them"
+            )
+        self.formats[fine] = replace(form, fl=most)
+        self._quantize(fine, self.formats[fine])
 
     def _choose_and_quantize(self, tensor: str, signed: bool) -> None:
         node = self.graph.producer(tensor)
@@ -220,6 +247,15 @@ class DataPhase:
                 return Format(bits, signed, source.fl)  # nothing is lost
         found = self.statistics[tensor]
         start = largest_fl_without_overflow(found.low, found.high, bits, signed)
+        limit = math.ldexp(Format(bits, signed, 0).high + 1, FL_LIMIT)
+        if max(found.high, -found.low) > limit:
+            raise CalibrationError(
+                f"{node.name if node else tensor}: its values reach {max(found.high, -found.low):.3g}, more "
+                f"than {bits} bits can hold (2^{math.log2(limit):.0f}); look at the model's weights and at "
+                "how the images are prepared"
+            )
+        if isinstance(node, AveragePool):
+            start = min(start, self.formats[node.inputs[0]].fl + _AVERAGE_SHIFT - _NEIGHBOURS[-1])
         neighbours = range(1)
         scores = tensor == self.graph.output and self.search.scores and is_classifier(self.graph)
         if self.search.formats != "max":
@@ -235,14 +271,15 @@ class DataPhase:
         return candidates[best]
 
     def _errors(self, tensor: str, candidates: list[Format], power: int | None = None) -> list[float]:
-        """Sum of |float - fixed|^power over the calibration set in each format."""
+        """Sum of |float - fixed|^power over the calibration set in each format, in units of the first."""
         errors = [0.0] * len(candidates)
         power = power or ERROR_POWERS[self.search.formats]
+        unit = math.ldexp(1.0, candidates[0].fl)  # so that squares neither overflow nor vanish
         pairs = zip(self._store.batches(f"float {tensor}"), self._store.batches(f"fixed {tensor}"))
         for real, fixed in pairs:
             for position, form in enumerate(candidates):
                 errors[position] += float(
-                    _rounded(fixed, form).sub_(real).abs_().pow_(power).sum(dtype=torch.float64)
+                    _rounded(fixed, form).sub_(real).mul_(unit).abs_().pow_(power).sum(dtype=torch.float64)
                 )
         return errors
 
@@ -257,13 +294,14 @@ class DataPhase:
 
     def _quantize(self, tensor: str, form: Format) -> None:
         error = noise = signal = count = 0.0
+        unit = math.ldexp(1.0, form.fl)  # so that squares neither overflow nor vanish
         pairs = zip(self._store.batches(f"float {tensor}"), self._store.batches(f"fixed {tensor}"))
         for index, (real, fixed) in enumerate(pairs):
             rounded = _rounded(fixed, form)
             difference = rounded - real
             error += float(difference.abs().sum(dtype=torch.float64))
-            noise += float(difference.square_().sum(dtype=torch.float64))
-            signal += float(real.square().sum(dtype=torch.float64))
+            noise += float(difference.mul_(unit).square_().sum(dtype=torch.float64))
+            signal += float((real * unit).square_().sum(dtype=torch.float64))
             count += real.numel()
             self._store.replace(f"fixed {tensor}", index, rounded)
         found = self.statistics[tensor]

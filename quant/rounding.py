@@ -42,6 +42,10 @@ _LONGEST = 4608
 _COLUMNS_PER_WEIGHT, _LEAST_COLUMNS = 48, 1 << 15
 #: Numbers in the unfolded input that are in memory at a time.
 _UNFOLDED = 1 << 23
+#: Square of the mean over the variance above which float32 sums of squares say little about the latter.
+_LARGE_MEAN = 1e3
+#: Above this, sums of squares could overflow in float32.
+_LARGEST_IN_FLOAT32 = 1e12
 #: Columns between two updates of everything that is not rounded yet.
 _BLOCK = 64
 _SWEEPS = 6
@@ -113,10 +117,18 @@ class _Part:
         length = weight.shape[2]
         diagonal = fixed.diagonal(dim1=1, dim2=2)
         # inputs that never change determine nothing: any damping will do
-        damping = (_DAMPING * diagonal.mean(dim=1)).clamp_min(1e-30)[:, None, None]
-        self.hessian = fixed + damping * torch.eye(length, dtype=torch.float64)
-        self.linear = weight @ cross.transpose(1, 2) + damping * weight
-        factor = torch.linalg.cholesky(self.hessian)
+        damping = (_DAMPING * diagonal.mean(dim=1)).clamp_min(1e-30)
+        identity = torch.eye(length, dtype=torch.float64)
+        self.hessian = fixed + damping[:, None, None] * identity
+        factor, failed = torch.linalg.cholesky_ex(self.hessian)
+        if failed.any():
+            # inputs that hardly change beside their mean leave only the rounding errors of the sums, which
+            # are no covariance: noise above all of them leaves the weights where they are
+            largest = fixed.abs().sum(dim=2).amax(dim=1)
+            damping = torch.where(failed > 0, 2 * largest + damping, damping)
+            self.hessian = fixed + damping[:, None, None] * identity
+            factor = torch.linalg.cholesky(self.hessian)
+        self.linear = weight @ cross.transpose(1, 2) + damping[:, None, None] * weight
         self.target = torch.cholesky_solve(self.linear.transpose(1, 2), factor).transpose(1, 2)
         # weights with the most influence are rounded first, while all others can still make up for them
         self.order = diagonal.argsort(dim=1, descending=True, stable=True)
@@ -198,10 +210,15 @@ def _covariances(
     length = end - start
     products = torch.zeros(2, node.groups, length, length, dtype=torch.float64)
     sums = torch.zeros(2, node.groups, length, dtype=torch.float64)
-    count = 0
+    count, levels = 0, None
     for real, fixed in _columns(node, pairs, images, start, end):
         if not torch.isfinite(fixed).all():
             continue
+        if max(float(real.abs().max()), float(fixed.abs().max())) > _LARGEST_IN_FLOAT32:
+            real, fixed = real.double(), fixed.double()
+        if levels is None:
+            levels = _levels(real), _levels(fixed)
+        real, fixed = real - levels[0], fixed - levels[1]
         products[0] += (fixed @ fixed.transpose(1, 2)).double()
         products[1] += (fixed @ real.transpose(1, 2)).double()
         sums[0] += fixed.sum(dim=2, dtype=torch.float64)
@@ -210,6 +227,15 @@ def _covariances(
     means = sums / max(count, 1)
     products = products / max(count, 1) - means[0][:, :, None] * means[:, :, None, :]
     return (products[0] + products[0].transpose(1, 2)) / 2, products[1]
+
+
+def _levels(columns: torch.Tensor) -> torch.Tensor:
+    """What to take off each input, (groups, weights, 1): its mean if it hardly changes beside it, else 0.
+
+    Covariances stay the same, but the difference of two large sums would leave none of such an input's.
+    """
+    variance, mean = torch.var_mean(columns.double(), dim=2, keepdim=True, correction=0)
+    return torch.where(mean.square() > _LARGE_MEAN * variance, mean, 0.0).to(columns.dtype)
 
 
 def _columns(

@@ -130,6 +130,9 @@ def fixed_weights(
     """
     bias = np.asarray(node.bias, np.float64)
     per_channel = bool(np.any(lengths != lengths[0]))
+    # rounding may be slow: what biases alone exclude is skipped at once
+    excess = np.maximum(np.where(bias != 0.0, np.frexp(bias)[1] + input_fl + lengths - 31, 0), 0)
+    lengths = lengths - (excess if per_channel else excess.max(initial=0))
     while True:
         values = nearest_values(node.weight, bits, lengths) if rounding is None else rounding(lengths)
         # far outside 32 bits is enough to know that a bias does not fit

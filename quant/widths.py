@@ -166,6 +166,7 @@ def read_widths(path: Path) -> tuple[Widths, Widths]:
         for name, bits in entries.items():
             if type(bits) is not int:
                 raise WidthError(f"{path}: [{table}] {name} must be a width in bits, not {bits!r}")
+            check_width(bits, f"{path}: [{table}] words of {name}")
         exceptions = tuple((name, bits) for name, bits in entries.items() if name != "default")
         found.append(Widths(entries.get("default", 8), exceptions))
     return found[0], found[1]
