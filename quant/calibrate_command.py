@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw.whole_file import check_writable, write_whole
+from hw.whole_file import check_distinct, check_writable, write_whole
 from quant.inspect import input_shape
 from quant.preparation_arguments import add_data_arguments, preparation_of
 from quant.search import FORMATS, STEPS, Search, SearchError
@@ -94,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     from quant.onnx_import import import_model
     from quant.qdq import write_fixed_model
 
+    check_distinct(arguments.model, arguments.output, arguments.json, arguments.report)
     for path in (arguments.output, arguments.json, arguments.report):
         check_writable(path)
     weight_bits, activation_bits = widths_of(arguments)

@@ -218,7 +218,8 @@ def _normalised(batch: NDArray, preparation: Preparation) -> NDArray[np.float32]
     mean, std, gain = (
         np.asarray(values, np.float64) for values in (preparation.mean, preparation.std, preparation.gain)
     )
-    scaled = (batch.astype(np.float64) / preparation.divide - mean) / std * gain
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever reads the images refuses infinity
+        scaled = ((batch.astype(np.float64) / preparation.divide - mean) / std * gain).astype(np.float32)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
 
 

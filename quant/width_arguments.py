@@ -50,7 +50,7 @@ def budget_of(arguments: argparse.Namespace) -> Budget | None:
 
     if arguments.budget is None:
         return None
-    if arguments.weight_bits or arguments.widths:
+    if arguments.weight_bits is not None or arguments.widths is not None:
         raise BudgetError("--budget finds the widths of the weights; leave --weight-bits and --widths out")
     return Budget.parse(arguments.budget)
 
@@ -69,9 +69,11 @@ def widths_of(arguments: argparse.Namespace) -> tuple[Widths, Widths]:
 
     if arguments.widths is None:
         return (
-            Widths.parse(arguments.weight_bits or "8", "weights"),
-            Widths.parse(arguments.activation_bits or "8", "feature maps"),
+            Widths.parse("8" if arguments.weight_bits is None else arguments.weight_bits, "weights"),
+            Widths.parse(
+                "8" if arguments.activation_bits is None else arguments.activation_bits, "feature maps"
+            ),
         )
-    if arguments.weight_bits or arguments.activation_bits:
+    if arguments.weight_bits is not None or arguments.activation_bits is not None:
         raise WidthError("give widths as --widths FILE or as --weight-bits and --activation-bits, not both")
     return read_widths(arguments.widths)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hw.whole_file import WholeFileError, check_writable, write_whole
+from hw.whole_file import WholeFileError, check_distinct, check_writable, write_whole
 
 
 def test_text_and_bytes(tmp_path: Path) -> None:
@@ -59,3 +59,17 @@ def test_interrupted_writing_leaves_the_old_file(
     if isinstance(kind, OSError):
         assert str(caught.value).startswith(f"{tmp_path / 'x'}: cannot be written (No space left on device)")
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("x", "old")]
+
+
+def test_a_device_is_not_replaced() -> None:
+    """A rename would put an ordinary file in its place."""
+    with pytest.raises(WholeFileError, match=r"/dev/null: cannot be written \(it is no ordinary file\)"):
+        write_whole("/dev/null", "text")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_outputs_that_overwrite_each_other(tmp_path: Path) -> None:
+    check_distinct(tmp_path / "a", tmp_path / "b", None, tmp_path / "c", None)
+    for outputs in ((tmp_path / "x" / ".." / "a",), (tmp_path / "b", None, tmp_path / "b")):
+        with pytest.raises(WholeFileError, match="is given twice, and would be overwritten"):
+            check_distinct(tmp_path / "a", *outputs)
