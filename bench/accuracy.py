@@ -2,7 +2,7 @@
 
 Calibrates every network at 8/8, 4/8 (weights / feature maps), automatic widths of 5 bits a weight, and
 4/4, with all steps, with each step left out, and with none, and prints top-1 and agreement with the
-float network on the evaluation images, which nothing is chosen on.  ``--json`` writes the rows;
+float network on the evaluation images, which no calibration sees.  ``--json`` writes the rows;
 `bench/accuracy.json` holds those of this version, and a test compares with it.
 """
 
