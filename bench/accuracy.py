@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from bench.accuracy_data import AccuracyNetwork, BenchDataError, add_network_arguments, networks_of
 from bench.accuracy_score import Answers, Score, fixed_answers, float_answers, score
-from quant.budget import Budget
+from quant.budget import Budget, weight_bytes
 from quant.calibrate import calibrate
 from quant.calibrate_command import write_json
 from quant.graph import Graph
 from quant.mixed_widths import find_widths
 from quant.search import STEPS, Search
+from quant.text_table import aligned
 
 __all__ = ["BARS", "SETTINGS", "Row", "main", "measure"]
 
@@ -85,7 +86,9 @@ def measure(
     )
     model, _ = calibrate(graph, batches, bits, map_bits, network.preparation, search=search)
     found, own = score(fixed_answers(network, model), real, network), score(real, real, network)
-    size = sum(-(-weights.values.size * weights.bits // 8) for weights in model.weights.values())
+    layers = model.weights.items()
+    counts = {layer: weights.values.size for layer, weights in layers}
+    size = weight_bytes(counts, {layer: weights.bits for layer, weights in layers})
     return Row(
         network.name,
         name,
@@ -120,14 +123,7 @@ def table(rows: Sequence[Row]) -> str:
         tops = ["" if top is None else f"{top:.2f}" for top in (row.float_top1, row.top1)]
         cells = (row.network, row.setting, row.search, f"{row.weight_bytes:,}", *tops)
         lines.append((*cells, f"{row.agreement:.2f}", verdict))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 3 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(aligned(lines, left=3))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

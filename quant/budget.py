@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["WIDTHS", "Budget", "BudgetError", "TradeOffPoint", "cheapest_within", "trade_off"]
+__all__ = [
+    "WIDTHS",
+    "Budget",
+    "BudgetError",
+    "TradeOffPoint",
+    "cheapest_within",
+    "trade_off",
+    "weight_bytes",
+]
 
 #: Widths that a layer's weights may get, widest first.
 WIDTHS = (8, 4, 2)

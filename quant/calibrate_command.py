@@ -13,6 +13,7 @@ from hw.whole_file import check_distinct, check_writable, write_whole
 from quant.inspect import input_shape
 from quant.preparation_arguments import add_data_arguments, preparation_of
 from quant.search import FORMATS, STEPS, Search, SearchError
+from quant.text_table import aligned
 from quant.width_arguments import add_width_arguments, budget_of, widths_of
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from quant.calibrate import calibrate
-    from quant.data import load_images, prepare
-    from quant.diagnosis import images_per_batch
+    from quant.data import images_per_batch, load_images, prepare
     from quant.fixed_model import Preparation
     from quant.mixed_widths import find_widths, trade_off_table
     from quant.onnx_import import import_model
@@ -152,8 +152,8 @@ def _write_page(
     """The diagnosis of the new model on the images that it was calibrated on."""
     from tqdm import tqdm
 
-    from quant.data import prepare
-    from quant.diagnosis import diagnose, images_per_batch
+    from quant.data import images_per_batch, prepare
+    from quant.diagnosis import diagnose
     from quant.report_page import write_report
 
     shape, size = graph.shapes[graph.input], images_per_batch(graph)
@@ -192,14 +192,7 @@ def table(report: CalibrationReport) -> str:
     """The report for people: formats are sign or unsigned, width, and fractional length."""
     rows = [("layer", "kind", "range", "format", "weights", "mean error", "signal/noise dB")]
     rows += [_row(layer) for layer in report.layers]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, left=2)
     title = (
         f"{report.network}: {report.images} calibration images; format = s(igned) or u(nsigned), bits, "
         "fractional length"

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from hw.whole_file import check_writable
 from quant.preparation_arguments import add_data_arguments, preparation_of
 from quant.refusal import printable
+from quant.text_table import aligned
 
 if TYPE_CHECKING:
-    from quant.fixed_model import FixedModel, Preparation
+    from quant.fixed_model import Preparation
     from quant.layer_diagnosis import Diagnosis, LayerDiagnosis, Noise
 
-__all__ = ["CompareError", "add_parser", "conclusion", "run", "steepest_fall", "table"]
+__all__ = ["add_parser", "conclusion", "run", "steepest_fall", "table"]
 
 _DEFAULT_IMAGES = 256
 
@@ -35,10 +36,6 @@ signal/noise in dB, fixed point against float
 whole: the network so far; injected: by this layer; inherited: from its inputs; clipped: share of its values
 with only this layer in fixed point: output: signal/noise there; softmax: its divergence from float, in nats
 (log loss); top-1: images whose answer changes"""
-
-
-class CompareError(ValueError):
-    """Models and options do not belong together; the message says which and what to do."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,8 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from quant.calibrate_command import write_json
-    from quant.data import load_images, prepare
-    from quant.diagnosis import diagnose, images_per_batch
+    from quant.data import images_per_batch, load_images, prepare
+    from quant.diagnosis import diagnose
     from quant.input_gain import with_input_gain
     from quant.network_match import check_same_network
     from quant.onnx_file import shape_is_open
@@ -79,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_writable(arguments.json)
     check_writable(arguments.report)
-    model = _prepared(read_fixed_model(arguments.model), arguments.model, preparation_of(arguments))
+    model = read_fixed_model(arguments.model)
+    model = model.prepared_as(preparation_of(arguments), arguments.model)
     shape = model.graph.shapes[model.graph.input]
     open_shape = shape if shape_is_open(arguments.float_model) else None
     graph = import_model(arguments.float_model, input_shape=open_shape)
@@ -115,18 +113,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _prepared(model: FixedModel, path: Path, given: Preparation | None) -> FixedModel:
-    """The model with the preparation that options say, if it records none."""
-    from quant.fixed_model import Preparation
-
-    if given is None:
-        return model
-    if model.preparation.of_float() not in (Preparation(), given):
-        raise CompareError(f"{path}: it records how images are prepared; leave those options out")
-    given = dataclasses.replace(given, gain=model.preparation.gain)
-    return dataclasses.replace(model, preparation=given)
-
-
 def _preparation_text(preparation: Preparation) -> str:
     """What is done to an image, without what is left as it is."""
     from quant.fixed_model import Preparation
@@ -142,14 +128,7 @@ def _preparation_text(preparation: Preparation) -> str:
 def table(diagnosis: Diagnosis) -> str:
     """The diagnosis for people, layer by layer; ratios in decibels, shares in percent."""
     rows = [(*_HEADS, *_EFFECT_HEADS), *(_row(layer) for layer in diagnosis.layers)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, left=2)
     title = f"{printable(diagnosis.network)}: {diagnosis.images} images; {_TITLE}"
     return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:]])
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,28 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from quant.fixed_model import Preparation
-from quant.graph import Shape
+from quant.graph import Graph, Shape
 
-__all__ = ["DataError", "ImageSet", "check_preparation", "load_images", "prepare"]
+__all__ = [
+    "Batches",
+    "DataError",
+    "ImageSet",
+    "check_preparation",
+    "images_per_batch",
+    "labels_that_fit",
+    "load_images",
+    "prepare",
+]
 
 _IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+#: Called for each pass over the images: the same float batches (N, C, H, W) every time.
+Batches = Callable[[], Iterable[NDArray[np.float32]]]
+
+#: Bytes that the float feature maps of one batch may take, and images in a batch at most.
+_BATCH_BYTES = 128 << 20
+_MOST_IMAGES = 50
 
 
 class DataError(ValueError):
@@ -132,6 +150,25 @@ def _load_folder(path: Path) -> ImageSet:
     return ImageSet(
         str(path), files, np.array([number[file.relative_to(path).parts[0]] for file in files], np.int64)
     )
+
+
+def labels_that_fit(images: ImageSet, outputs: int) -> ImageSet:
+    """The images; without their labels, and with a note, if these are not below ``outputs``."""
+    labels = images.labels
+    if labels is None or 0 <= labels.min() <= labels.max() < outputs:
+        return images
+    print(
+        f"note: labels of {images.name} go from {labels.min()} to {labels.max()}, but the network has "
+        f"{outputs} outputs; labels are not used",
+        file=sys.stderr,
+    )
+    return replace(images, labels=None)
+
+
+def images_per_batch(graph: Graph) -> int:
+    """How many images a batch should have so that all its feature maps fit into memory easily."""
+    values = sum(channels * rows * columns for channels, rows, columns in graph.shapes.values())
+    return max(1, min(_MOST_IMAGES, _BATCH_BYTES // (4 * values)))
 
 
 def check_preparation(preparation: Preparation, channels: int) -> None:

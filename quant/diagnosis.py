@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from quant.data import Batches
 from quant.fixed_model import FixedModel
 from quant.float_run import float_steps
 from quant.graph import Graph
@@ -20,20 +21,7 @@ from quant.layer_diagnosis import Diagnosis, DiagnosisError
 from quant.network_match import check_same_network
 from quant.side_by_side import SideBySide
 
-__all__ = ["Batches", "Diagnosis", "DiagnosisError", "diagnose", "images_per_batch"]
-
-#: Called for each pass over the images: the same float batches (N, C, H, W) every time.
-Batches = Callable[[], Iterable[NDArray[np.float32]]]
-
-#: Bytes that the float feature maps of one batch may take, and images in a batch at most.
-_BATCH_BYTES = 128 << 20
-_MOST_IMAGES = 50
-
-
-def images_per_batch(graph: Graph) -> int:
-    """How many images a batch should have so that all its feature maps fit into memory easily."""
-    values = sum(channels * rows * columns for channels, rows, columns in graph.shapes.values())
-    return max(1, min(_MOST_IMAGES, _BATCH_BYTES // (4 * values)))
+__all__ = ["Diagnosis", "DiagnosisError", "diagnose"]
 
 
 def diagnose(
@@ -50,7 +38,7 @@ def diagnose(
     ----------
     batches : callable
         Gives the prepared images, float (N, C, H, W), each time that it is called: twice.  Feature maps
-        of one batch are in memory at a time (`images_per_batch`).
+        of one batch are in memory at a time (`quant.data.images_per_batch`).
     output_effects : bool
         Whether each layer is also measured at the network's output, which runs about half of the network
         again for every layer.

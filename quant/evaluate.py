@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw.whole_file import check_writable
 from quant.preparation_arguments import add_data_arguments, preparation_of
+from quant.text_table import aligned
 
 if TYPE_CHECKING:
 
@@ -82,25 +82,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    import dataclasses
-
     from quant.calibrate_command import write_json
     from quant.data import load_images
-    from quant.fixed_model import Preparation
     from quant.onnx_file import shape_is_open
     from quant.onnx_import import import_model
     from quant.qdq_import import read_fixed_model
 
     check_writable(arguments.json)
     model = read_fixed_model(arguments.model)
-    given = preparation_of(arguments)
-    if given is not None:
-        if model.preparation.of_float() not in (Preparation(), given):
-            raise EvaluationError(
-                f"{arguments.model}: it records how images are prepared; leave those options out"
-            )
-        given = dataclasses.replace(given, gain=model.preparation.gain)
-        model = dataclasses.replace(model, preparation=given)
+    model = model.prepared_as(preparation_of(arguments), arguments.model)
     graph = None
     if arguments.float_model is not None:
         shape = model.graph.shapes[model.graph.input] if shape_is_open(arguments.float_model) else None
@@ -142,7 +132,7 @@ def evaluate(
     import torch
     from tqdm import tqdm
 
-    from quant.data import prepare
+    from quant.data import labels_that_fit, prepare
     from quant.fixed_model import inexact_in_float32
     from quant.float_run import run_float
     from quant.input_gain import with_input_gain
@@ -183,14 +173,7 @@ def evaluate(
             bar.update(len(batch))
     ours, theirs = np.concatenate(fixed), np.concatenate(judged)
     floats = np.concatenate(real) if real else None
-    labels = images.labels
-    if labels is not None and (labels.min() < 0 or labels.max() >= ours.shape[1]):
-        print(
-            f"note: labels of {images.name} go from {labels.min()} to {labels.max()}, but the network has "
-            f"{ours.shape[1]} outputs; labels are not used",
-            file=sys.stderr,
-        )
-        labels = None
+    labels = labels_that_fit(images, ours.shape[1]).labels
     return Evaluation(
         fixed_graph.name,
         len(images),
@@ -215,15 +198,7 @@ def _table(result: Evaluation) -> str:
         ("fixed point", percent(result.fixed_top1), percent(result.fixed_top5), percent(result.agreement)),
         ("onnxruntime", percent(result.onnxruntime_top1), "", ""),
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [f"{result.network}: {result.images} images"]
-    lines += [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = [f"{result.network}: {result.images} images", *aligned(rows, left=1)]
     lines.append(f"outputs equal to onnxruntime's: {percent(result.onnxruntime_equal)}")
     if result.not_exact_in_float:
         names = ", ".join(result.not_exact_in_float[:3])

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from quant.graph import Add, AveragePool, Convolution, Graph, Node
 from quant.number_format import Format
 
-__all__ = ["FixedModel", "FixedWeights", "Preparation", "accumulator_bound", "channel_bounds",
-           "inexact_in_float32"]
+__all__ = ["FixedModel", "FixedWeights", "Preparation", "PreparationError", "accumulator_bound",
+           "channel_bounds", "inexact_in_float32"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class FixedWeights:
     bits: int
     fl: NDArray[np.int64]
     bias: NDArray[np.int64]
+
+
+class PreparationError(ValueError):
+    """Images are to be prepared in another way than a model records; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,20 @@ class FixedModel:
     formats: dict[str, Format]
     weights: dict[str, FixedWeights]
     preparation: Preparation = field(default_factory=Preparation)
+
+    def prepared_as(self, given: Preparation | None, name: str | Path) -> FixedModel:
+        """The model with the preparation of float images that options give; with its own if they give none.
+
+        Raises
+        ------
+        PreparationError
+            If the model ``name`` records another one.
+        """
+        if given is None:
+            return self
+        if self.preparation.of_float() not in (Preparation(), given):
+            raise PreparationError(f"{name}: it records how images are prepared; leave those options out")
+        return replace(self, preparation=replace(given, gain=self.preparation.gain))
 
     def bounds(self, node: Node) -> tuple[int, int]:
         """Integer clip bounds of a node's result: its format's range and its activation's."""

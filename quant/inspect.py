@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw.whole_file import check_writable, write_whole
+from quant.text_table import aligned
 
 if TYPE_CHECKING:
     from quant.graph import Node, Shape
@@ -108,11 +109,8 @@ def table_of(report: dict[str, Any]) -> str:
               "?" if node["shape"] is None else "x".join(map(str, node["shape"])) or "number", node["place"],
               f"{node['parameters']:,}" if node["parameters"] else "",
               f"{node['macs']:,}" if node["macs"] else "") for node in report["nodes"]]
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    lines = ["  ".join(cell.rjust(width) if column > 3 else cell.ljust(width)
-                       for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-             for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    ruled = [rows[0], tuple("-" * max(map(len, column)) for column in zip(*rows)), *rows[1:]]
+    lines = aligned(ruled, left=4)
     totals = report["totals"]
     shape = "x".join(map(str, report["input_shape"]))
     places = sorted(totals["places"].items())

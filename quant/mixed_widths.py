@@ -8,16 +8,15 @@ the divergence of the softmax, or the squared error of values.  These costs are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from quant.answers import changed_answers, expected_loss, is_classifier, softmax_divergence
 from quant.budget import WIDTHS, Budget, BudgetError, TradeOffPoint, cheapest_within, trade_off
 from quant.calibrate import calibrate, choose_formats
+from quant.data import Batches
 from quant.fixed_model import FixedModel
 from quant.fixed_output import float32_output
 from quant.fixed_run import FixedRun
@@ -26,6 +25,7 @@ from quant.graph import Convolution, Graph
 from quant.map_formats import DataPhase
 from quant.output_effect import SuffixRun
 from quant.search import Search
+from quant.text_table import aligned
 from quant.weight_formats import real_parameters
 from quant.widths import Widths
 
@@ -33,9 +33,6 @@ __all__ = ["MeasuredPoint", "MixedWidths", "find_widths", "trade_off_table"]
 
 #: Images on which single layers are measured.
 _SENSITIVITY_IMAGES = 48
-
-#: Gives the prepared float batches (N, C, H, W), each time it is called.
-Batches = Callable[[], Iterable[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -127,11 +124,8 @@ def trade_off_table(found: MixedWidths, most: int = 16) -> str:
                 "<- chosen" if size == found.chosen.weight_bytes else "",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["  ".join([*(cell.rjust(width) for cell, width in zip(row, widths)), row[5]]).rstrip()
-             for row in rows]
     title = "trade-off of weight widths (cost: what the layers do to the output, added up)"
-    return "\n".join([title, *lines])
+    return "\n".join([title, *aligned(rows, left=0)])
 
 
 def find_widths(

@@ -6,7 +6,7 @@ import argparse
 
 from quant.fixed_model import Preparation
 
-__all__ = ["add_data_arguments", "preparation_of"]
+__all__ = ["add_data_arguments", "positive", "preparation_of"]
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -16,7 +16,8 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0.5,0.5,0.5") from None
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An option's whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
@@ -30,7 +31,7 @@ def add_data_arguments(parser: argparse.ArgumentParser, images: str) -> None:
         metavar="IMAGES",
         help=".npz with images (and labels), .npy array, or folder of images",
     )
-    parser.add_argument("--images", type=_positive, metavar="N", help=images)
+    parser.add_argument("--images", type=positive, metavar="N", help=images)
     parser.add_argument(
         "--layout", choices=("NHWC", "NCHW"), help="order of an array of images that could be either"
     )
@@ -49,7 +50,7 @@ def add_data_arguments(parser: argparse.ArgumentParser, images: str) -> None:
     group.add_argument(
         "--channel-order", choices=("RGB", "BGR"), help="what the network takes (default: RGB)"
     )
-    group.add_argument("--resize", type=_positive, metavar="N", help="resize the shorter side to N pixels")
+    group.add_argument("--resize", type=positive, metavar="N", help="resize the shorter side to N pixels")
     group.add_argument(
         "--crop", action="store_true", default=None, help="cut the centre out to the input's size"
     )

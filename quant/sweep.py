@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from quant.calibrate import calibrate
-from quant.data import ImageSet, prepare
-from quant.diagnosis import images_per_batch
+from quant.data import ImageSet, images_per_batch, prepare
 from quant.fixed_model import FixedModel, Preparation
 from quant.fixed_output import ExactOutput
 from quant.float_run import run_float

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import sys
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw.whole_file import check_writable, write_whole
 from quant.inspect import input_shape
-from quant.preparation_arguments import add_data_arguments, preparation_of
+from quant.preparation_arguments import add_data_arguments, positive, preparation_of
 from quant.refusal import printable
+from quant.text_table import aligned
 
 if TYPE_CHECKING:
     from quant.data import ImageSet
-    from quant.graph import Graph
     from quant.sweep import Sweep, SweepRow
 
 __all__ = ["add_parser", "conclusion", "images_of", "run", "table"]
@@ -54,7 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="images to evaluate on (default: those of --data that were not calibrated on)",
     )
     parser.add_argument(
-        "--test-images", type=_count, metavar="N", help="evaluate on the first N images (default: all)"
+        "--test-images", type=positive, metavar="N", help="evaluate on the first N images (default: all)"
     )
     parser.add_argument(
         "--input-shape",
@@ -75,17 +74,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the sweep, print the table and the conclusion, write the files that were asked for."""
     from tqdm import tqdm
 
     from quant.calibrate_command import write_json
+    from quant.data import labels_that_fit
     from quant.onnx_import import import_model
     from quant.sweep import SCHEMES, default_settings, parse_settings, sweep
     from quant.sweep_plot import check_plot, sweep_plot
@@ -100,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     calibration, evaluation, apart = images_of(
         arguments.data, arguments.images or _DEFAULT_IMAGES, arguments.test, arguments.test_images
     )
-    evaluation = _labels_that_fit(evaluation, graph)
+    evaluation = labels_that_fit(evaluation, math.prod(graph.shapes[graph.output]))
     rows = 1 + len(SCHEMES) * len(settings)
     with tqdm(
         total=rows * len(evaluation), unit="image", leave=False, disable=arguments.quiet or None
@@ -163,31 +157,10 @@ def images_of(
     return calibration, evaluation.first(test_count), bool(len(left))
 
 
-def _labels_that_fit(images: ImageSet, graph: Graph) -> ImageSet:
-    """The images; without their labels if these are not classes of the network."""
-    channels, rows, columns = graph.shapes[graph.output]
-    labels = images.labels
-    if labels is None or 0 <= labels.min() <= labels.max() < channels * rows * columns:
-        return images
-    print(
-        f"note: labels of {images.name} go from {labels.min()} to {labels.max()}, but the network has "
-        f"{channels * rows * columns} outputs; labels are not used",
-        file=sys.stderr,
-    )
-    return dataclasses.replace(images, labels=None)
-
-
 def table(result: Sweep) -> str:
     """The sweep for people: shares in percent, sizes in bytes, steps as powers of two."""
     rows = [_HEADS, *(_row(row) for row in result.rows)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, left=2)
     where = "others" if result.apart else "images that calibration may have seen"
     title = (
         f"{printable(result.network)}: {result.calibration_images} calibration images, evaluated on "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from quant.budget import weight_bytes
 from quant.graph import Convolution, Graph
 
 __all__ = ["FLOAT_BITS", "model_bytes", "moved_bytes"]
@@ -20,11 +21,9 @@ def model_bytes(graph: Graph, weight_bits: Mapping[str, int]) -> int:
     The weights of a layer lie one after the other, ``weight_bits`` (by node) each, up to a whole byte at
     the layer's end; a bias takes 4 bytes.  Formats, a few bytes for each layer, are not counted.
     """
-    return sum(
-        (node.weight.size * weight_bits[node.name] + 7) // 8 + _BIAS_BYTES * node.bias.size
-        for node in graph.nodes
-        if isinstance(node, Convolution)
-    )
+    layers = [node for node in graph.nodes if isinstance(node, Convolution)]
+    weights = weight_bytes({node.name: node.weight.size for node in layers}, weight_bits)
+    return weights + _BIAS_BYTES * sum(node.bias.size for node in layers)
 
 
 def moved_bytes(graph: Graph, weight_bits: Mapping[str, int], map_bits: Mapping[str, int]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,9 @@ from quant.qdq import write_fixed_model
 from quant.qdq_import import read_fixed_model
 from sim import reference
 
-__all__ = ["Accuracy", "Network", "NetworkError", "evaluate", "load_network", "prepared_inputs"]
+__all__ = ["Accuracy", "Network", "evaluate", "load_network", "prepared_inputs"]
 
 _BATCH = 32
-
-
-class NetworkError(ValueError):
-    """A model and images cannot be simulated together; the message says what to do."""
 
 
 @dataclass
@@ -96,18 +92,11 @@ def load_network(
     ------
     ModelError, CalibrationError, DataError, WriteError
         If the model or the images cannot be used.
-    NetworkError
+    PreparationError
         If a preparation is given and the fixed-point model records another.
     """
     if any(node.op_type == "QuantizeLinear" for node in read_model(path).proto.graph.node):
-        model = read_fixed_model(path)
-        if preparation is not None:
-            if model.preparation.of_float() not in (Preparation(), preparation):
-                raise NetworkError(
-                    f"{path}: it records how images are prepared, and that is not what the options say; "
-                    "leave them out"
-                )
-            model = replace(model, preparation=replace(preparation, gain=model.preparation.gain))
+        model = read_fixed_model(path).prepared_as(preparation, path)
         say(f"{path.name}: fixed-point model")
         real = None
         if float_model is not None:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_network import random_input, random_network
 
-from quant.diagnosis import DiagnosisError, diagnose, images_per_batch
+from quant.data import images_per_batch
+from quant.diagnosis import DiagnosisError, diagnose
 from quant.fixed_model import FixedModel, FixedWeights, inexact_in_float32
 from quant.float_run import run_float
 from quant.graph import Activation, Add, AveragePool, Concat, Convolution, Graph, MaxPool, Select
