@@ -19,6 +19,7 @@ LANES ?= 8x16
 BOARD ?= ecp5
 CLOCK ?=
 SEED ?=
+JSON ?=
 
 # torch's threads must not spin while the other tests run
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -33,7 +34,7 @@ help:
 	@echo "make sim MODEL=net.onnx DATA=images.npz IMAGES=16 [MEMORY=ideal|stalling|ulx3s|random|all]"
 	@echo "                                 [TRACE=1] [LANES=8x16]   a whole network in RTL"
 	@echo "make bitstream BOARD=ecp5        a bitstream for the ULX3S-85F (BOARD=list: all boards)"
-	@echo "                                 [CLOCK=MHz] [SEED=n]"
+	@echo "                                 [CLOCK=MHz] [SEED=n]; BOARD=list JSON=1: for programs"
 	@echo "make clean                       delete build/ (not the virtual environment)"
 
 install: $(READY)
@@ -71,7 +72,7 @@ endif
 
 bitstream: $(READY)
 ifeq ($(BOARD),list)
-	@$(PY) -m boards list
+	@$(PY) -m boards list $(if $(JSON),--json)
 else
 	@$(PY) -m boards build $(BOARD) $(if $(CLOCK),--clock $(CLOCK)) $(if $(SEED),--seed $(SEED))
 endif

@@ -8,17 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from boards.build import (
-    BOARDS,
-    DEFAULT_BAUD,
-    DEFAULT_CLOCK_MHZ,
-    BitstreamError,
-    BoardBuild,
-    build,
-    machine_of,
-)
+from boards.board import DEFAULT_BAUD, machine_text
+from boards.build import BitstreamError, build, machine_of
+from boards.fit import FitError
 from boards.litedram import ControllerError
 from boards.pll import ClockError
+from boards.registry import BoardError, all_boards, find_board
 from boards.toolchain import ToolError
 from hw.machine import MachineError
 from hw.uart import BaudError
@@ -34,7 +29,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m boards", description="Bitstreams for boards.",
                                      **with_examples("list", "build ecp5"))
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the boards there are", **with_examples("list"))
+    listing = commands.add_parser("list", help="the boards there are", **with_examples("list", "list --json"))
+    listing.add_argument("--json", action="store_true", help="for programs: one array on standard output")
     command = commands.add_parser(
         "build",
         help="build a bitstream: build/BOARD/top.bit and report.json",
@@ -42,12 +38,12 @@ def _parser() -> argparse.ArgumentParser:
                         """build ecp5 --machine '{"output_lanes": 8}' --seed 3"""),
     )
     command.add_argument("board", help="a name of `list`")
+    command.add_argument("--json", action="store_true", help="with the board `list`: as `list --json`")
     command.add_argument(
         "--clock",
         type=float,
-        default=DEFAULT_CLOCK_MHZ,
         metavar="MHZ",
-        help="system clock (default: %(default)g)",
+        help="system clock (default: the board's)",
     )
     command.add_argument("--seed", type=int, default=1, help="where placement starts (default: %(default)s)")
     command.add_argument(
@@ -60,16 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--megabytes",
         type=int,
-        default=32,
-        choices=(32, 64),
-        help="size of the SDRAM; 32 works on every board (default: %(default)s)",
+        metavar="N",
+        help="size of the memory, where boards are sold with several (default: the smallest)",
     )
     command.add_argument("--baud", type=int, default=DEFAULT_BAUD, help="serial rate (default: %(default)s)")
     command.add_argument(
         "--multiplier",
         choices=("ecp5", "portable"),
-        default="ecp5",
-        help="DSP blocks instantiated, or left to inference (default: %(default)s)",
+        help="DSP blocks instantiated, or left to inference (default: the board's)",
     )
     command.add_argument(
         "--machine",
@@ -82,29 +76,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_ERRORS = (
+    BitstreamError,
+    BoardError,
+    FitError,
+    ControllerError,
+    ClockError,
+    ToolError,
+    MachineError,
+    BaudError,
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0 if all went well."""
     options = _parser().parse_args(arguments)
-    if options.command == "list" or options.board == "list":
-        for name, description in BOARDS.items():
-            print(f"{name:<8} {description}")
-        return 0
     try:
-        job = BoardBuild(
-            options.board,
-            machine_of(options.machine),
-            options.clock,
-            options.seed,
-            options.tries,
-            options.megabytes,
-            options.baud,
-            options.multiplier,
+        if options.command == "list" or options.board == "list":
+            _list(options.json)
+            return 0
+        board = find_board(options.board)
+        job = board.job(
+            machine=machine_of(options.machine, board.machine),
+            clock_mhz=options.clock,
+            seed=options.seed,
+            tries=options.tries,
+            megabytes=options.megabytes,
+            baud=options.baud,
+            multiplier=options.multiplier,
         )
         folder = options.output or Path("build") / options.board
         report = build(
             job, folder, force=options.force, **({"say": lambda text: None} if options.quiet else {})
         )
-    except (BitstreamError, ControllerError, ClockError, ToolError, MachineError, BaudError) as error:
+    except _ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -114,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: interrupted", file=sys.stderr)
         return 130
     print(
-        f"{folder / 'top.bit'}: {report['clock_reached_mhz']:.2f} MHz reached, "
+        f"{folder / board.part.flow.bitstream}: {report['clock_reached_mhz']:.2f} MHz reached, "
         f"{report['clock_wanted_mhz']:g} wanted; {report['luts']} LUTs, {report['ffs']} flip-flops, "
         f"{report['dsps']} DSPs, {report['block_rams']} block RAMs; {report['multipliers']} multipliers; "
         f"{report['seconds']:.0f} s"
@@ -122,6 +127,32 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.quiet:
         print(json.dumps({key: report[key] for key in ("seed", "critical_path", "tools")}), file=sys.stderr)
     return 0
+
+
+def _list(as_json: bool) -> None:
+    """Print every board with its part's resources and its defaults."""
+    boards = all_boards()
+    if as_json:
+        print(json.dumps([board.to_json() for board in boards], indent=1))
+        return
+    rows = [
+        (
+            board.name,
+            board.part.name,
+            *(str(board.part.resources[name]) for name in ("luts", "dsps", "block_rams")),
+            board.memory,
+            board.link,
+            machine_text(board.machine),
+            f"{board.clock_mhz:g}",
+            board.title + "".join(f" (also: {alias})" for alias in board.aliases),
+        )
+        for board in boards
+    ]
+    head = ("board", "part", "LUTs", "DSPs", "RAMs", "memory", "link", "default machine", "MHz", "")
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
+    for row in (head, *rows):
+        cells = [text.ljust(width) for text, width in zip(row, widths)]
+        print("  ".join((*cells, row[-1])).rstrip())
 
 
 if __name__ == "__main__":

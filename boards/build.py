@@ -10,25 +10,18 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from boards.litedram import generate
-from boards.pll import pll_settings
-from boards.system import memory_ports
+from boards.board import Board, BoardBuild, Files
+from boards.fit import AREA_FILE, require_fit, require_multipliers
+from boards.registry import find_board
 from boards.toolchain import Tool, find_tool, run_tool
 from hw.machine import Machine, MachineError
-from hw.uart import clocks_per_bit
 from hw.whole_file import write_whole
 
-__all__ = ["BOARDS", "BitstreamError", "BoardBuild", "ClockMissed", "build", "machine_of"]
-
-#: Boards by the name on the command line, and what they are.
-BOARDS = {"ecp5": "Radiona ULX3S-85F: LFE5U-85F, 32 or 64 MiB SDRAM, USB serial port"}
-
-DEFAULT_CLOCK_MHZ = 50.0
-DEFAULT_BAUD = 1_000_000
+__all__ = ["BitstreamError", "BoardBuild", "ClockMissed", "build", "machine_of"]
 
 
 class BitstreamError(ValueError):
@@ -39,42 +32,8 @@ class ClockMissed(BitstreamError):
     """The routed design is slower than the clock that it was built for."""
 
 
-@dataclass(frozen=True)
-class BoardBuild:
-    """What to build.
-
-    Attributes
-    ----------
-    board : str
-        One of `BOARDS`.
-    machine : Machine
-    clock_mhz : float
-        System clock; an error if the routed design does not reach it.
-    seed : int
-        Where placement starts.
-    tries : int
-        Seeds to try, from ``seed`` on, until the clock is reached.
-    megabytes : int
-        Size of the SDRAM, 32 or 64; 32 works on both.
-    baud : int
-        Rate of the serial line.
-    multiplier : str
-        ``"ecp5"`` instantiates the DSP blocks, ``"portable"`` leaves them to inference: slower, but
-        without our reading of the block's data sheet.
-    """
-
-    board: str = "ecp5"
-    machine: Machine = field(default_factory=Machine)
-    clock_mhz: float = DEFAULT_CLOCK_MHZ
-    seed: int = 1
-    tries: int = 3
-    megabytes: int = 32
-    baud: int = DEFAULT_BAUD
-    multiplier: Literal["ecp5", "portable"] = "ecp5"
-
-
-def machine_of(text: str | None) -> Machine:
-    """The default machine with the fields of a JSON object (or file) changed.
+def machine_of(text: str | None, default: Machine) -> Machine:
+    """The default machine of a board with the fields of a JSON object (or file) changed.
 
     Raises
     ------
@@ -82,10 +41,10 @@ def machine_of(text: str | None) -> Machine:
         If the text is no JSON object or names an unknown field.
     """
     if not text:
-        return Machine()
+        return default
     try:
         fields = json.loads(Path(text).read_text() if Path(text).is_file() else text)
-        return replace(Machine(), **fields)
+        return replace(default, **fields)
     except MachineError:
         raise
     except (OSError, ValueError, TypeError) as error:  # ValueError: no JSON, or no text
@@ -105,21 +64,29 @@ def build(
 
     Raises
     ------
-    BitstreamError, ClockMissed, ToolError, ControllerError, ClockError, BaudError, MachineError
+    BitstreamError, ClockMissed, BoardError, FitError, ToolError, ControllerError, ClockError, BaudError
     """
-    if job.board not in BOARDS:
-        raise BitstreamError(f"no board is called {job.board}; there are {', '.join(BOARDS)}")
+    board = find_board(job.board)
+    flow = board.part.flow
     if job.tries < 1:
         raise BitstreamError(f"tries must be at least 1, not {job.tries}")
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise BitstreamError(f"{folder}: {nearest} is not a folder that can be written to; choose another")
+    if job.multiplier not in board.multipliers:
+        raise BitstreamError(
+            f"{board.name} has no multipliers of kind {job.multiplier}, only {', '.join(board.multipliers)}"
+        )
+    if job.megabytes not in (board.megabytes or (0,)):
+        sizes = ", ".join(map(str, board.megabytes)) or "one size only, without --megabytes"
+        raise BitstreamError(f"{board.name} has no memory of {job.megabytes} MiB; there is {sizes}")
+    require_multipliers(board, job)
     began = time.monotonic()
     say(f"generating the design: {job.machine.multipliers} multipliers at {job.clock_mhz:g} MHz")
-    files = _design(job)
-    tools = [find_tool(name) for name in ("yosys", "nextpnr-ecp5", "ecppack")]
-    digest = _digest(job, files, tools)
-    report_path, bitstream = folder / "report.json", folder / "top.bit"
+    files = _design(board, job)
+    tools = [find_tool(name) for name in ("yosys", flow.place, flow.pack)]
+    digest = _digest(board, job, files, tools)
+    report_path, bitstream = folder / "report.json", folder / flow.bitstream
     kept = _read_report(report_path)
     if not force and kept.get("digest") == digest and bitstream.exists():
         say(f"{bitstream} is already built from this design")
@@ -130,32 +97,20 @@ def build(
     work.mkdir(parents=True)
     for name, content in files.items():
         (work / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    yosys, nextpnr, ecppack = tools
+    yosys, place, pack = tools
     _stage(say, yosys, ["-q", "-l", "synthesis.log", "top.ys"], work, "synthesis")
+    require_fit(board, work / AREA_FILE)
     report: dict[str, Any] = {}
     for seed in range(job.seed, job.seed + job.tries):
         _stage(
             say,
-            nextpnr,
-            [
-                *_PLACE,
-                "--seed",
-                str(seed),
-                "--json",
-                "top.json",
-                "--lpf",
-                "top.lpf",
-                "--textcfg",
-                "top.config",
-                "--report",
-                "timing.json",
-            ],
+            place,
+            [*_arguments(board), "--seed", str(seed), *flow.place_arguments, "--report", "timing.json"],
             work,
             f"place and route, seed {seed}",
         )
-        report = _report(
-            job, json.loads((work / "timing.json").read_text()), seed, tools, time.monotonic() - began, digest
-        )
+        timing = json.loads((work / "timing.json").read_text())
+        report = _report(board, job, timing, seed, tools, time.monotonic() - began, digest)
         if report["clock_reached_mhz"] >= job.clock_mhz:
             break
         say(f"seed {seed} reaches {report['clock_reached_mhz']:.2f} of {job.clock_mhz:g} MHz")
@@ -167,36 +122,28 @@ def build(
             f"--clock {int(report['clock_reached_mhz'])}, another --seed, or a smaller machine "
             f"(critical path: {report['critical_path']})"
         )
-    _stage(say, ecppack, ["--compress", "--input", "top.config", "--bit", "top.bit"], work, "bitstream")
+    _stage(say, pack, [*flow.pack_arguments], work, "bitstream")
     report["seconds"] = round(time.monotonic() - began, 1)
     report_path.unlink(missing_ok=True)  # never a report beside another build's bitstream
-    os.replace(work / "top.bit", bitstream)
+    os.replace(work / flow.bitstream, bitstream)
     _write(report_path, json.dumps(report, indent=1) + "\n")
     return report
 
 
-_PLACE = ["--85k", "--package", "CABGA381", "--speed", "6", "--timing-allow-fail"]
+def _arguments(board: Board) -> list[str]:
+    """What the router is told of the part."""
+    return [*board.part.options, "--timing-allow-fail"]
 
 
-def _design(job: BoardBuild) -> dict[str, str | bytes]:
-    from boards.ulx3s_85f import DEVICE, INPUT_HZ, ULX3SPlatform, ULX3STop
-    from hw.core import Core
-
-    # refuse clocks and rates before anything is made
-    clocks_per_bit(pll_settings(INPUT_HZ, job.clock_mhz * 1e6).clock_hz, job.baud)
-    controller = generate(job.megabytes, job.clock_mhz * 1e6, memory_ports(job.machine.bus_width), DEVICE)
-    platform = ULX3SPlatform()
-    platform.add_file("litedram_core.v", controller.verilog)
-    top = ULX3STop(
-        Core(job.machine, multiplier=job.multiplier), controller, clock_hz=job.clock_mhz * 1e6, baud=job.baud
-    )
-    plan = platform.prepare(top, "top", debug_verilog=False)
-    return {name: content for name, content in plan.files.items() if not name.startswith("build_")}
+def _design(board: Board, job: BoardBuild) -> Files:
+    return {name: content for name, content in board.design(job).items() if not name.startswith("build_")}
 
 
-def _digest(job: BoardBuild, files: dict[str, str | bytes], tools: list[Tool]) -> str:
+def _digest(board: Board, job: BoardBuild, files: Files, tools: list[Tool]) -> str:
     state = hashlib.sha256(
-        json.dumps([asdict(job), [tool.version for tool in tools], _PLACE], sort_keys=True).encode()
+        json.dumps(
+            [asdict(job), [tool.version for tool in tools], _arguments(board)], sort_keys=True
+        ).encode()
     )
     for name in sorted(files):
         content = files[name]
@@ -226,9 +173,14 @@ def _stage(say: Callable[[str], object], tool: Tool, arguments: list[str], work:
 
 
 def _report(
-    job: BoardBuild, timing: dict[str, Any], seed: int, tools: list[Tool], seconds: float, digest: str
+    board: Board,
+    job: BoardBuild,
+    timing: dict[str, Any],
+    seed: int,
+    tools: list[Tool],
+    seconds: float,
+    digest: str,
 ) -> dict[str, Any]:
-    used = {name: entry["used"] for name, entry in timing["utilization"].items()}
     # The SDRAM's clock does nothing but leave the device; the system clock is the slower one.
     clocks = {
         name: entry["achieved"]
@@ -240,14 +192,12 @@ def _report(
     name = min(clocks, key=lambda clock: clocks[clock])
     return {
         "board": job.board,
+        "part": board.part.name,
         "machine": job.machine.to_json(),
         "machine_digest": f"{job.machine.digest():016x}",
         "clock_wanted_mhz": job.clock_mhz,
         "clock_reached_mhz": round(clocks[name], 2),
-        "luts": used.get("TRELLIS_COMB", 0),
-        "ffs": used.get("TRELLIS_FF", 0),
-        "dsps": used.get("MULT18X18D", 0),
-        "block_rams": used.get("DP16KD", 0),
+        **board.part.flow.used_by_route(timing["utilization"]),
         "multipliers": job.machine.multipliers,
         "multiplier": job.multiplier,
         "memory_megabytes": job.megabytes,

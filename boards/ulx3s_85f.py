@@ -8,28 +8,26 @@ from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import Component
+from amaranth.vendor import LatticeECP5Platform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from boards.litedram import MemoryController
+from boards.board import Board, BoardBuild, Files
+from boards.fit import AREA_SCRIPT
+from boards.litedram import MEMORIES, MemoryController, generate
+from boards.parts import Part, ecp5
 from boards.pll import PLLSettings, pll_settings
-from boards.system import System
+from boards.system import System, memory_ports
+from hw.core import Core
+from hw.machine import Machine
+from hw.uart import clocks_per_bit
 
-__all__ = ["DEVICE", "INPUT_HZ", "SDRAM_DEGREES", "ULX3SPlatform", "ULX3STop"]
+__all__ = ["BOARD", "INPUT_HZ", "SDRAM_DEGREES", "ULX3STop", "ulx3s"]
 
 INPUT_HZ = 25e6
-DEVICE = "LFE5U-85F-6BG381C"
 
 #: How much later than the system clock the SDRAM's clock rises.  Its inputs change just after a
 #: system clock edge and are taken a quarter period later; `docs/board-ulx3s.md` has the budget.
 SDRAM_DEGREES = 90.0
-
-
-class ULX3SPlatform(ULX3S_85F_Platform):
-    """The board without its loader, which a build does not need."""
-
-    @property
-    def required_tools(self) -> list[str]:
-        return [tool for tool in super().required_tools if tool != "openFPGALoader"]
 
 
 class ULX3STop(Elaboratable):
@@ -152,3 +150,42 @@ class ULX3STop(Elaboratable):
             "o", io.SingleEndedPort(sdram_clock.io, direction="o"), o_domain="sdram"
         )
         m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]
+
+
+def ulx3s(
+    platform: type[LatticeECP5Platform], part: Part, machine: Machine, *aliases: str
+) -> Board:
+    """The board with one of the four FPGAs that it is sold with."""
+
+    def design(job: BoardBuild) -> Files:
+        # refuse clocks and rates before anything is made
+        clocks_per_bit(pll_settings(INPUT_HZ, job.clock_mhz * 1e6).clock_hz, job.baud)
+        controller = generate(
+            job.megabytes, job.clock_mhz * 1e6, memory_ports(job.machine.bus_width), part.name
+        )
+        board = platform()
+        board.add_file("litedram_core.v", controller.verilog)
+        top = ULX3STop(
+            Core(job.machine, multiplier=job.multiplier),
+            controller,
+            clock_hz=job.clock_mhz * 1e6,
+            baud=job.baud,
+        )
+        # `prepare` would look for the loader, which a build does not need
+        return dict(board.prepare(top, "top", debug_verilog=False, script_after_synth=AREA_SCRIPT).files)
+
+    return Board(
+        name=f"ulx3s-{part.name.split('-')[1].lower()}",
+        title=f"Radiona ULX3S with {part.name.rpartition('-')[0]}",
+        part=part,
+        memory="SDRAM, 32 or 64 MiB",
+        link="USB serial port",
+        machine=machine,
+        clock_mhz=50.0,
+        design=design,
+        megabytes=tuple(MEMORIES),
+        aliases=aliases,
+    )
+
+
+BOARD = ulx3s(ULX3S_85F_Platform, ecp5("LFE5U", "85F", "BG381", 6), Machine(), "ecp5")

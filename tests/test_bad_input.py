@@ -289,7 +289,7 @@ def test_one_line_and_nothing_written(
         *("sw_driver", "sw_driver run", "sw_driver run net.prog --link sim", "sw_driver nonsense"),
         "sw_driver run net.prog --link sim --input image.npy --images x",
         "sw_driver run net.prog --link sim --input image.npy --link-timeout x",
-        *("boards", "boards build", "boards build ecp5 --megabytes 5", "boards build ecp5 --seed x"),
+        *("boards", "boards build", "boards build ecp5 --megabytes x", "boards build ecp5 --seed x"),
         *("hw.verilog", "hw.verilog -o x.v --name", "hw.verilog -o x.v --multiplier none"),
     ],
 )

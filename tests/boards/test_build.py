@@ -13,7 +13,10 @@ pytest.importorskip("amaranth_boards", reason="amaranth-boards is not installed"
 
 from boards import build as build_module
 from boards.__main__ import main
-from boards.build import BitstreamError, BoardBuild, ClockMissed, build, machine_of
+from boards.board import BoardBuild
+from boards.build import BitstreamError, ClockMissed, build, machine_of
+from boards.fit import FitError
+from boards.registry import all_boards, find_board
 from boards.toolchain import ToolError, find_tool
 from hw.machine import Machine
 
@@ -31,6 +34,8 @@ if os.environ.get("FAIL") == name:
     sys.exit(1)
 if name == "yosys":
     pathlib.Path("top.json").write_text("{{}}")
+    cells = json.loads(os.environ["CELLS"])
+    pathlib.Path("area.json").write_text(json.dumps({{"design": {{"num_cells_by_type": cells}}}}))
 if name == "nextpnr-ecp5":
     seed = arguments[arguments.index("--seed") + 1]
     speed = json.loads(os.environ["SPEEDS"])[int(seed) - 1]
@@ -61,9 +66,14 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         script.chmod(0o755)
         monkeypatch.setenv(variable, str(script))
     monkeypatch.setenv("SPEEDS", "[60.0, 60.0, 60.0]")
+    monkeypatch.setenv("CELLS", '{"LUT4": 20000, "CCU2C": 3000, "DP16KD": 88}')
     files = {"top.ys": "", "top.lpf": ""}
-    monkeypatch.setattr(build_module, "_design", lambda job: {"top.il": repr(job), **files})
+    monkeypatch.setattr(build_module, "_design", lambda board, job: {"top.il": repr(job), **files})
     return log
+
+
+def job(**wanted: object) -> BoardBuild:
+    return find_board("ecp5").job(**wanted)
 
 
 def calls(log: Path) -> list[str]:
@@ -72,7 +82,7 @@ def calls(log: Path) -> list[str]:
 
 def test_report(tools: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    report = build(BoardBuild(), tmp_path / "out", say=said.append)
+    report = build(job(), tmp_path / "out", say=said.append)
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     assert (tmp_path / "out" / "top.bit").read_bytes().startswith(b"bitstream")
     wanted = {
@@ -97,30 +107,30 @@ def test_missed_clock_is_an_error_and_leaves_no_bitstream(
     tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out"
-    build(BoardBuild(), folder, say=lambda text: None)
+    build(job(), folder, say=lambda text: None)
     monkeypatch.setenv("SPEEDS", "[41.5, 44.25, 43.0]")
     with pytest.raises(ClockMissed, match=r"reaches 43.00 MHz, not 50 MHz; try --clock 43.*slow.start"):
-        build(BoardBuild(baud=115200), folder, say=lambda text: None)
+        build(job(baud=115200), folder, say=lambda text: None)
     assert not (folder / "top.bit").exists()
     assert json.loads((folder / "report.json").read_text())["clock_reached_mhz"] == 43.0
 
 
 def test_next_seed_is_tried(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEEDS", "[45.0, 49.99, 50.0]")
-    report = build(BoardBuild(), tmp_path / "out", say=lambda text: None)
+    report = build(job(), tmp_path / "out", say=lambda text: None)
     assert (report["seed"], report["clock_reached_mhz"]) == (3, 50.0)
     assert calls(tools) == ["yosys", *["nextpnr-ecp5"] * 3, "ecppack"]
 
 
 def test_same_design_is_built_once(tools: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    first = build(BoardBuild(), folder, say=lambda text: None)
-    assert build(BoardBuild(), folder, say=lambda text: None) == first
+    first = build(job(), folder, say=lambda text: None)
+    assert build(job(), folder, say=lambda text: None) == first
     assert len(calls(tools)) == 3
-    build(BoardBuild(seed=2), folder, say=lambda text: None)
-    build(BoardBuild(seed=2), folder, say=lambda text: None, force=True)
+    build(job(seed=2), folder, say=lambda text: None)
+    build(job(seed=2), folder, say=lambda text: None, force=True)
     (folder / "top.bit").unlink()
-    build(BoardBuild(seed=2), folder, say=lambda text: None)
+    build(job(seed=2), folder, say=lambda text: None)
     assert len(calls(tools)) == 12
 
 
@@ -129,11 +139,11 @@ def test_tool_that_fails_leaves_what_was_there(
     tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
 ) -> None:
     folder = tmp_path / "out"
-    report = build(BoardBuild(), folder, say=lambda text: None)
+    report = build(job(), folder, say=lambda text: None)
     bitstream = (folder / "top.bit").read_bytes()
     monkeypatch.setenv("FAIL", tool)
     with pytest.raises(ToolError, match=f"{tool} failed: ERROR: cannot do this"):
-        build(BoardBuild(baud=9600), folder, say=lambda text: None)
+        build(job(baud=9600), folder, say=lambda text: None)
     assert (folder / "top.bit").read_bytes() == bitstream
     assert json.loads((folder / "report.json").read_text()) == report
 
@@ -159,15 +169,49 @@ def test_tool_on_path_comes_before_the_wheel(monkeypatch: pytest.MonkeyPatch, tm
     assert find_tool("ecppack").command == str(native)
 
 
+def test_what_is_too_large_is_found_before_place_and_route(
+    tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with pytest.raises(FitError, match="needs 256 DSP blocks, LFE5U-85F-6BG381C has 156; choose smaller"):
+        build(job(machine=Machine(input_lanes=16)), tmp_path / "out", say=said.append)
+    assert not said
+    monkeypatch.setenv("CELLS", '{"LUT4": 80000, "CCU2C": 3000, "DP16KD": 300}')
+    with pytest.raises(FitError, match=r"86000 LUTs of 83640, 300 block RAMs of 208 in .*average_pooling"):
+        build(job(), tmp_path / "out", say=said.append)
+    assert calls(tools) == ["yosys"]
+    assert not (tmp_path / "out" / "top.bit").exists()
+
+
+def test_every_board_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert main(["build", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == listed
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(listed) + 1
+    names = [name for entry in listed for name in (entry["name"], *entry["aliases"])]
+    assert len(set(names)) == len(names)
+    for entry, board, line in zip(listed, all_boards(), lines[1:], strict=True):
+        assert find_board(entry["name"]) is board
+        assert Machine.from_json(entry["machine"]) == board.machine
+        assert entry["luts"] == board.part.resources["luts"] > 0
+        assert line.startswith(entry["name"])
+        assert board.part.name in line
+
+
 def test_machine_of(tmp_path: Path) -> None:
-    assert machine_of(None) == Machine()
-    assert machine_of('{"input_lanes": 4, "output_lanes": 8}') == Machine(input_lanes=4, output_lanes=8)
+    assert machine_of(None, Machine()) == Machine()
+    small = Machine(input_lanes=4, output_lanes=8)
+    assert machine_of('{"input_lanes": 4}', Machine(output_lanes=8)) == small
+    assert machine_of('{"input_lanes": 4, "output_lanes": 8}', Machine()) == small
     path = tmp_path / "machine.json"
     path.write_text(json.dumps(Machine(bus_width=32).to_json()))
-    assert machine_of(str(path)) == Machine(bus_width=32)
+    assert machine_of(str(path), Machine()) == Machine(bus_width=32)
     for text in ("{", '{"lanes": 4}', "[1]"):
         with pytest.raises(BitstreamError, match="is not a JSON object of machine fields"):
-            machine_of(text)
+            machine_of(text, Machine())
 
 
 def test_command_line(
@@ -186,6 +230,7 @@ def test_command_line(
         (["build", "spartan"], "no board is called spartan"),
         (["build", "ecp5", "--machine", '{"input_lanes": 5}'], "input_lanes must be 4, 8 or 16"),
         (["build", "ecp5", "--tries", "0"], "tries must be at least 1"),
+        (["build", "ecp5", "--megabytes", "16"], "no memory of 16 MiB; there is 32, 64"),
         (["build", "ecp5", "--tries", "1", "--baud", "57600"], "reaches 20.00 MHz"),
     ):
         assert main([*arguments, "--quiet"]) == 1
@@ -198,13 +243,15 @@ def test_command_line(
 def test_design_is_the_same_every_time_and_refuses_impossible_clocks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = BoardBuild(machine=Machine(input_lanes=4, output_lanes=8, scratchpad_words=256))
-    files = build_module._design(job)
+    board = find_board("ecp5")
+    small = job(machine=Machine(input_lanes=4, output_lanes=8, scratchpad_words=256))
+    files = build_module._design(board, small)
     assert {"top.il", "top.lpf", "top.ys", "litedram_core.v"} <= set(files)
     assert "module litedram_core" in str(files["litedram_core.v"])
     pins = str(files["top.lpf"])
     assert pins.count("LOCATE COMP") == 39 + 7  # the memory; clock, line, button and LEDs
-    assert build_module._digest(job, files, []) == build_module._digest(job, build_module._design(job), [])
+    again = build_module._design(board, small)
+    assert build_module._digest(board, small, files, []) == build_module._digest(board, small, again, [])
     assert main(["build", "ecp5", "--clock", "50.01", "--quiet"]) == 1
     assert "the PLL cannot make 50.01 MHz from 25 MHz; the nearest is" in capsys.readouterr().err
     assert main(["build", "ecp5", "--baud", "9000000", "--quiet"]) == 1
