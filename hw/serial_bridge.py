@@ -1,6 +1,6 @@
 """The gateware side of `hw.serial_protocol`: requests become accesses to memory and registers."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.crc.catalog import CRC32_ETHERNET
 from amaranth.lib.fifo import SyncFIFOBuffered
@@ -19,6 +19,7 @@ from hw.serial_protocol import (
     RESPONSE_HEADER_BYTES,
     Command,
     Identity,
+    MemoryState,
     ResponseStatus,
 )
 
@@ -42,6 +43,10 @@ class SerialBridge(Component):
         Size of the external memory, told to the host; accesses beyond it are refused.
     clock_hz : int
         The clock, told to the host.
+    register_address_bits : int
+        Registers lie below two to the power of this.
+    started_by_host : bool
+        Whether a memory that is not ready waits for the host to calibrate it.
 
     Members
     -------
@@ -59,7 +64,14 @@ class SerialBridge(Component):
         A request is being executed or answered.
     """
 
-    def __init__(self, memory_bytes: int, clock_hz: int) -> None:
+    def __init__(
+        self,
+        memory_bytes: int,
+        clock_hz: int,
+        *,
+        register_address_bits: int = REGISTER_ADDRESS_BITS,
+        started_by_host: bool = False,
+    ) -> None:
         if not 0 < memory_bytes < 1 << 32 or memory_bytes % DATA_ALIGNMENT:
             raise ValueError(
                 f"memory_bytes must be a multiple of {DATA_ALIGNMENT} below 2^32, not {memory_bytes!r}"
@@ -68,6 +80,8 @@ class SerialBridge(Component):
             raise ValueError(f"clock_hz must be 1 to 2^32 - 1, not {clock_hz!r}")
         self.memory_bytes = memory_bytes
         self.clock_hz = clock_hz
+        self.register_address_bits = register_address_bits
+        self.started_by_host = started_by_host
         super().__init__(
             {
                 "received": In(8),
@@ -76,7 +90,7 @@ class SerialBridge(Component):
                 "memory_ready": In(1),
                 "executing": Out(1),
                 "m_axi": Out(AXI4(64)),
-                "m_axil": Out(AXI4Lite(REGISTER_ADDRESS_BITS)),
+                "m_axil": Out(AXI4Lite(register_address_bits)),
             }
         )
 
@@ -119,10 +133,11 @@ class SerialBridge(Component):
         status = Signal(ResponseStatus)
         register_value = Signal(32)
         answer_bytes = Signal(range(MAXIMUM_DATA + 1))
-        identity = Identity(self.memory_bytes, self.clock_hz, memory_ready=False).encode()
-        ready = Identity(self.memory_bytes, self.clock_hz, memory_ready=True).encode()
+        waiting_state = MemoryState.WAITS_FOR_HOST if self.started_by_host else MemoryState.NOT_READY
+        identity = Identity(self.memory_bytes, self.clock_hz, waiting_state).encode()
+        ready = Identity(self.memory_bytes, self.clock_hz, MemoryState.READY).encode()
         identity_bytes = Array(
-            Const(no, 8) if no == yes else self.memory_ready for no, yes in zip(identity, ready)
+            Const(no, 8) if no == yes else Mux(self.memory_ready, yes, no) for no, yes in zip(identity, ready)
         )
 
         # --- checks of a whole request -----------------------------------------------------------
@@ -137,7 +152,7 @@ class SerialBridge(Component):
                 & (count <= MAXIMUM_DATA)
                 & (address + count <= self.memory_bytes)
             ),
-            register_fits.eq((address % 4 == 0) & (address < 1 << REGISTER_ADDRESS_BITS) & (count == 4)),
+            register_fits.eq((address % 4 == 0) & (address < 1 << self.register_address_bits) & (count == 4)),
         ]
         with m.Switch(command):
             with m.Case(Command.IDENTIFY):

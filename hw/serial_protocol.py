@@ -37,6 +37,7 @@ __all__ = [
     "Command",
     "FrameReader",
     "Identity",
+    "MemoryState",
     "Request",
     "Response",
     "ResponseStatus",
@@ -51,7 +52,7 @@ ESCAPE_MASK = 0x20
 MAXIMUM_DATA = 2048
 #: Memory addresses and counts are multiples of this.
 DATA_ALIGNMENT = 8
-#: Registers lie below two to the power of this.
+#: Registers lie below two to the power of this, unless a board has more of them.
 REGISTER_ADDRESS_BITS = 8
 #: Version of this protocol; part of the answer to `Command.IDENTIFY`.
 VERSION = 1
@@ -85,6 +86,14 @@ class ResponseStatus(IntEnum):
     BAD_REQUEST = 1  #: unknown command, count out of range or not of the data's length, misaligned address
     NOT_READY = 2  #: the memory has not been initialised yet; ask again later
     BUS_ERROR = 3  #: the memory or the register bus answered with an error
+
+
+class MemoryState(IntEnum):
+    """What the board's memory waits for."""
+
+    NOT_READY = 0  #: the board is starting it
+    READY = 1
+    WAITS_FOR_HOST = 2  #: the host must calibrate it: `hw.ddr3_description`
 
 
 @dataclass(frozen=True)
@@ -131,18 +140,18 @@ class Response:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a board says of itself: memory size in bytes, clock in Hz, whether its memory is ready."""
+    """What a board says of itself: memory size in bytes, clock in Hz, the state of its memory."""
 
     memory_bytes: int
     clock_hz: int
-    memory_ready: bool = True
+    memory_state: MemoryState = MemoryState.READY
     version: int = VERSION
     maximum_data: int = MAXIMUM_DATA
 
     def encode(self) -> bytes:
         """The data of the answer to `Command.IDENTIFY`."""
         return _IDENTITY.pack(
-            MAGIC, self.version, self.memory_ready, self.maximum_data, self.memory_bytes, self.clock_hz
+            MAGIC, self.version, self.memory_state, self.maximum_data, self.memory_bytes, self.clock_hz
         )
 
     @classmethod
@@ -150,10 +159,15 @@ class Identity:
         """The identity in such an answer; None if it is not one."""
         if len(data) != _IDENTITY.size:
             return None
-        magic, version, ready, maximum_data, memory_bytes, clock_hz = _IDENTITY.unpack(data)
-        if magic != MAGIC:
+        magic, version, state, maximum_data, memory_bytes, clock_hz = _IDENTITY.unpack(data)
+        if magic != MAGIC or state not in tuple(MemoryState):
             return None
-        return cls(memory_bytes, clock_hz, bool(ready), version, maximum_data)
+        return cls(memory_bytes, clock_hz, MemoryState(state), version, maximum_data)
+
+    @property
+    def memory_ready(self) -> bool:
+        """Whether the memory may be used."""
+        return self.memory_state == MemoryState.READY
 
 
 def encode_frame(content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""``python -m sw_driver``: run, selftest, info, counters."""
+"""``python -m sw_driver``: run, selftest, calibrate, info, counters."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from hw.program_file import ProgramFile, ProgramFileError
 from hw.whole_file import WholeFileError, check_writable, write_whole
 from sw_driver.accelerator import Accelerator, AcceleratorError
+from sw_driver.ddr3 import CalibrationError, calibrate
 from sw_driver.link import LinkError
 from sw_driver.open_link import open_link
 from sw_driver.prepare import PrepareError, dequantize, load_images, prepare, quantize
 from sw_driver.progress import transfer_bar
-from sw_driver.self_test import self_test, self_test_bytes
+from sw_driver.self_test import SelfTest, self_test, self_test_bytes
 
 __all__ = ["main"]
 
@@ -81,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         **_with_examples("selftest net.prog --link sim", "selftest net.prog --link serial:/dev/ttyUSB0"),
     )
     common(selftest)
+    calibration = commands.add_parser(
+        "calibrate",
+        help="calibrate a board's DDR3 memory again; what it holds is lost",
+        **_with_examples("calibrate --link serial:/dev/ttyUSB0"),
+    )
+    common(calibration, program=False)
     info = commands.add_parser(
         "info",
         help="what is in a program",
@@ -107,7 +114,13 @@ def _with_examples(*lines: str) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0 if all went well (and a self-test passed)."""
     options = _parser().parse_args(arguments)
-    commands = {"run": _run, "selftest": _selftest, "info": _info, "counters": _counters}
+    commands = {
+        "run": _run,
+        "selftest": _selftest,
+        "calibrate": _calibrate,
+        "info": _info,
+        "counters": _counters,
+    }
     try:
         check_writable(options.json)
         result, status = commands[options.command](options)
@@ -183,15 +196,44 @@ def _print_run(
 
 def _selftest(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     program = ProgramFile.load(options.program)
-    with open_link(options.link, program.machine, program.memory_bytes, timeout=options.link_timeout) as link:
+    try:
+        link = open_link(options.link, program.machine, program.memory_bytes, timeout=options.link_timeout)
+    except CalibrationError as error:
+        result = SelfTest(memory_fault=str(error))
+        lanes = error.calibration.to_json() if error.calibration else None
+        _print_self_test(program.name, options.link, result)
+        return {"program": program.name, "link": options.link, "calibration": lanes, **result.to_json()}, 1
+    with link:
+        if link.calibration is not None:
+            print(f"DDR3 calibrated: {link.calibration}")
         accelerator = Accelerator(link, run_timeout=options.run_timeout)
         with transfer_bar("self-test", self_test_bytes(program), quiet=options.quiet) as progress:
             result = self_test(accelerator, program, progress)
+        lanes = link.calibration.to_json() if link.calibration is not None else None
+    _print_self_test(program.name, options.link, result)
+    return {
+        "program": program.name,
+        "link": options.link,
+        "calibration": lanes,
+        **result.to_json(),
+    }, 0 if result.passed else 1
+
+
+def _print_self_test(program: str, link: str, result: SelfTest) -> None:
     print(f"memory: {'wrong' if result.memory_fault else f'{result.memory_bytes} bytes right'}")
     for layer in result.layers:
         print(f"layer {layer.number:>3}  {layer.result:<11}  {layer.name}")
-    print(f"self-test of {program.name} over {options.link}: {result.verdict}")
-    return {"program": program.name, "link": options.link, **result.to_json()}, 0 if result.passed else 1
+    print(f"self-test of {program} over {link}: {result.verdict}")
+
+
+def _calibrate(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    with open_link(options.link, timeout=options.link_timeout) as link:
+        calibration = link.calibration or calibrate(link)
+    for number, lane in enumerate(calibration.lanes):
+        print(f"lane {number}: {lane}")
+        for line in lane.chart():
+            print(f"  {line}")
+    return {"link": options.link, "calibration": calibration.to_json()}, 0
 
 
 def _info(options: argparse.Namespace) -> tuple[dict[str, Any], int]:

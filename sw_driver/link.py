@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from hw.registers import Register
+
+if TYPE_CHECKING:
+    from sw_driver.ddr3 import Calibration
 
 __all__ = ["Link", "LinkError"]
 
@@ -26,6 +29,8 @@ class Link(ABC):
         Size of the external memory.
     clock_hz : int or None
         Clock of the accelerator; None in simulation, where time does not matter.
+    calibration : Calibration or None
+        What was found for its memory, if opening the link calibrated it.
     run_seconds : float
         Longest that a run may take, unless the caller knows better.
     """
@@ -33,6 +38,7 @@ class Link(ABC):
     name: str
     memory_bytes: int
     clock_hz: int | None
+    calibration: Calibration | None = None
     run_seconds: float = 60.0
 
     @abstractmethod

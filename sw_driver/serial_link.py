@@ -19,10 +19,12 @@ from hw.serial_protocol import (
     Command,
     FrameReader,
     Identity,
+    MemoryState,
     Request,
     Response,
     ResponseStatus,
 )
+from sw_driver.ddr3 import calibrate
 from sw_driver.link import Link, LinkError
 
 __all__ = ["DEFAULT_BAUD", "SerialLink"]
@@ -79,13 +81,16 @@ class SerialLink(Link):
                 self._port.set_low_latency_mode(True)
         try:
             identity = self._identify()
+            self.memory_bytes = identity.memory_bytes
+            self.clock_hz = identity.clock_hz
+            self._maximum = min(MAXIMUM_DATA, identity.maximum_data) // DATA_ALIGNMENT * DATA_ALIGNMENT
+            if identity.memory_state == MemoryState.WAITS_FOR_HOST:
+                self.calibration = calibrate(self)
+                identity = self._identify()
         except BaseException:
             self._port.close()
             raise
         self.identity = identity
-        self.memory_bytes = identity.memory_bytes
-        self.clock_hz = identity.clock_hz
-        self._maximum = min(MAXIMUM_DATA, identity.maximum_data) // DATA_ALIGNMENT * DATA_ALIGNMENT
 
     def close(self) -> None:
         self._port.close()
@@ -140,7 +145,9 @@ class SerialLink(Link):
                     f"{self.name}: the board speaks version {identity.version} of the protocol, the driver "
                     f"version {VERSION}; build the bitstream and the driver from the same source"
                 )
-            if identity.memory_ready:
+            if identity.memory_state != MemoryState.NOT_READY and (
+                identity.memory_ready or self.calibration is None
+            ):
                 return identity
             if time.monotonic() > deadline:
                 raise LinkError(

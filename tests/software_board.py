@@ -15,7 +15,16 @@ import numpy as np
 from hw.machine import Machine
 from hw.program_file import Layer, ProgramFile, Segment, TensorPlace
 from hw.registers import Control, Register, Status
-from hw.serial_protocol import MAXIMUM_DATA, Command, FrameReader, Identity, Request, Response, ResponseStatus
+from hw.serial_protocol import (
+    MAXIMUM_DATA,
+    Command,
+    FrameReader,
+    Identity,
+    MemoryState,
+    Request,
+    Response,
+    ResponseStatus,
+)
 from sw_driver.link import Link
 
 MACHINE = Machine(
@@ -144,11 +153,13 @@ class SoftwareBoard:
         wire_in: Callable[[bytes, random.Random], bytes] = lambda data, _: data,
         wire_out: Callable[[bytes, random.Random], bytes] = lambda data, _: data,
         version: int = 1,
+        state: Callable[[], MemoryState] | None = None,
     ) -> None:
         self.link = link
         self.ready = ready
         self.version = version
         self.register_writes: list[tuple[int, int]] = []
+        self._state = state or (lambda: MemoryState.READY if self.ready else MemoryState.NOT_READY)
         self._wire_in, self._wire_out, self._random = wire_in, wire_out, random.Random(seed)
         self._previous = -1
         self._previous_status = ResponseStatus.OKAY
@@ -197,7 +208,8 @@ class SoftwareBoard:
         )
         match request.command:
             case Command.IDENTIFY:
-                data = Identity(self.link.memory_bytes, 50_000_000, self.ready, self.version).encode()
+                state = self._state()
+                data = Identity(self.link.memory_bytes, 50_000_000, state, self.version).encode()
             case Command.READ_MEMORY if fits:
                 data = self.link.read_memory(request.address, request.count)
             case Command.WRITE_MEMORY if fits and len(request.data) == request.count:

@@ -323,6 +323,7 @@ def test_wrong_usage(line: str, files: Path, capsys: pytest.CaptureFixture[str])
         "sw_driver selftest",
         "sw_driver info",
         "sw_driver counters",
+        "sw_driver calibrate",
         "boards",
         "boards list",
         "boards build",

@@ -16,6 +16,7 @@ from hw.serial_protocol import (
     Command,
     FrameReader,
     Identity,
+    MemoryState,
     Request,
     Response,
     encode_frame,
@@ -80,7 +81,9 @@ def test_requests_and_responses_come_back() -> None:
     assert Response.decode(b"1") is None
     assert Identity.decode(b"x" * 16) is None
     assert Identity.decode(b"ptsh") is None
-    assert Identity.decode(Identity(64, 1, False).encode()) == Identity(64, 1, False)
+    for state in MemoryState:
+        assert Identity.decode(Identity(64, 1, state).encode()) == Identity(64, 1, state)
+    assert Identity.decode(Identity(64, 1).encode().replace(b"\x01\x01\x00", b"\x01\x03\x00", 1)) is None
 
 
 @pytest.mark.parametrize(
