@@ -9,14 +9,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["MEMORIES", "ControllerError", "MemoryController", "generate"]
+__all__ = ["MEMORIES", "ControllerError", "Geometry", "MemoryController", "generate"]
 
-#: Sizes of the SDRAM, in MiB, and their column address bits.  A controller for 32 MiB also works, with
-#: half the memory, on a board that carries 64.
-MEMORIES = {32: 9, 64: 10}
+
+@dataclass(frozen=True)
+class Geometry:
+    """An SDRAM's data pins in bits, and its row and column address bits; four banks."""
+
+    data_bits: int
+    row_bits: int
+    column_bits: int
+
+
+#: Sizes of the SDRAM, in MiB, and its geometry.  A controller for 32 MiB also works, with half the memory,
+#: on a board that carries 64.
+MEMORIES = {8: Geometry(32, 11, 8), 32: Geometry(16, 13, 9), 64: Geometry(16, 13, 10)}
 
 _NAME = "litedram_core"
 
@@ -39,8 +49,8 @@ class MemoryController:
         Byte addresses on its control bus.
     cas_latency : int
         What the memory's mode register must say.
-    memory_bytes, row_bits, column_bits : int
-        Size of the memory and its address lines.
+    memory_bytes, data_bits, row_bits, column_bits : int
+        Size of the memory, its data pins and its address lines.
     """
 
     verilog: str
@@ -48,6 +58,7 @@ class MemoryController:
     registers: dict[str, int]
     cas_latency: int
     memory_bytes: int
+    data_bits: int
     row_bits: int
     column_bits: int
 
@@ -65,7 +76,7 @@ def generate(
     Parameters
     ----------
     megabytes : int
-        Size of the memory in MiB: 32 or 64.
+        Size of the memory in MiB, one of `MEMORIES`.
     clock_hz : float
         System and memory clock.
     ports : dict
@@ -77,13 +88,13 @@ def generate(
         If there is no such memory, the clock is out of its range, or LiteDRAM is missing or fails.
     """
     if megabytes not in MEMORIES:
-        raise ControllerError(f"megabytes must be 32 or 64, not {megabytes!r}")
+        raise ControllerError(f"megabytes must be 8, 32 or 64, not {megabytes!r}")
     if not 10e6 <= clock_hz <= 100e6:
         raise ControllerError(f"the memory clock must be 10 to 100 MHz, not {clock_hz / 1e6:g}")
     with tempfile.TemporaryDirectory(prefix="litedram") as name:
         folder = Path(name)
         settings = {
-            "column_bits": MEMORIES[megabytes],
+            "geometry": asdict(MEMORIES[megabytes]),
             "clock_hz": clock_hz,
             "device": device,
             "ports": dict(ports),

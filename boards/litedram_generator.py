@@ -17,17 +17,18 @@ from hw.axi import ID_WIDTH
 __all__ = ["main"]
 
 
-def _memory(clock_hz: float, column_bits: int) -> type:
-    """A memory with the slowest timings (ns) of all chips that the board was built with."""
+def _memory(clock_hz: float, row_bits: int, column_bits: int) -> type:
+    """A memory with the slowest timings (ns) of all chips that the boards were built with."""
     from litedram.modules import SDRModule, _SpeedgradeTimings, _TechnologyTimings
 
     # LiteDRAM rounds the refresh interval up to whole cycles, which would be too seldom: 64 ms for
-    # 8,192 rows is a limit.  Whole cycles, less a little for the division, stay what they are.
+    # 8,192 rows is a limit (smaller chips need it half as often).  Whole cycles, less a little for the
+    # division, stay what they are.
     interval = (math.floor(64e6 / 8192 * clock_hz / 1e9) - 0.001) * 1e9 / clock_hz
 
     class Memory(SDRModule):
         nbanks = 4
-        nrows = 8192
+        nrows = 1 << row_bits
         ncols = 1 << column_bits
         technology_timings = _TechnologyTimings(
             tREFI=interval, tWTR=(2, None), tCCD=(1, None), tRRD=(None, 15)
@@ -79,13 +80,15 @@ def main(arguments: list[str]) -> int:
     settings = json.loads(Path(arguments[0]).read_text())
     folder = Path(arguments[1])
     clock_hz = float(settings["clock_hz"])
-    memory = _memory(clock_hz, settings["column_bits"])
+    geometry = settings["geometry"]
+    data_bytes = geometry["data_bits"] // 8
+    memory = _memory(clock_hz, geometry["row_bits"], geometry["column_bits"])
     config = {
         "cpu": None,
         "device": settings["device"],
         "memtype": "SDR",
         "sdram_module": memory,
-        "sdram_module_nb": 2,  # bytes on the data pins
+        "sdram_module_nb": data_bytes,  # bytes on the data pins
         "sdram_rank_nb": 1,
         "sdram_phy": phy.GENSDRPHY,
         "input_clk_freq": clock_hz,
@@ -111,7 +114,8 @@ def main(arguments: list[str]) -> int:
     result = {
         "registers": addresses,
         "cas_latency": soc.sdram.controller.settings.phy.cl,
-        "memory_bytes": (1 << (geometry.bankbits + geometry.rowbits + geometry.colbits)) * 2,
+        "memory_bytes": (1 << (geometry.bankbits + geometry.rowbits + geometry.colbits)) * data_bytes,
+        "data_bits": 8 * data_bytes,
         "row_bits": geometry.rowbits,
         "column_bits": geometry.colbits,
     }

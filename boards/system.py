@@ -43,7 +43,7 @@ class System(Component):
     baud : int
         Bits a second on the serial line.
     data_pins : IOPort
-        The memory's 16 data pins.
+        The memory's data pins.
 
     Members
     -------
@@ -74,7 +74,7 @@ class System(Component):
                 "executing": Out(1),
                 "sdram_a": Out(controller.row_bits),
                 "sdram_ba": Out(2),
-                "sdram_dm": Out(2),
+                "sdram_dm": Out(controller.data_bits // 8),
                 **{f"sdram_{name}": Out(1) for name in ("ras_n", "cas_n", "we_n", "cs_n", "cke")},
             }
         )

@@ -13,7 +13,7 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from boards.board import Board, BoardBuild, Files
 from boards.fit import AREA_SCRIPT
-from boards.litedram import MEMORIES, MemoryController, generate
+from boards.litedram import MemoryController, generate
 from boards.parts import Part, ecp5
 from boards.pll import PLLSettings, pll_settings
 from boards.system import System, memory_ports
@@ -21,7 +21,7 @@ from hw.core import Core
 from hw.machine import Machine
 from hw.uart import clocks_per_bit
 
-__all__ = ["BOARD", "INPUT_HZ", "SDRAM_DEGREES", "ULX3STop", "ulx3s"]
+__all__ = ["BOARD", "INPUT_HZ", "SDRAM_DEGREES", "ULX3STop", "sdram_design", "ulx3s"]
 
 INPUT_HZ = 25e6
 
@@ -41,7 +41,7 @@ class ULX3STop(Elaboratable):
         System clock; the PLL must be able to make it from 25 MHz.
 
     The button FIRE 1 resets everything, the memory's start included.
-    LEDs: 0 blinks, 1 the memory is ready, 2 a request is being executed.
+    LEDs, as far as there are any: 0 blinks, 1 the memory is ready, 2 a request is being executed.
     """
 
     def __init__(self, core: Component, controller: MemoryController, *, clock_hz: float, baud: int) -> None:
@@ -60,16 +60,18 @@ class ULX3STop(Elaboratable):
             self.core, self.controller, clock_hz=clock_hz, baud=self.baud, data_pins=sdram.dq.io
         )
         # The controller's pin registers must reach the pins through nothing but a buffer.
-        for pin, signal in (
-            (sdram.a, system.sdram_a),
-            (sdram.ba, system.sdram_ba),
-            (sdram.dqm, system.sdram_dm),
-            (sdram.ras, system.sdram_ras_n),
-            (sdram.cas, system.sdram_cas_n),
-            (sdram.we, system.sdram_we_n),
-            (sdram.cs, system.sdram_cs_n),
-            (sdram.clk_en, system.sdram_cke),
+        for name, signal in (
+            ("a", system.sdram_a),
+            ("ba", system.sdram_ba),
+            ("dqm", system.sdram_dm),
+            ("ras", system.sdram_ras_n),
+            ("cas", system.sdram_cas_n),
+            ("we", system.sdram_we_n),
+            ("cs", system.sdram_cs_n),
+            ("clk_en", system.sdram_cke),
         ):
+            if (pin := getattr(sdram, name, None)) is None:
+                continue  # fixed on the board
             plain = io.SingleEndedPort(pin.io, direction="o")  # the signals are active low already
             m.submodules += (buffer := io.Buffer("o", plain))
             m.d.comb += buffer.o.eq(signal)
@@ -81,6 +83,8 @@ class ULX3STop(Elaboratable):
         blink = Signal(range(clock_hz))
         m.d.sync += blink.eq(blink - 1)
         for index, signal in enumerate((blink[-1], system.memory_ready, system.executing)):
+            if ("led", index) not in platform.resources:
+                break
             led = io.Buffer("o", platform.request("led", index, dir="-"))
             m.submodules[f"led_{index}"] = led
             m.d.comb += led.o.eq(signal)
@@ -152,27 +156,26 @@ class ULX3STop(Elaboratable):
         m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]
 
 
+def sdram_design(platform: LatticeECP5Platform, part: Part, job: BoardBuild) -> Files:
+    """The files of a board with this one's clock and a memory like its own, whatever its pins."""
+    # refuse clocks and rates before anything is made
+    clocks_per_bit(pll_settings(INPUT_HZ, job.clock_mhz * 1e6).clock_hz, job.baud)
+    controller = generate(job.megabytes, job.clock_mhz * 1e6, memory_ports(job.machine.bus_width), part.name)
+    platform.add_file("litedram_core.v", controller.verilog)
+    top = ULX3STop(
+        Core(job.machine, multiplier=job.multiplier), controller, clock_hz=job.clock_mhz * 1e6, baud=job.baud
+    )
+    # `prepare`, not `build`, which would look for tools that are not needed
+    return dict(platform.prepare(top, "top", debug_verilog=False, script_after_synth=AREA_SCRIPT).files)
+
+
 def ulx3s(
     platform: type[LatticeECP5Platform], part: Part, machine: Machine, *aliases: str
 ) -> Board:
     """The board with one of the four FPGAs that it is sold with."""
 
     def design(job: BoardBuild) -> Files:
-        # refuse clocks and rates before anything is made
-        clocks_per_bit(pll_settings(INPUT_HZ, job.clock_mhz * 1e6).clock_hz, job.baud)
-        controller = generate(
-            job.megabytes, job.clock_mhz * 1e6, memory_ports(job.machine.bus_width), part.name
-        )
-        board = platform()
-        board.add_file("litedram_core.v", controller.verilog)
-        top = ULX3STop(
-            Core(job.machine, multiplier=job.multiplier),
-            controller,
-            clock_hz=job.clock_mhz * 1e6,
-            baud=job.baud,
-        )
-        # `prepare` would look for the loader, which a build does not need
-        return dict(board.prepare(top, "top", debug_verilog=False, script_after_synth=AREA_SCRIPT).files)
+        return sdram_design(platform(), part, job)
 
     return Board(
         name=f"ulx3s-{part.name.split('-')[1].lower()}",
@@ -183,7 +186,7 @@ def ulx3s(
         machine=machine,
         clock_mhz=50.0,
         design=design,
-        megabytes=tuple(MEMORIES),
+        megabytes=(32, 64),
         aliases=aliases,
     )
 

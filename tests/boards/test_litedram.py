@@ -11,18 +11,20 @@ pytest.importorskip("litedram", reason="LiteDRAM is not installed")
 from boards.litedram import ControllerError, generate
 
 
-@pytest.mark.parametrize(("megabytes", "columns"), [(32, 9), (64, 10)])
-def test_controller(megabytes: int, columns: int) -> None:
+@pytest.mark.parametrize(
+    ("megabytes", "pins", "rows", "columns"), [(8, 32, 11, 8), (32, 16, 13, 9), (64, 16, 13, 10)]
+)
+def test_controller(megabytes: int, pins: int, rows: int, columns: int) -> None:
     controller = generate(megabytes, 50e6, {"core": 128, "host": 64})
     assert controller.memory_bytes == megabytes << 20
     assert controller.address_bits == 20 + megabytes.bit_length() - 1
-    assert (controller.row_bits, controller.column_bits, controller.cas_latency) == (13, columns, 2)
+    assert (controller.row_bits, controller.column_bits, controller.cas_latency) == (rows, columns, 2)
     for name, width in (("core", 128), ("host", 64)):
         assert re.search(rf"input +wire +\[{width - 1}:0\] user_port_{name}_wdata", controller.verilog)
         assert re.search(
             rf"input +wire +\[{controller.address_bits - 1}:0\] user_port_{name}_araddr", controller.verilog
         )
-    assert re.search(r"inout +wire +\[15:0\] sdram_dq", controller.verilog)
+    assert re.search(rf"inout +wire +\[{pins - 1}:0\] sdram_dq", controller.verilog)
     assert len(set(controller.registers.values())) == len(controller.registers)
 
 
@@ -32,7 +34,7 @@ def test_same_every_time() -> None:
 
 @pytest.mark.parametrize(
     ("megabytes", "clock_hz", "text"),
-    [(16, 50e6, "megabytes must be 32 or 64"), (32, 5e6, "10 to 100 MHz"), (32, 133e6, "10 to 100 MHz")],
+    [(16, 50e6, "megabytes must be 8, 32 or 64"), (32, 5e6, "10 to 100 MHz"), (32, 133e6, "10 to 100 MHz")],
 )
 def test_what_is_refused(megabytes: int, clock_hz: float, text: str) -> None:
     with pytest.raises(ControllerError, match=text):

@@ -20,6 +20,7 @@ CONTROLLER = MemoryController(
     },
     cas_latency=3,
     memory_bytes=1 << 25,
+    data_bits=16,
     row_bits=13,
     column_bits=9,
 )
