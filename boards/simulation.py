@@ -26,10 +26,10 @@ from boards.system import System, memory_ports
 from hw.machine import Machine
 from sim.verilator_build import BuildError, build_folder, tool_environment
 
-__all__ = ["BoardSimulation", "BoardSimulationError"]
+__all__ = ["BoardSimulation", "BoardSimulationError", "build_board"]
 
 _HERE = Path(__file__).parent
-_SOURCES = ("board_simulation.cpp", "sdram_model.h", "ecp5_pins.v")
+_SOURCES = ("board_simulation.cpp", "sdram_model.h", "terminal.h", "ecp5_pins.v")
 _CLOCKS_PER_BIT = 8
 _OPTIONS = (
     "--cc",
@@ -124,19 +124,23 @@ class BoardSimulation:
         system = System(
             core(machine), self._controller, clock_hz=clock_hz, baud=self.baud, data_pins=data_pins
         )
-        program = _build(_verilog(system, data_pins), self._controller.verilog)
-        self._process = subprocess.Popen(
+        program = build_board(
+            {"board.v": _verilog(system, data_pins), "litedram_core.v": self._controller.verilog}, _SOURCES
+        )
+        self._start(
             [
                 str(program),
                 str(self._controller.row_bits),
                 str(self._controller.column_bits),
                 str(clock_hz),
                 str(_CLOCKS_PER_BIT),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            ]
+        )
+
+    def _start(self, command: list[str]) -> None:
+        """Start the program, and learn the terminal's path from it."""
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         self.port = self._process.stdout.readline().strip()
@@ -181,9 +185,23 @@ def _verilog(system: System, data_pins: IOPort) -> str:
     )
 
 
-def _build(board: str, controller: str) -> Path:
-    digest = hashlib.sha256(json.dumps([_OPTIONS, _MAKE]).encode() + board.encode() + controller.encode())
-    for name in _SOURCES:
+def build_board(designs: dict[str, str], sources: tuple[str, ...]) -> Path:
+    """The simulation of a board, kept by its digest.
+
+    Parameters
+    ----------
+    designs : dict
+        Verilog files and their text; the top module is ``board``.
+    sources : tuple of str
+        Files of this folder: the main program, what it includes, and Verilog.
+
+    Raises
+    ------
+    BuildError
+        If a tool is missing or fails.
+    """
+    digest = hashlib.sha256(json.dumps([_OPTIONS, _MAKE, designs, sources]).encode())
+    for name in sources:
         digest.update((_HERE / name).read_bytes())
     folder = build_folder() / "board"
     target = folder / digest.hexdigest()[:24]
@@ -193,9 +211,9 @@ def _build(board: str, controller: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".building-", dir=folder))
     try:
-        (beside / "board.v").write_text(board)
-        (beside / "litedram_core.v").write_text(controller)
-        for name in _SOURCES:
+        for name, text in designs.items():
+            (beside / name).write_text(text)
+        for name in sources:
             shutil.copy(_HERE / name, beside)
         for command in (
             (
@@ -207,10 +225,8 @@ def _build(board: str, controller: str) -> Path:
                 f"-I{_HERE}",
                 "-o",
                 "../Vboard",
-                "board.v",
-                "litedram_core.v",
-                "ecp5_pins.v",
-                "board_simulation.cpp",
+                *designs,
+                *(name for name in sources if not name.endswith(".h")),
             ),
             _MAKE,
         ):
