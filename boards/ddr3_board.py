@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.wiring import Component
 from amaranth.vendor import LatticeECP5Platform
@@ -73,6 +73,7 @@ class DDR3Top(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        m.domains.sync = ClockDomain("sync")  # driven by the memory controller
         pins = platform.request("ddr3", 0, dir="-")
         m.submodules.clock = clock = io.Buffer("i", platform.request(self.oscillator, 0, dir="-"))
         m.submodules.system = system = DDR3System(

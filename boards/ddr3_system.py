@@ -1,13 +1,13 @@
 """What every board with DDR3 is made of, but its pins: core, memory controller, serial bridge, calibration.
 
-The memory controller has the PLL: its clock is the domain ``sync``.
+The memory controller has the PLL: it drives the domain ``sync``, which the top module must have.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, Instance, IOPort, Module, ResetSignal, Signal
+from amaranth.hdl import ClockSignal, Instance, IOPort, Module, ResetSignal, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from boards.ddr3 import DDR3Controller, burst_script, start_script
@@ -75,7 +75,6 @@ class DDR3System(Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.domains.sync = ClockDomain("sync")
         controller = self.controller
         m.submodules.core = core = self.core
         m.submodules.link = link = HostLink(

