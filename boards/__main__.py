@@ -144,7 +144,8 @@ def _list(as_json: bool) -> None:
             board.link,
             machine_text(board.machine),
             f"{board.clock_mhz:g}",
-            board.title + "".join(f" (also: {alias})" for alias in board.aliases),
+            board.title + "".join(f" (also: {alias})" for alias in board.aliases)
+            + (f" ({board.caveat})" if board.caveat else ""),
         )
         for board in boards
     ]

@@ -79,6 +79,8 @@ class Board:
         Sizes of the external memory to choose from, the default first; empty if there is no choice.
     aliases : tuple of str
         Other names on the command line.
+    caveat : str
+        What whoever wants to build for it should know before; empty if nothing.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Board:
     multipliers: tuple[MultiplierKind, ...] = ("ecp5", "portable")
     megabytes: tuple[int, ...] = ()
     aliases: tuple[str, ...] = ()
+    caveat: str = ""
 
     def job(self, **wanted: Any) -> BoardBuild:
         """A build of this board; what is missing or None is the board's default."""
@@ -120,6 +123,7 @@ class Board:
             "multipliers": self.machine.multipliers,
             "clock_mhz": self.clock_mhz,
             "baud": DEFAULT_BAUD,
+            "caveat": self.caveat,
         }
 
 

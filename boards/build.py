@@ -99,7 +99,7 @@ def build(
         (work / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     yosys, place, pack = tools
     _stage(say, yosys, ["-q", "-l", "synthesis.log", "top.ys"], work, "synthesis")
-    require_fit(board, work / AREA_FILE)
+    netlist = require_fit(board, work / AREA_FILE)
     report: dict[str, Any] = {}
     for seed in range(job.seed, job.seed + job.tries):
         _stage(
@@ -110,7 +110,7 @@ def build(
             f"place and route, seed {seed}",
         )
         timing = json.loads((work / "timing.json").read_text())
-        report = _report(board, job, timing, seed, tools, time.monotonic() - began, digest)
+        report = _report(board, job, netlist, timing, seed, tools, time.monotonic() - began, digest)
         if report["clock_reached_mhz"] >= job.clock_mhz:
             break
         say(f"seed {seed} reaches {report['clock_reached_mhz']:.2f} of {job.clock_mhz:g} MHz")
@@ -175,6 +175,7 @@ def _stage(say: Callable[[str], object], tool: Tool, arguments: list[str], work:
 def _report(
     board: Board,
     job: BoardBuild,
+    netlist: dict[str, int],
     timing: dict[str, Any],
     seed: int,
     tools: list[Tool],
@@ -194,7 +195,7 @@ def _report(
         "machine_digest": f"{job.machine.digest():016x}",
         "clock_wanted_mhz": job.clock_mhz,
         "clock_reached_mhz": round(clocks[name] * job.clock_mhz, 2),
-        **board.part.flow.used_by_route(timing["utilization"]),
+        **board.part.flow.used_by_route(timing["utilization"], netlist),
         "multipliers": job.machine.multipliers,
         "multiplier": job.multiplier,
         "memory_megabytes": job.megabytes,

@@ -48,8 +48,8 @@ def require_multipliers(board: Board, job: BoardBuild) -> None:
         )
 
 
-def require_fit(board: Board, area: Path) -> None:
-    """Refuse a synthesized netlist that needs more than the part has.
+def require_fit(board: Board, area: Path) -> dict[str, int]:
+    """Refuse a synthesized netlist that needs more than the part has; returns what it needs at least.
 
     Raises
     ------
@@ -63,4 +63,6 @@ def require_fit(board: Board, area: Path) -> None:
         needs = ", ".join(
             f"{used[name]} {_NAMES[name]} of {board.part.resources[name]}" for name in short
         )
-        raise FitError(f"{board.name}: the design needs {needs} in {board.part.name}; {_ADVICE[short[0]]}")
+        advice = board.caveat or _ADVICE[short[0]]
+        raise FitError(f"{board.name}: the design needs {needs} in {board.part.name}; {advice}")
+    return used

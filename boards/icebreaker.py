@@ -95,4 +95,5 @@ BOARD = Board(
     clock_mhz=12.0,
     design=_design,
     multipliers=("portable",),
+    caveat="no machine fits yet, not even the smallest: docs/boards.md",
 )

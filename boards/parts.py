@@ -46,9 +46,11 @@ class Flow:
                 used[resource] += weight * count
         return used
 
-    def used_by_route(self, utilization: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-        """Resources that a routed design takes, from the router's report."""
-        used: dict[str, int] = dict.fromkeys(RESOURCES, 0)
+    def used_by_route(
+        self, utilization: Mapping[str, Mapping[str, int]], netlist: Mapping[str, int]
+    ) -> dict[str, int]:
+        """Resources that a routed design takes: the router's figures, and the netlist's where it has none."""
+        used: dict[str, int] = {**netlist, **dict.fromkeys(self.utilization.values(), 0)}
         for entry, resource in self.utilization.items():
             used[resource] += utilization.get(entry, {}).get("used", 0)
         return used
