@@ -17,7 +17,7 @@ from boards import icebreaker
 from boards.board import Board, Files
 from boards.build import build, machine_of
 from boards.fit import FitError
-from boards.registry import all_boards, find_board
+from boards.registry import BoardError, all_boards, find_board
 from boards.toolchain import ToolError, find_tool
 from hw.axi import AXI4, AXI4Lite
 
@@ -138,3 +138,12 @@ def test_tool_without_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     script.write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(ToolError, match="ICEPACK"):
         find_tool("icepack")
+
+
+def test_boards_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'amaranth_boards'", name="amaranth_boards")
+
+    monkeypatch.setattr("boards.registry.importlib.import_module", missing)
+    with pytest.raises(BoardError, match=r"amaranth_boards is not installed: .*\[board\]"):
+        all_boards()
