@@ -15,6 +15,9 @@ MEMORY ?= ideal
 TRACE ?=
 LANES ?= 8x16
 
+# make bench
+ONLY ?=
+
 # make bitstream
 BOARD ?= ecp5
 CLOCK ?=
@@ -24,7 +27,7 @@ JSON ?=
 # torch's threads must not spin while the other tests run
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test test-all lint sim bitstream install clean
+.PHONY: help demo test test-all lint sim bench bitstream install clean
 .DELETE_ON_ERROR:
 
 help:
@@ -33,6 +36,7 @@ help:
 	@echo "make sim                         cocotb benches of the accelerator"
 	@echo "make sim MODEL=net.onnx DATA=images.npz IMAGES=16 [MEMORY=ideal|stalling|ulx3s|random|all]"
 	@echo "                                 [TRACE=1] [LANES=8x16]   a whole network in RTL"
+	@echo "make bench [ONLY=N2]             cycles of the benchmark in RTL, beside bars and peers"
 	@echo "make bitstream BOARD=ecp5        a bitstream for the ULX3S-85F (BOARD=list: all boards)"
 	@echo "                                 [CLOCK=MHz] [SEED=n]; BOARD=list JSON=1: for programs"
 	@echo "make clean                       delete build/ (not the virtual environment)"
@@ -69,6 +73,9 @@ else
 	@$(PY) -m sim run "$(MODEL)" --data "$(DATA)" --images $(IMAGES) --memory $(MEMORY) --lanes $(LANES) \
 	    $(if $(TRACE),--trace)
 endif
+
+bench: $(READY)
+	@$(PY) -m bench $(if $(ONLY),--only $(ONLY))
 
 bitstream: $(READY)
 ifeq ($(BOARD),list)
