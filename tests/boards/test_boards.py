@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -42,6 +43,13 @@ SMALL = {
 }
 
 
+@functools.cache
+def design(name: str) -> Files:
+    """The files of a board, with a machine that is quickly built."""
+    board = BOARDS[name]
+    return board.design(board.job(machine=machine_of(SMALL.get(name), board.machine)))
+
+
 def locations(files: Files) -> dict[str, str]:
     """Port of each pin."""
     text = str(files.get("top.lpf") or files["top.pcf"])
@@ -52,7 +60,7 @@ def locations(files: Files) -> dict[str, str]:
 @pytest.mark.parametrize("name", BOARDS)
 def test_design(name: str) -> None:
     board = BOARDS[name]
-    files = board.design(board.job(machine=machine_of(SMALL.get(name), board.machine)))
+    files = design(name)
     pins = locations(files)
     text = str(files.get("top.lpf") or files["top.pcf"])
     assert len(pins) == text.count("LOCATE COMP") + text.count("set_io")  # no pin twice
@@ -64,8 +72,7 @@ def test_design(name: str) -> None:
 
 def test_orangecrab_pins() -> None:
     """Where amaranth-boards and litex-boards differ, the latter's."""
-    board = BOARDS["orangecrab-85f"]
-    pins = locations(board.design(board.job(machine=machine_of(SMALL[board.name], board.machine))))
+    pins = locations(design("orangecrab-85f"))
     by_port = {port: pin for pin, port in pins.items()}
     assert [by_port[f"ddr3_0__ba__io[{bit}]"] for bit in range(3)] == ["D6", "B7", "A6"]
     assert (by_port["uart_0__rx__io"], by_port["uart_0__tx__io"]) == ("N17", "M18")
