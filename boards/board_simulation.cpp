@@ -28,7 +28,7 @@ int main(int count, char** arguments) {
     top.eval();
     for (uint64_t cycle = 0;; ++cycle) {
         if (cycle == 8) top.rst = 0;
-        if (cycle % 512 == 0) {
+        if (cycle && cycle % 512 == 0) {  // nothing is received while everything is reset
             terminal.exchange();
             if (cycle % 65536 == 0 && input_ended()) break;
         }
