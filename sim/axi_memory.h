@@ -15,43 +15,7 @@
 #include <string>
 #include <vector>
 
-// Order and types are those of sim.memory_settings.MemorySettings.
-struct MemorySettings {
-    uint32_t read_latency;          // cycles from an accepted read address to its first data beat
-    uint32_t write_latency;         // cycles from the last write beat to the response
-    uint32_t stall_cycles;          // data is held back in so many cycles ...
-    uint32_t stall_period;          // ... of every so many (0: never)
-    uint32_t outstanding;           // bursts of each direction that are accepted ahead
-    uint32_t random;                // 1: random stalls and latencies on every channel
-    uint32_t sdram_bytes;           // bytes a cycle of one SDRAM behind both directions (0: none)
-    uint32_t sdram_beat_overhead;   // cycles lost with every beat of the bus
-    uint32_t sdram_row_bytes;       // bytes of an SDRAM row
-    uint32_t sdram_banks;
-    uint32_t sdram_row_miss;        // cycles to close a row and open another
-    uint32_t sdram_row_open;        // cycles to open a row in a closed bank
-    uint32_t sdram_turnaround;      // cycles lost between reading and writing
-    uint32_t sdram_refresh_period;  // cycles between refreshes
-    uint32_t sdram_refresh;         // cycles of a refresh
-    uint64_t seed;
-};
-
-class Random {
-  public:
-    explicit Random(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15ull + 0x1234567ull) {
-        for (int i = 0; i < 8; ++i) next();
-    }
-    uint32_t next() {  // xorshift64*
-        if (!state_) state_ = 1;
-        state_ ^= state_ >> 12;
-        state_ ^= state_ << 25;
-        state_ ^= state_ >> 27;
-        return static_cast<uint32_t>((state_ * 0x2545F4914F6CDD1Dull) >> 32);
-    }
-    bool percent(uint32_t chance) { return next() % 100 < chance; }
-
-  private:
-    uint64_t state_;
-};
+#include "memory_settings.h"
 
 template <typename Top>
 class AxiMemory {
@@ -68,6 +32,7 @@ class AxiMemory {
     uint64_t last_activity() const { return last_activity_; }
     uint64_t read_beats() const { return read_beats_; }
     uint64_t write_beats() const { return write_beats_; }
+    uint64_t last_read_address() const { return last_read_address_; }
 
     void inject_error(uint64_t first, uint64_t end, bool reads, bool writes) {
         faults_.push_back({first, end, reads, writes});
@@ -155,6 +120,7 @@ class AxiMemory {
             ++read_beats_;
             last_activity_ = now;
             Burst& burst = reads_.front();
+            last_read_address_ = burst.address + uint64_t(burst.sent) * beat_bytes;
             if (++burst.sent == burst.beats) reads_.pop_front();
         }
         if (b_valid_ && top.m_axi_bready) {
@@ -408,6 +374,6 @@ class AxiMemory {
     uint64_t engine_free_ = 0, refresh_due_ = 0;
     bool engine_writes_ = false;
     bool engine_burst_over_ = true;
-    uint64_t last_activity_ = 0, read_beats_ = 0, write_beats_ = 0;
+    uint64_t last_activity_ = 0, read_beats_ = 0, write_beats_ = 0, last_read_address_ = 0;
     std::string violation_;
 };

@@ -12,6 +12,7 @@
 
 #include "Vcore.h"
 #include "axi_memory.h"
+#include "busy_intervals.h"
 #include "verilated.h"
 #if VM_TRACE_FST
 #include "verilated_fst_c.h"
@@ -23,6 +24,7 @@ namespace {
 struct LayerCounters {
     uint64_t cycles, compute_busy, compute_token_wait, compute_weight_wait;
     uint64_t load_busy, store_busy, read_beats, write_beats;
+    uint64_t idle_weights, idle_load, idle_store, idle_both;
 };
 
 enum Result : int { DONE = 0, LIMIT = 1, PROTOCOL = 2, HANG = 3 };
@@ -133,6 +135,7 @@ class Harness {
 
     AxiMemory<Vcore>& memory() { return memory_; }
     std::vector<LayerCounters>& layers() { return layers_; }
+    BusyIntervals& intervals() { return intervals_; }
     uint64_t now() const { return now_; }
     uint32_t layer() const { return top_->layer; }
     bool done() const { return top_->done; }
@@ -149,6 +152,7 @@ class Harness {
         const uint64_t reads = memory_.read_beats(), writes = memory_.write_beats();
         const bool good = memory_.observe(*top_, now_);
         count(memory_.read_beats() - reads, memory_.write_beats() - writes);
+        if (intervals_.on()) mark(memory_.read_beats() != reads);
         if (top_->compute_busy) last_compute_ = now_;
         rise();
         if (!good) {
@@ -201,6 +205,24 @@ class Harness {
         counters.store_busy += top_->store_busy;
         counters.read_beats += reads;
         counters.write_beats += writes;
+        if (top_->compute_busy) return;
+        // an idle array has one reason
+        if (top_->compute_weight_wait)
+            ++counters.idle_weights;
+        else if (top_->compute_token_wait && top_->load_busy && top_->store_busy)
+            ++counters.idle_both;
+        else if (top_->compute_token_wait && top_->load_busy)
+            ++counters.idle_load;
+        else if (top_->compute_token_wait && top_->store_busy)
+            ++counters.idle_store;
+    }
+
+    void mark(bool read) {
+        if (top_->done) return;
+        intervals_.mark(BusyIntervals::LOAD, top_->load_busy, now_);
+        intervals_.mark(BusyIntervals::COMPUTE, top_->compute_busy, now_);
+        intervals_.mark(BusyIntervals::STORE, top_->store_busy, now_);
+        intervals_.mark(BusyIntervals::WEIGHTS, read && intervals_.is_weight(memory_.last_read_address()), now_);
     }
 
     std::unique_ptr<VerilatedContext> context_;
@@ -210,6 +232,7 @@ class Harness {
 #endif
     AxiMemory<Vcore> memory_;
     std::vector<LayerCounters> layers_;
+    BusyIntervals intervals_;
     uint64_t now_ = 0, last_compute_ = 0;
     std::string message_;
 };
@@ -250,4 +273,16 @@ EXPORT uint64_t harness_layers(void* harness) { return static_cast<Harness*>(har
 EXPORT const LayerCounters* harness_layer_counters(void* harness) {
     return static_cast<Harness*>(harness)->layers().data();
 }
-EXPORT void harness_clear_layers(void* harness) { static_cast<Harness*>(harness)->layers().clear(); }
+EXPORT void harness_clear_layers(void* harness) {
+    static_cast<Harness*>(harness)->layers().clear();
+    static_cast<Harness*>(harness)->intervals().clear();
+}
+EXPORT void harness_record(void* harness, uint64_t first_weight, uint64_t end_of_weights) {
+    static_cast<Harness*>(harness)->intervals().record(first_weight, end_of_weights);
+}
+EXPORT uint64_t harness_interval_count(void* harness, uint32_t part) {
+    return static_cast<Harness*>(harness)->intervals().of(part).size();
+}
+EXPORT const Interval* harness_intervals(void* harness, uint32_t part) {
+    return static_cast<Harness*>(harness)->intervals().of(part).data();
+}

@@ -10,12 +10,18 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hw.machine import Machine
 from hw.registers import Control, Register, Status
 from sim.memory_settings import MemorySettings, memory_settings
 from sim.verilator_build import BuildError, build
 
-__all__ = ["BuildError", "LayerCounters", "RunResult", "SimulationError", "VerilatedCore", "build"]
+__all__ = ["BUSY", "BuildError", "LayerCounters", "RunResult", "SimulationError", "VerilatedCore", "build"]
+
+#: Parts of the core of which `VerilatedCore.busy_intervals` knows when they were busy.
+BUSY = ("load", "compute", "store", "weights")
 
 #: Cycles between two looks at the keyboard during a run.
 _SLICE = 200_000
@@ -45,7 +51,9 @@ class LayerCounters:
     """What happened while the core's newest compute instruction belonged to one layer.
 
     Loads for the next layer and stores of the last one overlap, and are counted where they happen.
-    All are cycles, except the beats of the data bus.
+    All are cycles, except the beats of the data bus.  The ``idle`` ones have one reason each, for which
+    the array took no word: it waited for weights, or for a token while a load, a store, or both were
+    being executed; what remains of ``cycles - compute_busy`` is the pipeline.
     """
 
     cycles: int = 0
@@ -56,6 +64,10 @@ class LayerCounters:
     store_busy: int = 0
     read_beats: int = 0
     write_beats: int = 0
+    idle_weights: int = 0
+    idle_load: int = 0
+    idle_store: int = 0
+    idle_both: int = 0
 
     def __add__(self, other: LayerCounters) -> LayerCounters:
         return LayerCounters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -95,6 +107,9 @@ def _bind(library: Path) -> ctypes.CDLL:
         ("layers", u64, (handle,)),
         ("layer_counters", ctypes.POINTER(_Counters), (handle,)),
         ("clear_layers", None, (handle,)),
+        ("record", None, (handle, u64, u64)),
+        ("interval_count", u64, (handle, u32)),
+        ("intervals", ctypes.POINTER(u64), (handle, u32)),
     ):
         function = getattr(bound, f"harness_{name}")
         function.restype, function.argtypes = result, list(arguments)
@@ -140,6 +155,7 @@ class VerilatedCore:
         self.memory_bytes = -(-memory_bytes // 4096) * 4096
         settings = memory_settings(memory, seed) if isinstance(memory, str) else memory
         self._handle: int | None = None
+        self._started = 0
         self._library = _bind(library or build(machine, trace=trace is not None))
         structure = settings.as_structure()
         if trace is not None:
@@ -221,8 +237,9 @@ class VerilatedCore:
         self._library.harness_reset(self._handle, cycles)
 
     def start(self) -> None:
-        """Clear the counters of the layers and set the START bit."""
+        """Clear the counters of the layers and what was recorded, and set the START bit."""
         self._library.harness_clear_layers(self._handle)
+        self._started = self.cycles
         self.write_register(Register.CONTROL, int(Control.START))
 
     def advance(self, cycles: int, hang: int = 20_000) -> bool:
@@ -301,6 +318,31 @@ class VerilatedCore:
             number: LayerCounters(*(getattr(raw[number], name) for name in names)) for number in range(count)
         }
         return {number: counters for number, counters in found.items() if counters.cycles}
+
+    def record_intervals(self, weights: tuple[int, int] = (0, 0)) -> None:
+        """Record from now on when each part of the core is busy, for `busy_intervals`.
+
+        Reads of the addresses ``weights[0]`` … ``weights[1] - 1`` are those of weights.
+        """
+        self._library.harness_record(self._handle, *weights)
+
+    def busy_intervals(self) -> dict[str, NDArray[np.uint64]]:
+        """For each part in `BUSY`: rows of the first cycle in which it was busy and the first in which
+        it was not any more, counted from the last start.
+
+        ``load``, ``compute`` and ``store`` are what the counters of these names count, ``weights`` the
+        beats of weights on the bus (and of instructions, where those read ahead at the program's end
+        are weights).
+        """
+        found = {}
+        for part, name in enumerate(BUSY):
+            count = self._library.harness_interval_count(self._handle, part)
+            rows = np.empty((count, 2), np.uint64)
+            if count:
+                source = self._library.harness_intervals(self._handle, part)
+                ctypes.memmove(rows.ctypes.data, source, rows.nbytes)
+            found[name] = rows - np.uint64(self._started)
+        return found
 
     def _finish(self, result: int) -> None:
         if result in (_PROTOCOL, _HANG):
