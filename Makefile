@@ -36,7 +36,8 @@ help:
 	@echo "make sim                         cocotb benches of the accelerator"
 	@echo "make sim MODEL=net.onnx DATA=images.npz IMAGES=16 [MEMORY=ideal|stalling|ulx3s|random|all]"
 	@echo "                                 [TRACE=1] [LANES=8x16]   a whole network in RTL"
-	@echo "make bench [ONLY=N2]             cycles of the benchmark in RTL, beside bars and peers"
+	@echo "make bench [ONLY=L1,N2]          cycles of the benchmark in RTL, beside bars and peers"
+	@echo "                                 [MEMORY=ideal|stalling|ulx3s|all] [CLOCK=MHz]; plots in build/bench"
 	@echo "make bitstream BOARD=ecp5        a bitstream for the ULX3S-85F (BOARD=list: all boards)"
 	@echo "                                 [CLOCK=MHz] [SEED=n]; BOARD=list JSON=1: for programs"
 	@echo "make clean                       delete build/ (not the virtual environment)"
@@ -75,7 +76,8 @@ else
 endif
 
 bench: $(READY)
-	@$(PY) -m bench $(if $(ONLY),--only $(ONLY))
+	@$(PY) -m bench --layers --plots build/bench $(if $(ONLY),--only $(ONLY)) $(if $(CLOCK),--clock $(CLOCK)) \
+	    $(if $(findstring command,$(origin MEMORY)),--memory $(MEMORY))
 
 bitstream: $(READY)
 ifeq ($(BOARD),list)

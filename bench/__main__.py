@@ -1,8 +1,9 @@
 """The benchmark: cycles in RTL beside the bars and the peers: ``python -m bench``.
 
-Runs the layers L1 to L4 and the networks N1 to N4 on the default machine in Verilator, compares every
-layer with `sim.reference`, and prints cycles, the share of multipliers busy and bytes over the bus.
-``--write`` makes the result the baseline `bench/results.json`, which a test compares with.
+Runs the layers L1 to L4 and the networks N1 to N5 on the default machine in Verilator, compares every
+layer with `sim.reference`, and prints cycles, the share of multipliers busy, bytes over the bus, what
+limited each layer, and the bars.  ``--write`` makes the result the baseline `bench/results.json`, which
+a test compares with.
 """
 
 from __future__ import annotations
@@ -12,16 +13,28 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.accuracy_data import BenchDataError
-from bench.cycles import BARS, Row, bar_lines, measure, table
-from bench.work import WORK
+from bench.bars import Results, bar_lines, verdicts
+from bench.baseline import BASELINE, read_baseline, write_baseline
+from bench.clock import REPORT, Clock, find_clock
+from bench.cycles import BenchError, Row, measure
+from bench.plots import PlotError, check_plots, write_plots
+from bench.tables import layer_lines, qiu_groups, qiu_lines, row_lines, tiny_lines
+from bench.work import WORK, UnknownWorkError, chosen_works
+from compiler.error import CompileError
 from hw.machine import Machine
-from hw.whole_file import write_whole
-from sim.memory_settings import MEMORY_NAMES
+from hw.whole_file import WholeFileError, check_writable, write_whole
+from sim.verilator import BuildError, SimulationError
 
-BASELINE = Path(__file__).with_name("results.json")
+__all__ = ["main"]
+
 _MEMORIES = ("ideal", "stalling", "ulx3s")
+_ERRORS = (
+    *(BenchDataError, BenchError, BuildError, CompileError, PlotError, SimulationError),
+    *(UnknownWorkError, WholeFileError, OSError),
+)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -29,48 +42,112 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n  python -m bench --only L1,N2\n  python -m bench --memory ideal --json out.json",
+        epilog="examples:\n  python -m bench --only L1,N2 --layers\n"
+        "  python -m bench --memory ideal --json out.json\n"
+        "  python -m bench --only N5 --clock 77.6\n"
+        "  python -m bench --only L1,L2,L3,L4,N1,N2,N3,N4 --write",
     )
-    parser.add_argument("--only", metavar="NAMES", help=f"of {','.join(WORK)}, with commas; default: all")
-    parser.add_argument("--memory", choices=MEMORY_NAMES, help=f"default: {', '.join(_MEMORIES)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument(
+        "--only", metavar="NAMES", help=f"of {','.join(WORK)}, with commas (N5: both VGG-16); default: all"
+    )
+    parser.add_argument(
+        "--memory",
+        choices=(*_MEMORIES, "all"),
+        help=f"default: {', '.join(_MEMORIES)}, but ideal alone for N5",
+    )
+    parser.add_argument("--layers", action="store_true", help="print what limited each layer, too")
+    parser.add_argument(
+        "--clock", type=_megahertz, metavar="MHZ", help=f"clock of a board (default: that in {REPORT})"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="take the clock from this report of a bitstream"
+    )
+    parser.add_argument(
+        "--plots", type=Path, metavar="FOLDER", help="write roofline and timelines (PNG) there"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars there")
     parser.add_argument("--write", action="store_true", help="make these rows those of the baseline")
     return parser.parse_args(arguments)
 
 
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    write_whole(path, (json.dumps([row.to_json() for row in rows], indent=1) + "\n").encode())
+def _megahertz(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 10_000:
+        raise argparse.ArgumentTypeError(f"must be above 0 and below 10,000, not {text}")
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 1 if a result differs from the reference, 2 for bad arguments."""
+    """Run the benchmark; 1 after an error or if a result differs from the reference, 2 for bad arguments."""
     options = _arguments(arguments)
-    names = options.only.split(",") if options.only else list(WORK)
-    unknown = [name for name in names if name not in WORK]
-    if unknown:
-        print(f"error: no work is called {unknown[0]}; there are {', '.join(WORK)}", file=sys.stderr)
-        return 2
-    memories = (options.memory,) if options.memory else _MEMORIES
     rows: list[Row] = []
     try:
-        for name in names:
-            rows += measure(WORK[name], Machine(), memories, progress=True)
-    except (BenchDataError, RuntimeError, OSError) as error:
+        works = chosen_works(options.only)
+        clock = find_clock(options.clock, options.report)
+        check_writable(options.json)
+        if options.write:
+            check_writable(BASELINE)
+            read_baseline()
+        check_plots(options.plots)
+        for work in works:
+            memories = work.memories
+            if options.memory is not None:
+                memories = _MEMORIES if options.memory == "all" else (options.memory,)
+            rows += measure(work, Machine(), memories, progress=True)
+        _print(rows, clock, layers=options.layers)
+        if options.json is not None:
+            write_whole(options.json, json.dumps(_report(rows, clock), indent=1) + "\n")
+        if options.write:
+            write_baseline(rows)
+            print(f"\nbaseline: {BASELINE}")
+        if options.plots is not None:
+            written = write_plots(rows, Machine(), options.plots, progress=True)
+            print("\nplots: " + ", ".join(map(str, written)))
+    except _ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(table(rows)))
-    print("\n" + "\n".join(bar_lines(rows, BARS)))
-    if options.json is not None:
-        _write(options.json, rows)
-    if options.write:
-        kept = []
-        if BASELINE.exists():
-            new = {(row.name, row.memory) for row in rows}
-            old = [Row(**entry) for entry in json.loads(BASELINE.read_text())]
-            kept = [row for row in old if (row.name, row.memory) not in new]
-        order = {name: place for place, name in enumerate(WORK)}
-        _write(BASELINE, sorted([*kept, *rows], key=lambda row: (order[row.name], row.memory)))
+        return 2 if isinstance(error, UnknownWorkError) else 1
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
     return 0
+
+
+def _print(rows: Sequence[Row], clock: Clock | None, *, layers: bool) -> None:
+    parts = [row_lines(rows)]
+    if layers:
+        parts += [layer_lines(row) for row in rows]
+    parts += [qiu_lines(row, clock) for row in rows if row.name == "N5-SVD"]
+    parts.append(tiny_lines(rows, clock))
+    parts.append(bar_lines(verdicts(Results.of(rows, clock))))
+    print("\n\n".join("\n".join(part) for part in parts if part))
+    print(f"\nclock: {f'{clock.mhz:.1f} MHz, {clock.source}' if clock else 'unknown; --clock gives it'}")
+
+
+def _report(rows: Sequence[Row], clock: Clock | None) -> dict[str, Any]:
+    return {
+        "clock_mhz": None if clock is None else clock.mhz,
+        "rows": [
+            {
+                **row.to_json(),
+                "macs": row.macs,
+                "busy": row.busy,
+                "bus": row.bus,
+                "read_bytes": row.read_bytes,
+                "write_bytes": row.write_bytes,
+                "reasons": row.reasons(),
+                "cycles_per_second": round(row.speed),
+                "seconds": round(row.seconds, 2),
+                "layers": [
+                    {**vars(layer), "limit": layer.limit(row.multipliers)}
+                    | {"reasons": layer.shares(row.multipliers)}
+                    for layer in row.layers
+                ],
+            }
+            for row in rows
+        ],
+        "qiu": {row.memory: qiu_groups(row, clock) for row in rows if row.name == "N5-SVD"},
+        "bars": [verdict.to_json() for verdict in verdicts(Results.of(rows, clock))],
+    }
 
 
 if __name__ == "__main__":

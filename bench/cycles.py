@@ -1,20 +1,86 @@
-"""Cycles of the benchmark's work in RTL, beside the bars."""
+"""Cycles of the benchmark's work in RTL, layer by layer, and what the array waited for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from tqdm import tqdm
 
-from bench.work import WORK, Work, load_work
+from bench.bandwidth import bus_share
+from bench.work import Work, load_work
 from compiler.compile import compile_model
 from hw.machine import Machine
-from quant.text_table import aligned
+from hw.program_file import ProgramFile
 from sim import reference
-from sim.run import simulate
+from sim.run import Outcome, simulate
+from sim.verilator import LayerCounters, build
 
-__all__ = ["BARS", "Bar", "Row", "bar_lines", "measure", "table"]
+__all__ = ["REASONS", "BenchError", "LayerRow", "Row", "measure"]
+
+#: What a layer's cycles are spent on, in the order of the tables.
+REASONS: tuple[str, ...] = (
+    "multipliers",
+    "unused lanes",
+    "weights in",
+    "maps in",
+    "maps out",
+    "maps in and out",
+    "gaps",
+)
+
+
+class BenchError(ValueError):
+    """A run is not what it must be; the message says which work, and where it differs."""
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer on one memory; cycles are those in which the newest COMPUTE instruction was its own.
+
+    Attributes
+    ----------
+    name, kind : str
+    macs, cycles : int
+        Products that the work needs; clock cycles.
+    array_busy : int
+        Cycles in which the array took a word.
+    read_bytes, write_bytes : int
+        Over the data bus in these cycles.
+    idle_weights, idle_load, idle_store, idle_both : int
+        Cycles in which the array took none, by reason (`sim.verilator.LayerCounters`).
+    """
+
+    name: str
+    kind: str
+    macs: int
+    cycles: int
+    array_busy: int
+    read_bytes: int
+    write_bytes: int
+    idle_weights: int
+    idle_load: int
+    idle_store: int
+    idle_both: int
+
+    def shares(self, multipliers: int) -> dict[str, float]:
+        """Share of the cycles for each of `REASONS`; they add up to 1.
+
+        ``multipliers``: all would have been busy; ``unused lanes``: the rest of the cycles in which
+        the array took words; ``gaps``: the pipeline fills or drains.
+        """
+        cycles = max(self.cycles, 1)
+        useful = self.macs / multipliers
+        idle = (self.idle_weights, self.idle_load, self.idle_store, self.idle_both)
+        gaps = self.cycles - self.array_busy - sum(idle)
+        parts = (useful, self.array_busy - useful, *idle, gaps)
+        return {reason: part / cycles for reason, part in zip(REASONS, parts, strict=True)}
+
+    def limit(self, multipliers: int) -> str:
+        """The reason with the largest share."""
+        shares = self.shares(multipliers)
+        return max(shares, key=lambda reason: shares[reason])
 
 
 @dataclass(frozen=True)
@@ -24,23 +90,37 @@ class Row:
     Attributes
     ----------
     name, memory : str
-    multipliers, macs, cycles : int
-        Of the machine; products that the work needs; clock cycles from start to done.
-    read_bytes, write_bytes : int
-        Over the data bus.
-    weight_wait, token_wait : int
-        Cycles in which the array waited for weights, and for loads and stores.
+    multipliers, bus_bytes : int
+        Of the machine.
+    cycles : int
+        From start to done.
+    layers : tuple of LayerRow
+    seconds : float
+        Time spent in the simulator; not part of the baseline, nor of comparisons.
     """
 
     name: str
     memory: str
     multipliers: int
-    macs: int
+    bus_bytes: int
     cycles: int
-    read_bytes: int
-    write_bytes: int
-    weight_wait: int
-    token_wait: int
+    layers: tuple[LayerRow, ...]
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def macs(self) -> int:
+        """Products that the work needs."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def read_bytes(self) -> int:
+        """Over the data bus: weights, feature maps, instructions."""
+        return sum(layer.read_bytes for layer in self.layers)
+
+    @property
+    def write_bytes(self) -> int:
+        """Over the data bus."""
+        return sum(layer.write_bytes for layer in self.layers)
 
     @property
     def busy(self) -> float:
@@ -48,72 +128,72 @@ class Row:
         return self.macs / (self.multipliers * self.cycles)
 
     @property
-    def bytes_per_cycle(self) -> float:
-        """Bytes over the data bus in both directions."""
-        return (self.read_bytes + self.write_bytes) / self.cycles
+    def bus(self) -> float:
+        """Share of what the memory setting could carry (`bench.bandwidth`)."""
+        return bus_share(self.memory, self.bus_bytes, self.read_bytes, self.write_bytes, self.cycles)
 
-    def to_json(self) -> dict[str, str | int]:
-        """The row as a JSON object: its fields."""
-        return asdict(self)
+    @property
+    def speed(self) -> float:
+        """Cycles simulated in a second; 0 if this was not measured."""
+        return self.cycles / self.seconds if self.seconds else 0.0
 
+    def reasons(self) -> dict[str, float]:
+        """`LayerRow.shares` of all layers together."""
+        counted = max(sum(layer.cycles for layer in self.layers), 1)
+        found = dict.fromkeys(REASONS, 0.0)
+        for layer in self.layers:
+            for reason, share in layer.shares(self.multipliers).items():
+                found[reason] += share * layer.cycles / counted
+        return found
 
-@dataclass(frozen=True)
-class Bar:
-    """What a work should reach on a memory: least share of multipliers busy, most cycles, or least bytes
-    read a cycle."""
+    def layer(self, name: str) -> LayerRow:
+        """The layer of this name.
 
-    name: str
-    memory: str
-    busy: float | None = None
-    cycles: int | None = None
-    read: float | None = None
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        return {layer.name: layer for layer in self.layers}[name]
 
-    def met(self, row: Row) -> bool:
-        """Whether a row reaches it."""
-        return (
-            (self.busy is None or row.busy >= self.busy)
-            and (self.cycles is None or row.cycles <= self.cycles)
-            and (self.read is None or row.read_bytes / row.cycles >= self.read)
-        )
+    def to_json(self) -> dict[str, Any]:
+        """The row as a JSON object, without what is not exact; `from_json` reads it back."""
+        entry = asdict(self)
+        del entry["seconds"]
+        return entry
 
-    def __str__(self) -> str:
-        if self.read is not None:
-            return f"at least {self.read:.2f} bytes read a cycle"
-        return f"at least {100 * self.busy:g} % busy" if self.busy else f"at most {self.cycles:,} cycles"
-
-
-BARS = (
-    Bar("L1", "stalling", busy=0.97),
-    Bar("L2", "stalling", busy=0.97),
-    Bar("L3", "ideal", busy=0.5),
-    # 98 % of what the memory delivers: 8 bytes a cycle, 15 times in 19 cycles when it stalls
-    Bar("L4", "ideal", read=0.98 * 8),
-    Bar("L4", "stalling", read=0.98 * 8 * 15 / 19),
-    Bar("N1", "ideal", cycles=75_000),
-    Bar("N1", "stalling", cycles=85_000),
-    Bar("N2", "ideal", cycles=115_000),
-    Bar("N3", "ideal", busy=0.6),
-)
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Row:
+        """The row that `to_json` described."""
+        layers = tuple(LayerRow(**layer) for layer in entry["layers"])
+        return cls(**{**entry, "layers": layers})
 
 
 def measure(
     work: Work, machine: Machine, memories: Sequence[str], *, progress: bool = False
 ) -> Iterator[Row]:
-    """Run a work on each memory, every layer compared with the reference.
+    """Run a work on each memory, every layer's tensor compared with the reference.
 
     Raises
     ------
     BenchDataError
         If the work's network is missing.
-    RuntimeError
+    BenchError
         If a layer differs from the reference.
+    CompileError, BuildError
+        If the machine cannot run the work, or cannot be built.
     """
     model, inputs = load_work(work)
     program = compile_model(model, machine, inputs[0], lambda: reference.run(model, inputs))
-    macs = sum(layer.macs for layer in program.layers)
+    build(machine)
     for memory in memories:
         with tqdm(
-            desc=f"{work.name} {memory}", unit=" cycles", unit_scale=True, disable=None if progress else True
+            desc=f"{work.name} {memory}",
+            unit=" cycles",
+            unit_scale=True,
+            leave=False,
+            delay=1,
+            disable=None if progress else True,
         ) as bar:
             outcome = simulate(
                 program,
@@ -123,59 +203,35 @@ def measure(
                 progress=lambda image, layer, cycles, bar=bar: bar.update(cycles),
             )
         if not outcome.bit_exact:
-            raise RuntimeError(f"{work.name} with the memory {memory}: {outcome.problem}")
-        counters = list(outcome.counters.values())
-        yield Row(
-            work.name,
-            memory,
-            machine.multipliers,
-            macs,
-            outcome.cycles[0],
-            sum(counter.read_beats for counter in counters) * machine.bus_bytes,
-            sum(counter.write_beats for counter in counters) * machine.bus_bytes,
-            sum(counter.compute_weight_wait for counter in counters),
-            sum(counter.compute_token_wait for counter in counters),
-        )
+            raise BenchError(f"{work.name} with the memory {memory}: {outcome.problem}")
+        yield _row(work, memory, program, outcome)
 
 
-def table(rows: Sequence[Row]) -> list[str]:
-    """The rows for people, beside the peer's figures."""
-    cells = [
-        ["work", "", "memory", "cycles", "busy %", "bytes a cycle", "weights %", "tokens %", "peer"],
-        *(
-            [
-                row.name,
-                WORK[row.name].what,
-                row.memory,
-                f"{row.cycles:,}",
-                f"{100 * row.busy:.1f}",
-                f"{row.bytes_per_cycle:.2f}",
-                f"{100 * row.weight_wait / row.cycles:.1f}",
-                f"{100 * row.token_wait / row.cycles:.1f}",
-                WORK[row.name].peer,
-            ]
-            for row in rows
-        ),
-    ]
-    return aligned(cells, 3)
-
-
-def bar_lines(rows: Sequence[Row], bars: Sequence[Bar]) -> list[str]:
-    """For each bar whose work was run: what was reached, and whether it is met."""
-    found = {(row.name, row.memory): row for row in rows}
-    cells = [["work", "memory", "bar", "cycles", "busy %", "bytes a cycle", ""]]
-    for bar in bars:
-        if row := found.get((bar.name, bar.memory)):
-            verdict = "met" if bar.met(row) else "MISSED"
-            cells.append(
-                [
-                    bar.name,
-                    bar.memory,
-                    str(bar),
-                    f"{row.cycles:,}",
-                    f"{100 * row.busy:.1f}",
-                    f"{row.bytes_per_cycle:.2f}",
-                    verdict,
-                ]
+def _row(work: Work, memory: str, program: ProgramFile, outcome: Outcome) -> Row:
+    machine, layers = program.machine, []
+    for layer in program.layers:
+        counters = outcome.counters.get(layer.number, LayerCounters())
+        layers.append(
+            LayerRow(
+                layer.name,
+                layer.kind,
+                layer.macs,
+                counters.cycles,
+                counters.compute_busy,
+                counters.read_beats * machine.bus_bytes,
+                counters.write_beats * machine.bus_bytes,
+                counters.idle_weights,
+                counters.idle_load,
+                counters.idle_store,
+                counters.idle_both,
             )
-    return aligned(cells, 3)
+        )
+    return Row(
+        work.name,
+        memory,
+        machine.multipliers,
+        machine.bus_bytes,
+        outcome.cycles[0],
+        tuple(layers),
+        outcome.seconds,
+    )

@@ -1,6 +1,6 @@
-"""What the benchmark runs: single layers L1 to L4, and networks N1 to N4.
+"""What the benchmark runs: single layers L1 to L4, and networks N1 to N5.
 
-Cycles do not depend on what weights are worth, so the layers have random ones, from a fixed seed.
+Cycles do not depend on what weights are worth, so the layers and N5 have random ones, from a fixed seed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ import torch
 from numpy.typing import NDArray
 
 from bench.accuracy_data import networks, shared_folder
+from bench.vgg import vgg16
 from quant.calibrate import calibrate
 from quant.fixed_model import FixedModel
 from quant.search import Search
 from quant.torch_import import import_module
 from sim.reference import prepare_input
 
-__all__ = ["WORK", "Work", "load_work"]
+__all__ = ["WORK", "UnknownWorkError", "Work", "chosen_works", "load_work"]
 
 _CALIBRATION_IMAGES = 16
+
+
+class UnknownWorkError(ValueError):
+    """A work was asked for that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -31,32 +36,53 @@ class Work:
     Attributes
     ----------
     name, what : str
-    peer : str
-        What NNgen 1.3.4 (Python to Verilog; int8, 64-bit AXI) takes for the same work on memory that
-        holds data back in 4 of 19 cycles: multipliers, cycles, share of multipliers busy.
     network : str or None
-        The name in `bench.accuracy_data`; None: a layer of its own.
+        The name in `bench.accuracy_data`; None: a layer of its own, or a network with random weights.
+    memories : tuple of str
+        The memory settings that are run if nobody says which.
     """
 
     name: str
     what: str
-    peer: str
     network: str | None = None
+    memories: tuple[str, ...] = ("ideal", "stalling", "ulx3s")
 
 
 WORK: Mapping[str, Work] = {
     work.name: work
     for work in (
-        Work("L1", "convolution 3x3, 64 to 64, 28x28", "NNgen, 144: 209,665, 95.7 %"),
-        Work("L2", "convolution 1x1, 128 to 128, 14x14", "NNgen, 128: 29,105, 86.2 %"),
-        Work("L3", "depthwise 3x3, 64 channels, 28x28", "NNgen refuses it"),
-        Work("L4", "fully connected 1024 to 1024", "NNgen, 64: 176,361 (74 % of the bus)"),
-        Work("N1", "LeNet-5, 28x28", "NNgen, 100: 105,073, 21.8 %", "lenet5"),
-        Work("N2", "ResNet-8, 32x32x3", "NNgen, 72: 334,113, 52.0 %", "resnet8"),
-        Work("N3", "MobileNetV1 0.25, 96x96x3", "-", "vww"),
-        Work("N4", "SqueezeNet v1.0, 227x227x3", "-", "squeezenet"),
+        Work("L1", "convolution 3x3, 64 to 64, 28x28"),
+        Work("L2", "convolution 1x1, 128 to 128, 14x14"),
+        Work("L3", "depthwise 3x3, 64 channels, 28x28"),
+        Work("L4", "fully connected 1024 to 1024"),
+        Work("N1", "LeNet-5, 28x28", "lenet5"),
+        Work("N2", "ResNet-8, 32x32x3", "resnet8"),
+        Work("N3", "MobileNetV1 0.25, 96x96x3", "vww"),
+        Work("N4", "SqueezeNet v1.0, 227x227x3", "squeezenet"),
+        Work("N5", "VGG-16, 224x224x3", memories=("ideal",)),
+        Work("N5-SVD", "VGG-16-SVD, 224x224x3", memories=("ideal",)),
     )
 }
+
+
+def chosen_works(names: str | None) -> list[Work]:
+    """The works of a list with commas; ``N5`` stands for ``N5-SVD``, too.  None: all.
+
+    Raises
+    ------
+    UnknownWorkError
+        If there is no work of a name.
+    """
+    if names is None:
+        return list(WORK.values())
+    found: dict[str, Work] = {}
+    for name in names.split(","):
+        matching = {key: work for key, work in WORK.items() if name in (key, key.split("-")[0])}
+        if not matching:
+            raise UnknownWorkError(f"no work is called {name!r}; there are {', '.join(WORK)}")
+        found |= matching
+    return list(found.values())
+
 
 _LAYERS: Mapping[str, tuple[Callable[[], torch.nn.Module], tuple[int, int, int]]] = {
     "L1": (lambda: torch.nn.Conv2d(64, 64, 3, padding=1), (64, 28, 28)),
@@ -74,6 +100,10 @@ def load_work(work: Work) -> tuple[FixedModel, NDArray[np.int64]]:
     BenchDataError
         If the network's files are missing.
     """
+    if work.name.startswith("N5"):
+        model = vgg16(svd=work.name == "N5-SVD")
+        shape = model.graph.shapes[model.graph.input]
+        return model, np.random.default_rng(1).integers(-128, 128, (1, *shape))
     search = Search.paper()
     if work.network is None:
         make, shape = _LAYERS[work.name]
