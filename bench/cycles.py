@@ -9,11 +9,9 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.bandwidth import bus_share
-from bench.work import Work, load_work
-from compiler.compile import compile_model
+from bench.work import Work, compile_work
 from hw.machine import Machine
 from hw.program_file import ProgramFile
-from sim import reference
 from sim.run import Outcome, simulate
 from sim.verilator import LayerCounters, build
 
@@ -183,8 +181,7 @@ def measure(
     CompileError, BuildError
         If the machine cannot run the work, or cannot be built.
     """
-    model, inputs = load_work(work)
-    program = compile_model(model, machine, inputs[0], lambda: reference.run(model, inputs))
+    compiled = compile_work(work, machine)
     build(machine)
     for memory in memories:
         with tqdm(
@@ -196,15 +193,15 @@ def measure(
             disable=None if progress else True,
         ) as bar:
             outcome = simulate(
-                program,
-                model,
-                inputs,
+                compiled.program,
+                compiled.model,
+                compiled.inputs,
                 memory=memory,
                 progress=lambda image, layer, cycles, bar=bar: bar.update(cycles),
             )
         if not outcome.bit_exact:
             raise BenchError(f"{work.name} with the memory {memory}: {outcome.problem}")
-        yield _row(work, memory, program, outcome)
+        yield _row(work, memory, compiled.program, outcome)
 
 
 def _row(work: Work, memory: str, program: ProgramFile, outcome: Outcome) -> Row:

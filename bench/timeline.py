@@ -20,16 +20,14 @@ from numpy.typing import NDArray
 
 from bench.accuracy_data import BenchDataError
 from bench.cycles import BenchError
-from bench.work import WORK, UnknownWorkError, Work, chosen_works, load_work
-from compiler.compile import compile_model
+from bench.work import WORK, UnknownWorkError, Work, chosen_works, compile_work
 from compiler.error import CompileError
 from hw.machine import Machine
-from hw.registers import Register
 from hw.whole_file import WholeFileError, check_writable, write_whole
 from quant.text_table import aligned
-from sim import reference
 from sim.memory_settings import MEMORY_NAMES
-from sim.verilator import BUSY, BuildError, SimulationError, VerilatedCore
+from sim.run import simulate
+from sim.verilator import BUSY, BuildError, SimulationError
 
 __all__ = ["Timeline", "busy_share", "gaps", "main", "record", "timeline_plot"]
 
@@ -63,33 +61,20 @@ class Timeline:
 
 
 def record(work: Work, machine: Machine, memory: str) -> Timeline:
-    """Run a work once, its output compared with the reference.
+    """Run a work once, every layer's tensor compared with the reference.
 
     Raises
     ------
     BenchError
-        If the output differs from the reference.
+        If a layer differs from the reference.
     """
-    model, inputs = load_work(work)
-    expected = reference.run(model, inputs)
-    program = compile_model(model, machine, inputs[0], expected)
-    weights = [segment for segment in program.segments if segment.name.startswith("weights")]
-    first = min((segment.address for segment in weights), default=0)
-    end = max((segment.address + len(segment.content) for segment in weights), default=0)
-    with VerilatedCore(machine, program.memory_bytes, memory) as core:
-        for segment in program.segments:
-            core.write_memory(segment.address, segment.content)
-        core.write_memory(program.input.address, program.input.pack(inputs[0], machine.word_bytes))
-        core.write_register(Register.PROGRAM_ADDRESS, program.program_address)
-        core.record_intervals((first, end))
-        result = core.run()
-        counters, busy = core.layer_counters(), core.busy_intervals()
-        found = core.read_memory(program.output.address, program.output.byte_count(machine.word_bytes))
-    if (program.output.unpack(found, machine.word_bytes) != expected[program.output.name][0]).any():
-        raise BenchError(f"{work.name} with the memory {memory}: the output differs from the reference")
-    numbered = [layer for layer in program.layers if layer.number in counters]
-    layers = [(layer.name, counters[layer.number].cycles) for layer in numbered]
-    return Timeline(work.name, memory, result.cycles, layers, busy)
+    compiled = compile_work(work, machine)
+    outcome = simulate(compiled.program, compiled.model, compiled.inputs, memory=memory, record=True)
+    if not outcome.bit_exact:
+        raise BenchError(f"{work.name} with the memory {memory}: {outcome.problem}")
+    numbered = [layer for layer in compiled.program.layers if layer.number in outcome.counters]
+    layers = [(layer.name, outcome.counters[layer.number].cycles) for layer in numbered]
+    return Timeline(work.name, memory, outcome.cycles[0], layers, outcome.busy)
 
 
 def busy_share(intervals: NDArray[np.uint64], cycles: int, columns: int) -> NDArray[np.float64]:

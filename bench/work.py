@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,15 +15,24 @@ from numpy.typing import NDArray
 
 from bench.accuracy_data import networks, shared_folder
 from bench.vgg import vgg16
+from compiler.compile import compile_model
+from hw.machine import Machine
+from hw.program_file import ProgramFile
 from quant.calibrate import calibrate
 from quant.fixed_model import FixedModel
+from quant.graph import Shape
 from quant.search import Search
 from quant.torch_import import import_module
+from sim import reference
 from sim.reference import prepare_input
 
-__all__ = ["WORK", "UnknownWorkError", "Work", "chosen_works", "load_work"]
+__all__ = ["WORK", "CompiledWork", "UnknownWorkError", "Work", "chosen_works", "compile_work"]
 
 _CALIBRATION_IMAGES = 16
+
+
+#: A fixed-point model and one input (1, C, H, W) for it.
+Source = Callable[[], tuple[FixedModel, NDArray[np.int64]]]
 
 
 class UnknownWorkError(ValueError):
@@ -36,31 +46,89 @@ class Work:
     Attributes
     ----------
     name, what : str
-    network : str or None
-        The name in `bench.accuracy_data`; None: a layer of its own, or a network with random weights.
+    source : callable
+        Gives the fixed-point model and one input (1, C, H, W) for it.
     memories : tuple of str
         The memory settings that are run if nobody says which.
     """
 
     name: str
     what: str
-    network: str | None = None
+    source: Source
     memories: tuple[str, ...] = ("ideal", "stalling", "ulx3s")
+
+
+@dataclass(frozen=True)
+class CompiledWork:
+    """A work's fixed-point model, one input (1, C, H, W), and its program for a machine."""
+
+    model: FixedModel
+    inputs: NDArray[np.int64]
+    program: ProgramFile
+
+
+def _layer(module: Callable[[], torch.nn.Module], shape: Shape) -> Source:
+    def source() -> tuple[FixedModel, NDArray[np.int64]]:
+        torch.manual_seed(1)
+        images = np.random.default_rng(1).random((2, *shape), np.float32)
+        model, _ = calibrate(import_module(module(), shape), [images], search=Search.paper())
+        return model, prepare_input(model, images[:1])
+
+    return source
+
+
+def _network(name: str) -> Source:
+    """A network of `bench.accuracy_data`."""
+
+    def source() -> tuple[FixedModel, NDArray[np.int64]]:
+        [network] = networks(shared_folder(), only=[name])
+        graph = network.graph()
+        chosen = network.calibration.spread(_CALIBRATION_IMAGES)
+        batches = list(network.batches(chosen, graph.input_layout))
+        model, _ = calibrate(graph, batches, preparation=network.preparation, search=Search.paper())
+        return model, prepare_input(model, batches[0][:1])
+
+    return source
+
+
+def _vgg(*, svd: bool) -> Source:
+    def source() -> tuple[FixedModel, NDArray[np.int64]]:
+        model = vgg16(svd=svd)
+        shape = model.graph.shapes[model.graph.input]
+        return model, np.random.default_rng(1).integers(-128, 128, (1, *shape))
+
+    return source
 
 
 WORK: Mapping[str, Work] = {
     work.name: work
     for work in (
-        Work("L1", "convolution 3x3, 64 to 64, 28x28"),
-        Work("L2", "convolution 1x1, 128 to 128, 14x14"),
-        Work("L3", "depthwise 3x3, 64 channels, 28x28"),
-        Work("L4", "fully connected 1024 to 1024"),
-        Work("N1", "LeNet-5, 28x28", "lenet5"),
-        Work("N2", "ResNet-8, 32x32x3", "resnet8"),
-        Work("N3", "MobileNetV1 0.25, 96x96x3", "vww"),
-        Work("N4", "SqueezeNet v1.0, 227x227x3", "squeezenet"),
-        Work("N5", "VGG-16, 224x224x3", memories=("ideal",)),
-        Work("N5-SVD", "VGG-16-SVD, 224x224x3", memories=("ideal",)),
+        Work(
+            "L1",
+            "convolution 3x3, 64 to 64, 28x28",
+            _layer(lambda: torch.nn.Conv2d(64, 64, 3, padding=1), (64, 28, 28)),
+        ),
+        Work(
+            "L2",
+            "convolution 1x1, 128 to 128, 14x14",
+            _layer(lambda: torch.nn.Conv2d(128, 128, 1), (128, 14, 14)),
+        ),
+        Work(
+            "L3",
+            "depthwise 3x3, 64 channels, 28x28",
+            _layer(lambda: torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), (64, 28, 28)),
+        ),
+        Work(
+            "L4",
+            "fully connected 1024 to 1024",
+            _layer(lambda: torch.nn.Conv2d(1024, 1024, 1), (1024, 1, 1)),
+        ),
+        Work("N1", "LeNet-5, 28x28", _network("lenet5")),
+        Work("N2", "ResNet-8, 32x32x3", _network("resnet8")),
+        Work("N3", "MobileNetV1 0.25, 96x96x3", _network("vww")),
+        Work("N4", "SqueezeNet v1.0, 227x227x3", _network("squeezenet")),
+        Work("N5", "VGG-16, 224x224x3", _vgg(svd=False), ("ideal",)),
+        Work("N5-SVD", "VGG-16-SVD, 224x224x3", _vgg(svd=True), ("ideal",)),
     )
 }
 
@@ -84,36 +152,17 @@ def chosen_works(names: str | None) -> list[Work]:
     return list(found.values())
 
 
-_LAYERS: Mapping[str, tuple[Callable[[], torch.nn.Module], tuple[int, int, int]]] = {
-    "L1": (lambda: torch.nn.Conv2d(64, 64, 3, padding=1), (64, 28, 28)),
-    "L2": (lambda: torch.nn.Conv2d(128, 128, 1), (128, 14, 14)),
-    "L3": (lambda: torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), (64, 28, 28)),
-    "L4": (lambda: torch.nn.Conv2d(1024, 1024, 1), (1024, 1, 1)),
-}
-
-
-def load_work(work: Work) -> tuple[FixedModel, NDArray[np.int64]]:
-    """The fixed-point model, calibrated without the longer steps, and one input (1, C, H, W) for it.
+@lru_cache(maxsize=1)
+def compile_work(work: Work, machine: Machine) -> CompiledWork:
+    """A work, calibrated without the longer steps and compiled; the newest one is kept.
 
     Raises
     ------
     BenchDataError
         If the network's files are missing.
+    CompileError
+        If the machine cannot run it.
     """
-    if work.name.startswith("N5"):
-        model = vgg16(svd=work.name == "N5-SVD")
-        shape = model.graph.shapes[model.graph.input]
-        return model, np.random.default_rng(1).integers(-128, 128, (1, *shape))
-    search = Search.paper()
-    if work.network is None:
-        make, shape = _LAYERS[work.name]
-        torch.manual_seed(1)
-        images = np.random.default_rng(1).random((2, *shape), np.float32)
-        model, _ = calibrate(import_module(make(), shape), [images], search=search)
-        return model, prepare_input(model, images[:1])
-    [network] = networks(shared_folder(), only=[work.network])
-    graph = network.graph()
-    chosen = network.calibration.spread(_CALIBRATION_IMAGES)
-    batches = list(network.batches(chosen, graph.input_layout))
-    model, _ = calibrate(graph, batches, preparation=network.preparation, search=search)
-    return model, prepare_input(model, batches[0][:1])
+    model, inputs = work.source()
+    program = compile_model(model, machine, inputs[0], lambda: reference.run(model, inputs))
+    return CompiledWork(model, inputs, program)

@@ -3,9 +3,7 @@
 // Arguments: row bits, column bits, clock in Hz, clock cycles of a bit.  Prints the terminal's path, then
 // runs until standard input ends.  A broken rule of the memory ends it with status 1 and a message.
 
-
 #include <cstdio>
-#include <memory>
 
 #include "Vboard.h"
 #include "sdram_model.h"
@@ -19,35 +17,18 @@ int main(int count, char** arguments) {
     Vboard top(&context, "board");
     Sdram memory(unsigned(std::atoi(arguments[1])), unsigned(std::atoi(arguments[2])), clock_hz);
     Terminal terminal(unsigned(std::atoi(arguments[4])));
-    std::printf("%s\n", terminal.name().c_str());
-    std::fflush(stdout);
-
-    top.rst = 1;
-    top.rx = 1;
-    top.clk = 0;
-    top.eval();
-    for (uint64_t cycle = 0;; ++cycle) {
-        if (cycle == 8) top.rst = 0;
-        if (cycle && cycle % 512 == 0) {  // nothing is received while everything is reset
-            terminal.exchange();
-            if (cycle % 65536 == 0 && input_ended()) break;
-        }
-        top.rx = terminal.cycle(top.tx);
-        top.sdram_dq = memory.dq();
-        top.clk = 0;
-        top.eval();
-        top.clk = 1;
-        top.eval();
-        // a quarter period later, the memory's clock rises
-        memory.edge({bool(top.sdram_cke), bool(top.sdram_cs_n), bool(top.sdram_ras_n), bool(top.sdram_cas_n),
-                     bool(top.sdram_we_n), top.sdram_a, top.sdram_ba, top.sdram_dm, uint16_t(top.sdram_dq__out),
-                     top.sdram_dq__en != 0});
-        if (!memory.fault.empty()) {
-            std::fprintf(stderr, "SDRAM %s\n", memory.fault.c_str());
-            return 1;
-        }
+    const bool ended = run_board(
+        top, terminal, [&] { top.sdram_dq = memory.dq(); },
+        [&] {  // a quarter period later, the memory's clock rises
+            memory.edge({bool(top.sdram_cke), bool(top.sdram_cs_n), bool(top.sdram_ras_n), bool(top.sdram_cas_n),
+                         bool(top.sdram_we_n), top.sdram_a, top.sdram_ba, top.sdram_dm, uint16_t(top.sdram_dq__out),
+                         top.sdram_dq__en != 0});
+            return memory.fault.empty();
+        });
+    if (!ended) {
+        std::fprintf(stderr, "SDRAM %s\n", memory.fault.c_str());
+        return 1;
     }
-    top.final();
     std::fprintf(stderr, "%llu reads, %llu writes, %llu refreshes\n", (unsigned long long)memory.reads,
                  (unsigned long long)memory.writes, (unsigned long long)memory.refreshes);
     return 0;

@@ -116,7 +116,7 @@ def build(
         say(f"seed {seed} reaches {report['clock_reached_mhz']:.2f} of {job.clock_mhz:g} MHz")
     if report["clock_reached_mhz"] < job.clock_mhz:
         bitstream.unlink(missing_ok=True)  # an older one would be taken for this design
-        _write(report_path, json.dumps(report, indent=1) + "\n")
+        write_whole(report_path, json.dumps(report, indent=1) + "\n")
         raise ClockMissed(
             f"the design reaches {report['clock_reached_mhz']:.2f} MHz, not {job.clock_mhz:g} MHz; try "
             f"--clock {int(report['clock_reached_mhz'])}, another --seed, or a smaller machine "
@@ -126,7 +126,7 @@ def build(
     report["seconds"] = round(time.monotonic() - began, 1)
     report_path.unlink(missing_ok=True)  # never a report beside another build's bitstream
     os.replace(work / flow.bitstream, bitstream)
-    _write(report_path, json.dumps(report, indent=1) + "\n")
+    write_whole(report_path, json.dumps(report, indent=1) + "\n")
     return report
 
 
@@ -223,7 +223,3 @@ def _read_report(path: Path) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError):
         return {}
     return report if isinstance(report, dict) else {}
-
-
-def _write(path: Path, text: str) -> None:
-    write_whole(path, text)

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import Component, In, Out
 from boards.ddr3 import DDR3Controller, burst_script, start_script
 from boards.ddr3_control import DDR3Control
 from boards.host_link import HostLink, join_managers
-from boards.system import CORE_PORT, HOST_PORT
+from boards.system import CORE_PORT, HOST_PORT, port_arguments
 from hw.ddr3_description import REGISTER_ADDRESS_BITS
 
 __all__ = ["DDR3System"]
@@ -95,7 +95,6 @@ class DDR3System(Component):
         ]
         self._registers(m, link.m_axil, core.s_axil, control.bus)
 
-        host = link.m_axi
         m.submodules.litedram = Instance(
             "litedram_core",
             i_clk=self.clock,
@@ -116,8 +115,8 @@ class DDR3System(Component):
             o_wb_ctrl_ack=control.bus_acknowledge,
             o_wb_ctrl_dat_r=control.bus_read_data,
             o_wb_ctrl_err=Signal(name="wb_err"),
-            **self._port(CORE_PORT, core.m_axi),
-            **self._port(HOST_PORT, host),
+            **port_arguments(CORE_PORT, core.m_axi, controller.address_bits),
+            **port_arguments(HOST_PORT, link.m_axi, controller.address_bits),
             **{f"o_ddram_{name}": getattr(self, f"ddram_{name}") for name in _COMMAND_PINS},
             io_ddram_dq=self._data_pins,
             io_ddram_dqs_p=self._strobe_pins,
@@ -131,19 +130,3 @@ class DDR3System(Component):
             join_managers(m, host, control)
         with m.Else():
             join_managers(m, host, core)
-
-    def _port(self, name: str, axi: Any) -> dict[str, Any]:
-        """Arguments of the controller's instance for one AXI4 port."""
-        bits = self.controller.address_bits
-        arguments: dict[str, Any] = {}
-        for channel in ("aw", "ar"):
-            for field in ("valid", "burst", "len", "size", "id"):
-                arguments[f"i_user_port_{name}_{channel}{field}"] = getattr(axi, channel + field)
-            arguments[f"i_user_port_{name}_{channel}addr"] = getattr(axi, channel + "addr")[:bits]
-            arguments[f"o_user_port_{name}_{channel}ready"] = getattr(axi, channel + "ready")
-        for field in ("wvalid", "wlast", "wstrb", "wdata", "bready", "rready"):
-            arguments[f"i_user_port_{name}_{field}"] = getattr(axi, field)
-        for field in ("wready", "bvalid", "bresp", "bid", "rvalid", "rlast", "rresp", "rdata", "rid"):
-            arguments[f"o_user_port_{name}_{field}"] = getattr(axi, field)
-        return arguments
-

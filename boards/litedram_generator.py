@@ -7,12 +7,11 @@ nobody else has to import it.  `boards.litedram` calls it.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hw.axi import ID_WIDTH
+from boards.litedram_core import make_core, refresh_interval, write_core
 
 __all__ = ["main"]
 
@@ -21,10 +20,8 @@ def _memory(clock_hz: float, row_bits: int, column_bits: int) -> type:
     """A memory with the slowest timings (ns) of all chips that the boards were built with."""
     from litedram.modules import SDRModule, _SpeedgradeTimings, _TechnologyTimings
 
-    # LiteDRAM rounds the refresh interval up to whole cycles, which would be too seldom: 64 ms for
-    # 8,192 rows is a limit (smaller chips need it half as often).  Whole cycles, less a little for the
-    # division, stay what they are.
-    interval = (math.floor(64e6 / 8192 * clock_hz / 1e9) - 0.001) * 1e9 / clock_hz
+    # 64 ms for 8,192 rows is a limit (smaller chips need it half as often)
+    interval = refresh_interval(64e6 / 8192, clock_hz)
 
     class Memory(SDRModule):
         nbanks = 4
@@ -72,54 +69,29 @@ def _use_pin_registers() -> None:
 def main(arguments: list[str]) -> int:
     """Write FOLDER/litedram_core.v and FOLDER/controller.json."""
     from litedram import phy
-    from litedram.gen import LiteDRAMCore
-    from litex.build.lattice import LatticePlatform
-    from litex.soc.integration.builder import Builder
 
     _use_pin_registers()
     settings = json.loads(Path(arguments[0]).read_text())
-    folder = Path(arguments[1])
     clock_hz = float(settings["clock_hz"])
     geometry = settings["geometry"]
     data_bytes = geometry["data_bits"] // 8
-    memory = _memory(clock_hz, geometry["row_bits"], geometry["column_bits"])
-    config = {
-        "cpu": None,
-        "device": settings["device"],
-        "memtype": "SDR",
-        "sdram_module": memory,
-        "sdram_module_nb": data_bytes,  # bytes on the data pins
-        "sdram_rank_nb": 1,
-        "sdram_phy": phy.GENSDRPHY,
-        "input_clk_freq": clock_hz,
-        "sys_clk_freq": clock_hz,
-        "init_clk_freq": clock_hz,
-        "user_ports": {
-            name: {"type": "axi", "id_width": ID_WIDTH, "data_width": width}
-            for name, width in settings["ports"].items()
-        },
-    }
-    platform = LatticePlatform(config["device"], io=[], toolchain="trellis")
-    soc = LiteDRAMCore(platform, config)
-    builder = Builder(
-        soc, output_dir=str(folder), gateware_dir=str(folder), compile_gateware=False, compile_software=False
+    soc = make_core(
+        settings,
+        memtype="SDR",
+        sdram_module=_memory(clock_hz, geometry["row_bits"], geometry["column_bits"]),
+        sdram_module_nb=data_bytes,  # bytes on the data pins
+        sdram_phy=phy.GENSDRPHY,
+        input_clk_freq=clock_hz,
+        init_clk_freq=clock_hz,
     )
-    builder.build(build_name="litedram_core", regular_comb=False)
-    registers = {name: region.origin for name, region in soc.csr.regions.items()}
-    addresses: dict[str, int] = {}
-    for bank, origin in registers.items():
-        for index, register in enumerate(soc.csr.regions[bank].obj):
-            addresses[f"{bank}_{register.name}"] = origin + 4 * index
-    geometry = soc.sdram.controller.settings.geom
-    result = {
-        "registers": addresses,
-        "cas_latency": soc.sdram.controller.settings.phy.cl,
-        "memory_bytes": (1 << (geometry.bankbits + geometry.rowbits + geometry.colbits)) * data_bytes,
-        "data_bits": 8 * data_bytes,
-        "row_bits": geometry.rowbits,
-        "column_bits": geometry.colbits,
-    }
-    (folder / "controller.json").write_text(json.dumps(result, indent=1))
+    write_core(
+        soc,
+        data_bytes,
+        Path(arguments[1]),
+        cas_latency=soc.sdram.controller.settings.phy.cl,
+        data_bits=8 * data_bytes,
+        column_bits=geometry["column_bits"],
+    )
     return 0
 
 

@@ -2,8 +2,6 @@
 //
 // Argument: clock cycles of a bit.  Prints the terminal's path, then runs until standard input ends.
 
-#include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 
 #include "Vboard.h"
@@ -15,25 +13,6 @@ int main(int count, char** arguments) {
     VerilatedContext context;
     Vboard top(&context, "board");
     Terminal terminal(unsigned(std::atoi(arguments[1])));
-    std::printf("%s\n", terminal.name().c_str());
-    std::fflush(stdout);
-
-    top.rst = 1;
-    top.rx = 1;
-    top.clk = 0;
-    top.eval();
-    for (uint64_t cycle = 0;; ++cycle) {
-        if (cycle == 8) top.rst = 0;
-        if (cycle && cycle % 512 == 0) {  // nothing is received while everything is reset
-            terminal.exchange();
-            if (cycle % 65536 == 0 && input_ended()) break;
-        }
-        top.rx = terminal.cycle(top.tx);
-        top.clk = 0;
-        top.eval();
-        top.clk = 1;
-        top.eval();
-    }
-    top.final();
+    run_board(top, terminal, [] {}, [] { return true; });
     return 0;
 }

@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import ClockSignal, Instance, IOPort, Module, ResetSignal, Signal
-from amaranth.lib.wiring import Component, In, Out, connect
+from amaranth.lib.wiring import Component, In, Out
 
+from boards.host_link import HostLink, join_managers
 from boards.litedram import MemoryController
 from boards.sdram_start import SDRAMStart, start_sequence
-from hw.serial_bridge import SerialBridge
-from hw.uart import UARTReceiver, UARTTransmitter, clocks_per_bit
 
-__all__ = ["CORE_PORT", "HOST_PORT", "HOST_WIDTH", "System", "memory_ports"]
+__all__ = ["CORE_PORT", "HOST_PORT", "HOST_WIDTH", "System", "memory_ports", "port_arguments"]
 
 #: Names of the memory controller's ports.
 CORE_PORT, HOST_PORT = "core", "host"
@@ -27,6 +26,21 @@ HOST_WIDTH = 64
 def memory_ports(bus_width: int) -> dict[str, int]:
     """The ports that `boards.litedram.generate` must make for a core with this bus."""
     return {CORE_PORT: bus_width, HOST_PORT: HOST_WIDTH}
+
+
+def port_arguments(name: str, axi: Any, address_bits: int) -> dict[str, Any]:
+    """Arguments of the controller's instance for one AXI4 port."""
+    arguments: dict[str, Any] = {}
+    for channel in ("aw", "ar"):
+        for field in ("valid", "burst", "len", "size", "id"):
+            arguments[f"i_user_port_{name}_{channel}{field}"] = getattr(axi, channel + field)
+        arguments[f"i_user_port_{name}_{channel}addr"] = getattr(axi, channel + "addr")[:address_bits]
+        arguments[f"o_user_port_{name}_{channel}ready"] = getattr(axi, channel + "ready")
+    for field in ("wvalid", "wlast", "wstrb", "wdata", "bready", "rready"):
+        arguments[f"i_user_port_{name}_{field}"] = getattr(axi, field)
+    for field in ("wready", "bvalid", "bresp", "bid", "rvalid", "rlast", "rresp", "rdata", "rid"):
+        arguments[f"o_user_port_{name}_{field}"] = getattr(axi, field)
+    return arguments
 
 
 class System(Component):
@@ -64,7 +78,6 @@ class System(Component):
         self.controller = controller
         self.clock_hz = clock_hz
         self.baud = baud
-        self._clocks = clocks_per_bit(clock_hz, baud)
         self._data_pins = data_pins
         super().__init__(
             {
@@ -83,32 +96,14 @@ class System(Component):
         m = Module()
         m.submodules.core = core = self.core
         m.submodules.start = start = SDRAMStart(start_sequence(self.controller, self.clock_hz))
-        m.submodules.bridge = bridge = SerialBridge(self.controller.memory_bytes, self.clock_hz)
-        m.submodules.receiver = receiver = UARTReceiver(self._clocks)
-        m.submodules.transmitter = transmitter = UARTTransmitter(self._clocks)
-        connect(m, bridge.sent, transmitter.data)
+        m.submodules.link = link = HostLink(self.controller.memory_bytes, self.clock_hz, self.baud)
         m.d.comb += [
-            receiver.rx.eq(self.rx),
-            self.tx.eq(transmitter.tx),
-            bridge.received.eq(receiver.data),
-            bridge.received_valid.eq(receiver.valid),
-            bridge.memory_ready.eq(self.memory_ready),
-            self.executing.eq(bridge.executing),
+            link.rx.eq(self.rx),
+            self.tx.eq(link.tx),
+            link.memory_ready.eq(self.memory_ready),
+            self.executing.eq(link.executing),
         ]
-        for name in (
-            "awaddr",
-            "awvalid",
-            "wdata",
-            "wstrb",
-            "wvalid",
-            "bready",
-            "araddr",
-            "arvalid",
-            "rready",
-        ):
-            m.d.comb += getattr(core.s_axil, name).eq(getattr(bridge.m_axil, name))
-        for name in ("awready", "wready", "bresp", "bvalid", "arready", "rdata", "rresp", "rvalid"):
-            m.d.comb += getattr(bridge.m_axil, name).eq(getattr(core.s_axil, name))
+        join_managers(m, link.m_axil, core.s_axil)
 
         m.submodules.litedram = Instance(
             "litedram_core",
@@ -129,8 +124,8 @@ class System(Component):
             o_wb_ctrl_ack=start.bus_acknowledge,
             o_wb_ctrl_dat_r=Signal(32, name="wb_dat_r"),
             o_wb_ctrl_err=Signal(name="wb_err"),
-            **self._port(CORE_PORT, core.m_axi),
-            **self._port(HOST_PORT, bridge.m_axi),
+            **port_arguments(CORE_PORT, core.m_axi, self.controller.address_bits),
+            **port_arguments(HOST_PORT, link.m_axi, self.controller.address_bits),
             **{
                 f"o_sdram_{name}": getattr(self, f"sdram_{name}")
                 for name in ("a", "ba", "dm", "ras_n", "cas_n", "we_n", "cs_n", "cke")
@@ -138,19 +133,3 @@ class System(Component):
             io_sdram_dq=self._data_pins,
         )
         return m
-
-    def _port(self, name: str, axi: Any) -> dict[str, Any]:
-        """Arguments of the controller's instance for one AXI4 port."""
-        bits = self.controller.address_bits
-        arguments: dict[str, Any] = {}
-        for channel in ("aw", "ar"):
-            for field in ("valid", "burst", "len", "size", "id"):
-                arguments[f"i_user_port_{name}_{channel}{field}"] = getattr(axi, channel + field)
-            arguments[f"i_user_port_{name}_{channel}addr"] = getattr(axi, channel + "addr")[:bits]
-            arguments[f"o_user_port_{name}_{channel}ready"] = getattr(axi, channel + "ready")
-        for field in ("wvalid", "wlast", "wstrb", "wdata", "bready", "rready"):
-            arguments[f"i_user_port_{name}_{field}"] = getattr(axi, field)
-        for field in ("wready", "bvalid", "bresp", "bid", "rvalid", "rlast", "rresp", "rdata", "rid"):
-            arguments[f"o_user_port_{name}_{field}"] = getattr(axi, field)
-        return arguments
-

@@ -1,4 +1,4 @@
-// The serial line of a simulated board on a pseudo-terminal.
+// A simulated board: its serial line on a pseudo-terminal, and its clock.
 
 #pragma once
 
@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -105,4 +106,32 @@ inline bool input_ended() {
     if (poll(&waiting, 1, 0) <= 0) return false;
     char byte;
     return read(0, &byte, 1) <= 0;
+}
+
+// Reset, then clock cycles until standard input ends or `after` says that something is wrong; true if it ended.
+// Prints the terminal's path first.  `before` sets inputs of a cycle, `after` sees what it gave.
+template <class Top, class Before, class After>
+bool run_board(Top& top, Terminal& terminal, Before before, After after) {
+    std::printf("%s\n", terminal.name().c_str());
+    std::fflush(stdout);
+    top.rst = 1;
+    top.rx = 1;
+    top.clk = 0;
+    top.eval();
+    for (uint64_t cycle = 0;; ++cycle) {
+        if (cycle == 8) top.rst = 0;
+        if (cycle && cycle % 512 == 0) {  // nothing is received while everything is reset
+            terminal.exchange();
+            if (cycle % 65536 == 0 && input_ended()) break;
+        }
+        top.rx = terminal.cycle(top.tx);
+        before();
+        top.clk = 0;
+        top.eval();
+        top.clk = 1;
+        top.eval();
+        if (!after()) return false;
+    }
+    top.final();
+    return true;
 }

@@ -65,6 +65,8 @@ class Outcome:
         `LayerCounters` by layer number, summed over the images.
     seconds : float
         Time spent in the simulator.
+    busy : dict
+        `VerilatedCore.busy_intervals` of the last image, if they were recorded.
     """
 
     memory: str
@@ -75,6 +77,7 @@ class Outcome:
     cycles: list[int] = field(default_factory=list)
     counters: dict[int, LayerCounters] = field(default_factory=dict)
     seconds: float = 0.0
+    busy: dict[str, NDArray[np.uint64]] = field(default_factory=dict)
 
     @property
     def bit_exact(self) -> bool:
@@ -91,6 +94,7 @@ def simulate(
     seed: int = 0,
     trace: Path | None = None,
     limit: int = 10**10,
+    record: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Outcome:
     """Run images through the RTL; compare the tensor of every layer with `sim.reference`.
@@ -113,6 +117,8 @@ def simulate(
         FST file for waveforms.
     limit : int
         Cycles for one image after which to give up.
+    record : bool
+        Record when each part of the core was busy.
     progress : callable or None
         Called with the image, the layer and the cycles simulated since the last call.
 
@@ -129,6 +135,8 @@ def simulate(
         free = _free_ranges(program, core.memory_bytes)
         contents = [zlib.crc32(segment.content) for segment in program.segments]
         core.write_register(Register.PROGRAM_ADDRESS, program.program_address)
+        if record:
+            core.record_intervals(_weight_range(program))
         for image, integers in enumerate(inputs):
             expected = reference.run(model, integers[None], keep=tensors)
             _poison(core, free, image)
@@ -149,6 +157,8 @@ def simulate(
             outcome.seconds += result.seconds
             for number, counters in core.layer_counters().items():
                 outcome.counters[number] = outcome.counters.get(number, LayerCounters()) + counters
+            if record:
+                outcome.busy = core.busy_intervals()
             outcome.outputs.append(_read(core, program, program.output))
             outcome.difference = _first_difference(core, program, expected, image)
             if outcome.difference is not None:
@@ -163,6 +173,13 @@ def simulate(
             if outcome.problem is not None:
                 return outcome
     return outcome
+
+
+def _weight_range(program: ProgramFile) -> tuple[int, int]:
+    """First address of the weights, and the first one after them."""
+    weights = [segment for segment in program.segments if segment.name.startswith("weights")]
+    first = min((segment.address for segment in weights), default=0)
+    return first, max((segment.address + len(segment.content) for segment in weights), default=0)
 
 
 def _free_ranges(program: ProgramFile, memory_bytes: int) -> list[tuple[int, int]]:

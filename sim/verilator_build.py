@@ -61,7 +61,7 @@ _VERILATOR_OPTIONS = (
     "core",
 )
 _COMPILER_OPTIONS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
-#: For this processor: 1.12 times as fast as for any; -O3 would be slower.
+#: For this processor: faster than for any, and -O3 would not be (docs/benchmark.md).
 _OPTIMISATION = ("-O2", "-march=native")
 
 
