@@ -13,9 +13,10 @@ from compiler.arithmetic import average_settings, clamp_right_shift, sum_setting
 from compiler.error import CompileError
 from compiler.operation import Average, Operation, Residual, View, WeightTiles
 from compiler.placement import fusable_additions, place_tensors
-from compiler.weights import ChannelTaps, DenseTaps
+from compiler.weights import ChannelTaps, DenseTaps, SameWeight, ThinTaps
 from hw.isa import Mode
 from hw.machine import Machine
+from hw.slots import THIN_CHANNELS
 from quant.fixed_model import FixedModel, accumulator_bound
 from quant.graph import Add, AveragePool, Concat, Convolution, MaxPool, Node, Pads, Pair, Select
 
@@ -84,11 +85,22 @@ def lower(model: FixedModel, machine: Machine) -> Lowered:
         except CompileError as error:
             problems.append(str(error))
             continue
+        problems += _too_many_taps(layer.operations, machine)
         if layer.operations:
             layers.append(layer)
     if problems:
         raise CompileError.from_problems(problems)
     return Lowered(layers, views)
+
+
+def _too_many_taps(operations: tuple[Operation, ...], machine: Machine) -> Iterator[str]:
+    for operation in operations:
+        (rows, columns), most = operation.kernel, machine.input_lanes - 1
+        if operation.mode.reads_taps and operation.passes(machine, 0, columns + most) > _BLOCK_LIMIT:
+            yield (
+                f"{operation.name}: a kernel of {rows}x{columns} taps is too large for {machine.input_lanes} "
+                "input lanes; pool in two steps"
+            )
 
 
 def _format_problems(model: FixedModel) -> Iterator[str]:
@@ -215,10 +227,18 @@ class _NodeLowering:
         kernel = (size[0], size[1])
         shift = clamp_right_shift(formats[node.inputs[0]].fl + weights.fl - formats[node.output].fl)
         _, rows, columns = self.graph.shapes[node.output]
+        dilation = node.dilation
         taps: WeightTiles
         if node.groups == channels == outputs > 1:
             mode, kind = Mode.DEPTHWISE, "depthwise convolution"
-            taps = ChannelTaps(self.machine, weights.values.reshape(outputs, -1))
+            values, dilation = _undilated(weights.values[:, 0], dilation), (1, 1)
+            kernel = values.shape[1], values.shape[2]
+            taps = ChannelTaps(self.machine, values)
+        elif node.groups == 1 and channels <= THIN_CHANNELS and kernel != (1, 1):
+            mode, kind = Mode.THIN, "fully connected" if (rows, columns) == (1, 1) else "convolution"
+            values, dilation = _undilated(weights.values, dilation), (1, 1)
+            kernel = values.shape[2], values.shape[3]
+            taps = ThinTaps(self.machine, values)
         else:
             mode, kind = Mode.DENSE, "convolution" if node.groups == 1 else "grouped convolution"
             if node.groups == 1 and (rows, columns) == (1, 1):
@@ -235,7 +255,8 @@ class _NodeLowering:
                 source=source,
                 destination=destination,
                 **self._whole(node),
-                **self._window(node, kernel, node.stride, (-node.pads[0], -node.pads[1]), node.dilation),
+                **self._window(node, kernel, node.stride, (-node.pads[0], -node.pads[1]), dilation),
+                thin_channels=channels if mode is Mode.THIN else 0,
                 weights=taps,
                 bias=self._lanes(weights.bias, destination.planes),
                 shift=self._lanes(shift, destination.planes),
@@ -272,7 +293,7 @@ class _NodeLowering:
         """An operation that keeps channels apart, with the same weight for every tap of every channel."""
         count = destination.planes * self.machine.output_lanes
         used = count if mode is Mode.MAXIMUM or channels is None else channels
-        values = np.zeros((count, 1), np.int64)
+        values = np.zeros(count, np.int64)
         values[:used] = weight
         return Operation(
             name=node.name,
@@ -282,7 +303,7 @@ class _NodeLowering:
             destination=destination,
             **(region or self._whole(node)),
             **(window or {}),
-            weights=ChannelTaps(self.machine, values),
+            weights=SameWeight(self.machine, values, taps_on_lanes=mode.reads_taps),
             hold_weights=True,
             bias=self._lanes(np.zeros(0, np.int64), destination.planes),
             shift=self._lanes(np.full(count, shift), destination.planes),
@@ -480,6 +501,14 @@ class _NodeLowering:
                     shift=self._lanes(np.full(len(channels), shift), len(planes)),
                     residual=Residual(target, 0, 0, 0, *bounds) if shared else None,
                 )
+
+
+def _undilated(values: NDArray[np.integer], dilation: Pair) -> NDArray[np.integer]:
+    """Kernels (..., rows, columns) with the zeros between their taps written out."""
+    *others, rows, columns = values.shape
+    full = np.zeros((*others, (rows - 1) * dilation[0] + 1, (columns - 1) * dilation[1] + 1), values.dtype)
+    full[..., :: dilation[0], :: dilation[1]] = values
+    return full
 
 
 def _equal_counts(

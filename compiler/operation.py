@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.isa import Mode
+from hw.machine import Machine
 
 __all__ = ["Average", "Operation", "Residual", "Storage", "View", "WeightTiles"]
 
@@ -76,8 +77,11 @@ class WeightTiles(Protocol):
         """First block of ``input_lanes`` channels that an output block reads, and how many."""
         ...
 
-    def tiles(self, block: int) -> NDArray[np.int8]:
-        """(tiles, output lane, input lane) weights of an output block in the order of its passes."""
+    def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
+        """(tiles, output lane, input lane) weights of an output block in the order of its passes.
+
+        ``slot_columns`` counts only where input lanes are taps: see `Operation.slot_columns`.
+        """
         ...
 
 
@@ -95,6 +99,8 @@ class Operation:
     kernel, stride, dilation : (rows, columns)
     origin : (row, column)
         Corner of the window of the destination's pixel (0, 0): minus the padding.
+    thin_channels : int
+        Channels of the source in mode THIN.
     weights : WeightTiles
         One set of tiles for each plane of the destination.
     bias : int64 array (planes, output lanes)
@@ -121,6 +127,7 @@ class Operation:
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     origin: tuple[int, int] = (0, 0)
+    thin_channels: int = 0
     weights: WeightTiles
     hold_weights: bool = False
     bias: NDArray[np.int64]
@@ -138,15 +145,27 @@ class Operation:
 
     def source_planes(self, first_block: int, blocks: int, blocks_per_word: int) -> tuple[int, int]:
         """First plane of ``source`` that these output blocks read, and how many."""
-        if self.mode is not Mode.DENSE:
+        if not self.mode.shares_inputs:
             return first_block, blocks
         ranges = [self.weights.source_blocks(block) for block in range(first_block, first_block + blocks)]
         first = min(start for start, _ in ranges) // blocks_per_word
         last = max(start + count - 1 for start, count in ranges) // blocks_per_word
         return first, last - first + 1
 
-    def passes(self, block: int) -> int:
+    def slot_columns(self, machine: Machine, pitch: int) -> int:
+        """Taps of a kernel row, with those that count as zero, for words ``pitch`` apart from row to row.
+
+        Where input lanes are taps, consecutive ones must lie in consecutive banks of the scratchpad, the
+        first of a row behind the last of the row before it (`docs/machine.md`).
+        """
+        rows, columns = self.kernel
+        return columns if rows == 1 else columns + (pitch - columns) % machine.input_lanes
+
+    def passes(self, machine: Machine, block: int, slot_columns: int) -> int:
         """Passes over the tile's pixels that an output block takes."""
+        if self.mode.reads_taps:
+            slots = (self.kernel[0] - 1) * slot_columns + self.kernel[1]
+            return -(-slots * max(self.thin_channels, 1) // machine.input_lanes)
         return self.taps * (self.weights.source_blocks(block)[1] if self.mode is Mode.DENSE else 1)
 
     def window(self, axis: int, first: int, count: int) -> tuple[int, int]:

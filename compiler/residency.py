@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.operation import Operation, Storage
-from compiler.tile import Tiling, TilingProblem, choose_tiling
+from compiler.tile import Tiling, TilingProblem, best_pitch, choose_tiling
 from hw.machine import Machine
 
 __all__ = ["Plan", "Residency", "Step", "plan"]
@@ -20,13 +20,19 @@ __all__ = ["Plan", "Residency", "Step", "plan"]
 
 @dataclass(frozen=True)
 class Residency:
-    """A storage whose words are all in the scratchpad from ``base`` on, in the layout of external memory,
-    during the operations ``first`` … ``last``."""
+    """A storage whose words are all in the scratchpad from ``base`` on, in the layout of external memory
+    but with rows ``pitch`` words apart, during the operations ``first`` … ``last``."""
 
     storage: Storage
     first: int
     last: int
     base: int
+    pitch: int
+
+    @property
+    def words(self) -> int:
+        """Words of the scratchpad that it takes."""
+        return self.storage.planes * self.storage.rows * self.pitch
 
 
 @dataclass(frozen=True)
@@ -73,13 +79,18 @@ class _Planner:
         written = {other.destination.storage for other in self.operations[:number]}
         arrives = source is not None and (source.first == number or source.storage not in written)
         return TilingProblem(
-            operation, self.machine, source is not None, arrives, destination is not None, residual_arrives
+            operation,
+            self.machine,
+            source.pitch if source is not None else 0,
+            arrives,
+            destination.pitch if destination is not None else 0,
+            residual_arrives,
         )
 
     def gap(self, number: int, residencies: list[Residency]) -> tuple[int, int]:
         """Base and size of the largest free space during an operation."""
         taken = sorted(
-            (residency.base, residency.base + residency.storage.words)
+            (residency.base, residency.base + residency.words)
             for residency in residencies
             if residency.first <= number <= residency.last
         )
@@ -96,9 +107,9 @@ class _Planner:
         key = (
             number,
             words,
-            problem.source_resident,
+            problem.source_pitch,
             problem.source_arrives,
-            problem.destination_resident,
+            problem.destination_pitch,
             problem.residual_arrives,
         )
         if key not in self._tilings:
@@ -123,17 +134,25 @@ class _Planner:
             or (operation.residual is not None and operation.residual.view.storage == storage)
         ]
 
-    def _bases(self, storage: Storage, first: int, last: int) -> Iterator[int]:
+    def _pitches(self, storage: Storage, first: int) -> list[int]:
+        """Row pitches worth trying: the row itself, or what suits the first reader whose lanes are taps."""
+        for number in self.uses(storage):
+            operation = self.operations[number]
+            if number >= first and operation.mode.reads_taps and operation.source.storage == storage:
+                return sorted({storage.columns, best_pitch(operation, self.machine, storage.columns)})
+        return [storage.columns]
+
+    def _bases(self, words: int, first: int, last: int) -> Iterator[int]:
         """Lowest and highest place that is free all the time."""
         taken = sorted(
-            (residency.base, residency.base + residency.storage.words)
+            (residency.base, residency.base + residency.words)
             for residency in self.residencies
             if residency.first <= last and residency.last >= first
         )
         end, bases = 0, []
         for low, high in [*taken, (self.machine.scratchpad_words,) * 2]:
-            if low - end >= storage.words:
-                bases += [end, low - storage.words]
+            if low - end >= words:
+                bases += [end, low - words]
             end = max(end, high)
         if bases:
             yield from {min(bases), max(bases)}
@@ -149,14 +168,15 @@ class _Planner:
             if last - first > 400:
                 continue
             before = self.cycles(first, last, self.residencies)
-            for base in self._bases(storage, first, last):
-                residency = Residency(storage, first, last, base)
-                after = self.cycles(first, last, [*self.residencies, residency])
-                if after == float("inf"):
-                    continue
-                gain = before - after
-                if gain > best_gain and gain >= 0:
-                    best, best_gain = residency, gain
+            for pitch in self._pitches(storage, first):
+                for base in self._bases(storage.planes * storage.rows * pitch, first, last):
+                    residency = Residency(storage, first, last, base, pitch)
+                    after = self.cycles(first, last, [*self.residencies, residency])
+                    if after == float("inf"):
+                        continue
+                    gain = before - after
+                    if gain > best_gain and gain >= 0:
+                        best, best_gain = residency, gain
         if best is not None:
             self.residencies.append(best)
 

@@ -54,10 +54,13 @@ class WeightArea:
         self.byte_count = 0
         #: (step, first block, blocks) → offset, in the order of offsets
         self.parts: dict[tuple[int, int, int], int] = {}
+        self._slot_columns: dict[int, int] = {}
 
-    def place(self, step: int, operation: Operation, first: int, blocks: int) -> tuple[int, int]:
+    def place(self, step: int, operation: Operation, first: int, blocks: int, slot_columns: int,
+              ) -> tuple[int, int]:
         """Offset of these blocks' stream and the tiles of each block."""
-        tiles = 1 if operation.hold_weights else operation.passes(first)
+        tiles = 1 if operation.hold_weights else operation.passes(self.machine, first, slot_columns)
+        self._slot_columns[step] = slot_columns
         key = (step, first, blocks)
         if key not in self.parts:
             self.parts[key] = self.byte_count
@@ -68,7 +71,8 @@ class WeightArea:
     def contents(self, operations: list[Operation]) -> Iterator[tuple[int, int, bytes]]:
         """(step, offset, bytes) of every part."""
         for (step, first, blocks), offset in self.parts.items():
-            yield step, offset, weight_stream(self.machine, operations[step], first, blocks)
+            yield step, offset, weight_stream(
+                self.machine, operations[step], first, blocks, self._slot_columns[step])
 
 
 @dataclass
@@ -139,8 +143,7 @@ class _Emitter:
     @staticmethod
     def map_scratch(residency: Residency) -> Scratch:
         """Where a resident map is."""
-        storage = residency.storage
-        return Scratch(residency.base, storage.rows * storage.columns, storage.columns)
+        return Scratch(residency.base, residency.storage.rows * residency.pitch, residency.pitch)
 
     def present(self, residency: Residency) -> NDArray[np.bool_]:
         """Which words of a resident map have been brought or computed."""
@@ -215,7 +218,8 @@ class _Emitter:
             )
         slot = step.slots_base + self._source_turn % step.tiling.source_slots * step.tiling.source_words
         self._source_turn += 1
-        scratch = Scratch(slot, window.rows * window.columns, window.columns)
+        pitch = max(step.tiling.source_pitch, window.columns)
+        scratch = Scratch(slot, window.rows * pitch, pitch)
         self.transfer(Opcode.LOAD, view.storage, view.first_plane + plane, planes, window, scratch)
         base = slot - plane * scratch.plane_step - window.row * scratch.row_step - window.column
         return Scratch(base, scratch.plane_step, scratch.row_step)
@@ -284,7 +288,7 @@ class _Emitter:
                 end == first + blocks
                 or end - start == _BLOCK_LIMIT
                 or (
-                    operation.mode is Mode.DENSE
+                    operation.mode is Mode.DENSE  # the others take the same for all
                     and operation.weights.source_blocks(end) != operation.weights.source_blocks(start)
                 )
             ):
@@ -308,6 +312,9 @@ class _Emitter:
         if operation.mode is Mode.DENSE:
             start, input_blocks = operation.weights.source_blocks(first)
             first_block = start % self.machine.blocks_per_word
+        slot_columns = operation.slot_columns(self.machine, source.row_step)
+        if operation.mode.reads_taps:
+            input_blocks = operation.passes(self.machine, first, slot_columns)
         # the image part that is in the scratchpad: all of a resident map, else the window
         part = window
         if step.source is not None:
@@ -315,7 +322,7 @@ class _Emitter:
         row = operation.origin[0] + tile.row * operation.stride[0]
         column = operation.origin[1] + tile.column * operation.stride[1]
         origin = source.base + plane * source.plane_step + row * source.row_step + column
-        offset, tiles = self.weights.place(self.step_number, operation, first, blocks)
+        offset, tiles = self.weights.place(self.step_number, operation, first, blocks, slot_columns)
         self.program.append(
             Scheduled(
                 Instruction(
@@ -341,6 +348,8 @@ class _Emitter:
             "dilation_columns": operation.dilation[1],
             "kernel_rows": operation.kernel[0],
             "kernel_columns": operation.kernel[1],
+            "slot_columns": slot_columns if operation.mode.reads_taps else 0,
+            "thin_channels": operation.thin_channels,
             "first_block": first_block,
             "input_blocks": input_blocks,
             "output_blocks": blocks,

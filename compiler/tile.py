@@ -14,10 +14,10 @@ from functools import cached_property
 
 from compiler.error import CompileError
 from compiler.operation import Operation
-from hw.isa import Mode
 from hw.machine import Machine
+from hw.sequencer import taps_pass_cycles
 
-__all__ = ["COMPUTE_OVERHEAD", "LEAST_PASS", "Tiling", "TilingProblem", "choose_tiling"]
+__all__ = ["COMPUTE_OVERHEAD", "LEAST_PASS", "Tiling", "TilingProblem", "best_pitch", "choose_tiling"]
 
 #: Cycles between two COMPUTE instructions, while the pipeline runs empty and fills.
 COMPUTE_OVERHEAD = 24
@@ -52,6 +52,8 @@ class Tiling:
     first_rows, last_rows : int
         Rows of the first and the last strip of tiles where they are lower, so that less of loading
         and storing stands alone; 0 where not.
+    source_pitch : int
+        Least words from row to row in a source slot; 0: as many as the row has.
     """
 
     tile_rows: int
@@ -65,6 +67,7 @@ class Tiling:
     cycles: int
     first_rows: int = 0
     last_rows: int = 0
+    source_pitch: int = 0
 
     def heights(self, rows: int) -> list[int]:
         """Rows of each strip of tiles of an output of ``rows`` rows, from the top."""
@@ -92,21 +95,41 @@ def _sizes(extent: int, most: int) -> list[int]:
 class TilingProblem:
     """An operation with what is known of its surroundings.
 
-    ``source_resident`` and ``destination_resident``: the whole map is in the scratchpad, so that no
-    slots are needed.  ``source_arrives``: it is there, but this operation must load it.
-    ``residual_arrives``: the second operand comes from memory.
+    ``source_pitch`` and ``destination_pitch``: the whole map is in the scratchpad, so that no slots are
+    needed, with rows so many words apart; else 0.  ``source_arrives``: it is there, but this operation
+    must load it.  ``residual_arrives``: the second operand comes from memory.
     """
 
     operation: Operation
     machine: Machine
-    source_resident: bool = False
+    source_pitch: int = 0
     source_arrives: bool = False
-    destination_resident: bool = False
+    destination_pitch: int = 0
     residual_arrives: bool = False
 
+    @property
+    def source_resident(self) -> bool:
+        """Whether the source needs no slots."""
+        return self.source_pitch > 0
+
+    @property
+    def destination_resident(self) -> bool:
+        """Whether the destination needs no slots."""
+        return self.destination_pitch > 0
+
     @cached_property
-    def _all_passes(self) -> int:
-        return sum(self.operation.passes(block) for block in range(self.operation.destination.planes))
+    def _passes_by_slots(self) -> dict[int, int]:
+        return {}
+
+    def _all_passes(self, pitch: int) -> int:
+        """Passes of all output blocks, with the source's rows ``pitch`` words apart."""
+        slots = self.operation.slot_columns(self.machine, pitch) if self.operation.mode.reads_taps else 0
+        if slots not in self._passes_by_slots:
+            self._passes_by_slots[slots] = sum(
+                self.operation.passes(self.machine, block, slots)
+                for block in range(self.operation.destination.planes)
+            )
+        return self._passes_by_slots[slots]
 
     @cached_property
     def _planes_of_groups(self) -> dict[int, tuple[int, int]]:
@@ -180,15 +203,24 @@ class TilingProblem:
         return source + (0 if self.destination_resident else 1)
 
     def _candidates(self, rows: int, columns: int, group: int, words: int) -> list[Tiling]:
+        if self.source_resident:
+            return self._with_source(rows, columns, group, words, 0)
+        pitches = {0}
+        if self.operation.mode.reads_taps:
+            extent = self._extent(1, columns)
+            pitches = {extent, best_pitch(self.operation, self.machine, extent)}
+        return [tiling for pitch in sorted(pitches)
+                for tiling in self._with_source(rows, columns, group, words, pitch)]
+
+    def _with_source(self, rows: int, columns: int, group: int, words: int, pitch: int) -> list[Tiling]:
         source_words = 0
         planes = self._planes(group)[0]
         if not self.source_resident:
-            source_words = planes * self._extent(0, rows) * self._extent(1, columns)
+            source_words = planes * self._extent(0, rows) * max(pitch, self._extent(1, columns))
             if source_words >= words:
                 return []
         found = []
-        channelwise = self.operation.mode is not Mode.DENSE
-        chunks = [group] if channelwise else _sizes(group, group)
+        chunks = _sizes(group, group) if self.operation.mode.shares_inputs else [group]
         for chunk in chunks:
             destination_words = 0 if self.destination_resident else chunk * rows * columns
             for source_slots, destination_slots in ((2, 2), (2, 1), (1, 2), (1, 1)):
@@ -208,14 +240,16 @@ class TilingProblem:
                     destination_slots if destination_words else 0,
                     destination_words,
                     0,
+                    source_pitch=pitch,
                 )
                 found.append(replace(tiling, cycles=self._cycles(tiling)))
         return found
 
-    def _load(self, rows: int, columns: int, planes: int) -> float:
+    def _load(self, rows: int, columns: int, planes: int, pitch: int) -> float:
         """Bus cycles that bring the input of a tile."""
         words = self._extent(0, rows) * self._extent(1, columns)
-        runs = 1 if columns == self.operation.columns else self._extent(0, rows)
+        whole = columns == self.operation.columns and pitch <= self._extent(1, columns)
+        runs = 1 if whole else self._extent(0, rows)
         return planes * (words * self.machine.beats_per_word + runs * ROW_OVERHEAD) + LOAD_LATENCY
 
     def _cycles(self, tiling: Tiling) -> int:
@@ -225,9 +259,11 @@ class TilingProblem:
         across, blocks = -(-operation.columns // columns), operation.destination.planes
         width = operation.columns / across
         tiles, groups = len(heights) * across, -(-blocks // group)
-        passes = self._all_passes
+        pitch = self.source_pitch or tiling.source_pitch
+        passes = self._all_passes(pitch)
         computes = groups * -(-group // chunk)
-        least = max(LEAST_PASS, 0 if operation.hold_weights else machine.tile_bytes // machine.bus_bytes)
+        least = taps_pass_cycles(machine) if operation.mode.reads_taps else LEAST_PASS
+        least = max(least, 0 if operation.hold_weights else machine.tile_bytes // machine.bus_bytes)
 
         def compute_of(rows: int) -> float:
             pixels = rows * width
@@ -244,12 +280,13 @@ class TilingProblem:
         load, alone = 0.0, 0.0
         if not self.source_resident:
             most, total = self._planes(group)
-            per_strip = sum(count * self._load(rows, columns, 1) for rows, count in strips.items())
+            per_strip = sum(count * self._load(rows, columns, 1, pitch) for rows, count in strips.items())
             load = across * per_strip * total
-            alone = self._load(heights[0], columns, most)
+            alone = self._load(heights[0], columns, most, pitch)
             if tiles > 1:
                 following = heights[0] if across > 1 else heights[1]
-                alone += max(0.0, self._load(following, columns, most) + weights - compute_of(heights[0]))
+                second = self._load(following, columns, most, pitch) + weights
+                alone += max(0.0, second - compute_of(heights[0]))
         elif self.source_arrives:
             words = operation.source.planes * self._extent(1, operation.columns)
             load = words * self._extent(0, operation.rows) * machine.beats_per_word + LOAD_LATENCY * tiles
@@ -259,7 +296,7 @@ class TilingProblem:
                 alone += max(0.0, following + across * (weights - compute_of(heights[0])))
         pixels = operation.rows * operation.columns
         store = blocks * pixels * machine.beats_per_word
-        if columns != operation.columns:
+        if columns != operation.columns or self.destination_pitch > operation.destination.storage.columns:
             store += across * blocks * operation.rows * ROW_OVERHEAD
         if self.residual_arrives:
             load += store
@@ -277,6 +314,17 @@ class TilingProblem:
                 for slowness, share in MEMORIES
             )
         )
+
+
+def best_pitch(operation: Operation, machine: Machine, columns: int) -> int:
+    """Words from row to row, at least ``columns``, with which input lanes that are taps take the fewest
+    passes; the least such."""
+    pitches = range(columns, columns + machine.input_lanes)
+
+    def passes(pitch: int) -> int:
+        return operation.passes(machine, 0, operation.slot_columns(machine, pitch))
+
+    return min(pitches, key=passes)
 
 
 def choose_tiling(problem: TilingProblem, words: int) -> Tiling:

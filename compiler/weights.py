@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from compiler.operation import Operation
 from hw.machine import Machine
 
-__all__ = ["ChannelTaps", "DenseTaps", "weight_stream"]
+__all__ = ["ChannelTaps", "DenseTaps", "SameWeight", "ThinTaps", "weight_stream"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DenseTaps:
         first = int(channels.min()) // lanes
         return first, (int(channels.max()) + self.values.shape[1] - 1) // lanes - first + 1
 
-    def tiles(self, block: int) -> NDArray[np.int8]:
+    def tiles(self, block: int, slot_columns: int = 0) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""
         outputs, lanes = self._outputs(block), self.machine.input_lanes
         first, count = self.source_blocks(block)
@@ -61,32 +61,106 @@ class DenseTaps:
         return blocked.transpose(1, 3, 4, 0, 2).reshape(-1, self.machine.output_lanes, lanes)
 
 
+def _in_lanes(machine: Machine, products: NDArray[np.integer]) -> NDArray[np.int8]:
+    """(outputs, products of a window) as tiles: product k on input lane k mod ``input_lanes``."""
+    passes = -(-products.shape[1] // machine.input_lanes)
+    full = np.zeros((machine.output_lanes, passes * machine.input_lanes), np.int8)
+    full[: len(products), : products.shape[1]] = products
+    return full.reshape(machine.output_lanes, passes, machine.input_lanes).transpose(1, 0, 2)
+
+
+def _in_slots(values: NDArray[np.integer], slot_columns: int) -> NDArray[np.integer]:
+    """(..., rows, columns) as (..., slots) up to the last tap, zero where a slot is no tap."""
+    *others, rows, columns = values.shape
+    slots = np.zeros((*others, rows, slot_columns), values.dtype)
+    slots[..., :columns] = values
+    return slots.reshape(*others, -1)[..., : (rows - 1) * slot_columns + columns]
+
+
 @dataclass(frozen=True)
 class ChannelTaps:
-    """Weights of depthwise and maximum passes: (channels, tiles) for tap after tap."""
+    """Weights of depthwise convolutions.
+
+    Attributes
+    ----------
+    machine : Machine
+    values : int array (channels, rows, columns)
+    """
 
     machine: Machine
     values: NDArray[np.integer]
 
     def source_blocks(self, block: int) -> tuple[int, int]:
-        """See `compiler.operation.WeightTiles`; these modes always take one word."""
+        """See `compiler.operation.WeightTiles`; this mode takes the words of one plane."""
         return 0, 1
 
-    def tiles(self, block: int) -> NDArray[np.int8]:
+    def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""
         lanes = self.machine.output_lanes
         values = self.values[block * lanes : (block + 1) * lanes]
-        tiles = np.zeros((values.shape[1], lanes, self.machine.input_lanes), np.int8)
-        tiles[:, : len(values), 0] = values.T
-        return tiles
+        return _in_lanes(self.machine, _in_slots(values, slot_columns))
 
 
-def weight_stream(machine: Machine, operation: Operation, first_block: int, blocks: int) -> bytes:
+@dataclass(frozen=True)
+class ThinTaps:
+    """Weights of a dense convolution of few channels.
+
+    Attributes
+    ----------
+    machine : Machine
+    values : int array (outputs, channels, rows, columns)
+    """
+
+    machine: Machine
+    values: NDArray[np.integer]
+
+    def source_blocks(self, block: int) -> tuple[int, int]:
+        """See `compiler.operation.WeightTiles`: the first channels of the first plane."""
+        return 0, 1
+
+    def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
+        """See `compiler.operation.WeightTiles`."""
+        lanes = self.machine.output_lanes
+        slots = _in_slots(self.values[block * lanes : (block + 1) * lanes], slot_columns)
+        return _in_lanes(self.machine, slots.transpose(0, 2, 1).reshape(len(slots), -1))
+
+
+@dataclass(frozen=True)
+class SameWeight:
+    """One weight for every tap of a channel, held for all passes: poolings and copies.
+
+    Attributes
+    ----------
+    machine : Machine
+    values : int array (channels,)
+    taps_on_lanes : bool
+        Input lanes are taps; else only the first one counts.
+    """
+
+    machine: Machine
+    values: NDArray[np.integer]
+    taps_on_lanes: bool
+
+    def source_blocks(self, block: int) -> tuple[int, int]:
+        """See `compiler.operation.WeightTiles`; these modes take the words of one plane."""
+        return 0, 1
+
+    def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
+        """See `compiler.operation.WeightTiles`."""
+        lanes = self.machine.output_lanes
+        values = self.values[block * lanes : (block + 1) * lanes]
+        tile = np.zeros((1, lanes, self.machine.input_lanes), np.int8)
+        tile[0, : len(values), : None if self.taps_on_lanes else 1] = values[:, None]
+        return tile
+
+
+def weight_stream(machine: Machine, operation: Operation, first_block: int, blocks: int,
+                  slot_columns: int = 0) -> bytes:
     """The bytes that one COMPUTE takes: parameters and tiles of its output blocks."""
     parts: list[bytes] = []
     for block in range(first_block, first_block + blocks):
         parameters = np.zeros((machine.output_lanes, 8), np.uint8)
         parameters[:, :4] = operation.bias[block].astype("<i4").view(np.uint8).reshape(-1, 4)
         parameters[:, 4] = operation.shift[block].astype(np.int8).view(np.uint8)
-        parts += [parameters.tobytes(), operation.weights.tiles(block).tobytes()]
+        parts += [parameters.tobytes(), operation.weights.tiles(block, slot_columns).tobytes()]
     return b"".join(parts)

@@ -1,15 +1,15 @@
-"""The array of multipliers: one scratchpad word times one tile of weights a cycle.
+"""The array of multipliers: one scratchpad word, or those of several taps, times one tile of weights a cycle.
 
 Columns are output lanes.  What each column's multipliers see depends on the mode
-(`docs/machine.md`): in a dense layer all columns see the same input lanes, in a depthwise layer or
-a maximum each column's first multiplier sees its own channel and the others nothing.
+(`docs/machine.md`): in a dense or thin layer all columns see the same input lanes, in a depthwise layer
+or a maximum each column sees its own channel, of one tap on each of its multipliers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -17,14 +17,32 @@ from amaranth.utils import ceil_log2
 from hw.isa import Mode
 from hw.machine import Machine
 from hw.multiplier import ACTIVATION_BITS, LATENCY, PRODUCT_BITS, Multiplier, MultiplierKind
+from hw.slots import THIN_CHANNELS, phases
 
-__all__ = ["OPERAND_LATENCY", "MultiplierArray", "array_latency", "array_twin", "sum_bits"]
+__all__ = ["OPERAND_LATENCY", "MultiplierArray", "array_latency", "array_twin",
+           "selection_layout", "sum_bits"]
 
 #: Cycles from a scratchpad word to the multipliers' operands.
 OPERAND_LATENCY = 1
 
 #: What MAXIMUM sees outside the image: less than any activation.
 OUTSIDE_MAXIMUM = -256
+
+
+def selection_layout(machine: Machine) -> data.StructLayout:
+    """What becomes of a window's words; comes with them.
+
+    ``inside``: of each slot, 0 outside the image and where no tap is; ``half``: which group of
+    ``input_lanes`` channels a dense pass takes; ``phase``: channel with which a thin pass begins.
+    """
+    return data.StructLayout({
+        "inside": unsigned(machine.input_lanes),
+        "half": unsigned(ceil_log2(machine.blocks_per_word)),
+        "phase": range(THIN_CHANNELS),
+        "mode": Mode,
+        "thin_channels": unsigned(3),
+        "input_signed": 1,
+    })
 
 
 def sum_bits(machine: Machine) -> int:
@@ -48,11 +66,10 @@ class MultiplierArray(wiring.Component):
 
     Members
     -------
-    word : ``In(8 * output_lanes)``
-        A word from the scratchpad, with ``inside`` (0: outside the image) and ``half`` (which group
-        of ``input_lanes`` channels a dense pass takes).
-    mode, input_signed : ``In``
-        Constant while words of an instruction are on their way.
+    words : ``In``
+        The slots' words from the scratchpad, ``8 * output_lanes`` bits each; slot 0 alone counts in modes
+        DENSE and MAXIMUM.
+    selection : ``In(selection_layout(machine))``
     tile : ``In(8 * multipliers)``
         Weight of output lane o and input lane i in byte ``o * input_lanes + i``.
     load_tile : ``In(1)``
@@ -65,11 +82,8 @@ class MultiplierArray(wiring.Component):
         self.machine = machine
         self.multiplier: MultiplierKind = multiplier
         super().__init__({
-            "word": In(8 * machine.output_lanes),
-            "inside": In(1),
-            "half": In(range(machine.blocks_per_word)),
-            "mode": In(Mode),
-            "input_signed": In(1),
+            "words": In(data.ArrayLayout(unsigned(8 * machine.output_lanes), machine.input_lanes)),
+            "selection": In(selection_layout(machine)),
             "tile": In(8 * machine.multipliers),
             "load_tile": In(1),
             "sums": Out(data.ArrayLayout(signed(sum_bits(machine)), machine.output_lanes)),
@@ -78,44 +92,50 @@ class MultiplierArray(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes, columns = self.machine.input_lanes, self.machine.output_lanes
-        dense = Signal()
-        outside = Signal(signed(ACTIVATION_BITS))
-        m.d.comb += [
-            dense.eq(self.mode == Mode.DENSE),
-            outside.eq(Cat(Const(0, 8), self.mode == Mode.MAXIMUM)),
-        ]
+        selection = self.selection
+        words = [[word.word_select(channel, 8) for channel in range(columns)] for word in self.words]
 
         def extended(byte: Value) -> Value:
             """The byte with its ninth bit."""
-            return Value.cast(Cat(byte, byte[7] & self.input_signed))
+            return Value.cast(Cat(byte, byte[7] & selection.input_signed))
 
-        channels = [self.word.word_select(channel, 8) for channel in range(columns)]
-        groups = [Array(channels[lane::lanes])[self.half] if columns > lanes else channels[lane]
+        # what all columns may see: groups of the first slot's channels, or channels of several slots
+        shared = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"shared_lane{lane}")
                   for lane in range(lanes)]
-        shared = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"operand_lane{lane}")
-                  for lane in range(1, lanes)]
-        for lane, operand in enumerate(shared, 1):
-            with m.If(dense & self.inside):
-                m.d.sync += operand.eq(extended(groups[lane]))
-            with m.Else():
-                m.d.sync += operand.eq(0)
+        thin = selection.mode == Mode.THIN
+        alone_mode = Signal()
+        m.d.comb += alone_mode.eq((selection.mode == Mode.DEPTHWISE) | (selection.mode == Mode.MAXIMUM))
+        for lane, operand in enumerate(shared):
+            byte, inside = Signal(8, name=f"byte_lane{lane}"), Signal(name=f"inside_lane{lane}")
+            group = words[0][lane::lanes]
+            m.d.comb += [byte.eq(Array(group)[selection.half]), inside.eq(selection.inside[0])]
+            with m.If(thin):
+                for channels in range(1, THIN_CHANNELS + 1):
+                    for phase in phases(self.machine, channels):
+                        slot, channel = divmod(phase + lane, channels)
+                        with m.If((selection.thin_channels == channels) & (selection.phase == phase)):
+                            m.d.comb += [byte.eq(words[slot][channel]), inside.eq(selection.inside[slot])]
+            with m.If(~alone_mode):  # what a mode does not use stands still
+                m.d.sync += operand.eq(Mux(inside, extended(byte), 0))
 
+        # what each sees alone: its channel of every slot
+        outside = Signal(signed(ACTIVATION_BITS))
+        m.d.comb += outside.eq(Cat(Const(0, 8), selection.mode == Mode.MAXIMUM))
         for column in range(columns):
-            first = Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"operand_column{column}")
-            chosen = Signal(8, name=f"chosen_column{column}")
-            m.d.comb += chosen.eq(channels[column])
-            with m.If(dense):
-                m.d.comb += chosen.eq(groups[0])
-            with m.If(self.inside):
-                m.d.sync += first.eq(extended(chosen))
-            with m.Else():
-                m.d.sync += first.eq(outside)
+            own = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"own_column{column}_lane{lane}")
+                   for lane in range(lanes)]
+            with m.If(alone_mode):
+                m.d.sync += [operand.eq(Mux(selection.inside[lane], extended(words[lane][column]),
+                                            0 if lane else outside)) for lane, operand in enumerate(own)]
+            # a copy for each column, because it steers all that is wide
+            alone = Signal(reset_less=True, attrs={"keep": 1}, name=f"alone_column{column}")
+            m.d.sync += alone.eq(alone_mode)
             products: list[Value] = []
-            for lane, operand in enumerate([first, *shared]):
+            for lane in range(lanes):
                 cell = Multiplier(self.multiplier)
                 m.submodules[f"multiplier_{column}_{lane}"] = cell
                 m.d.comb += [
-                    cell.activation.eq(operand),
+                    cell.activation.eq(Mux(alone, own[lane], shared[lane])),
                     cell.weight.eq(self.tile.word_select(column * lanes + lane, 8)),
                     cell.load_weight.eq(self.load_tile),
                 ]
@@ -138,8 +158,8 @@ def _adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
     return terms[0]
 
 
-def array_twin(machine: Machine, word: bytes, tile: bytes, *, inside: bool, half: int, mode: Mode,
-               input_signed: bool) -> list[int]:
+def array_twin(machine: Machine, words: Sequence[bytes], tile: bytes, *, inside: Sequence[bool], half: int,
+               mode: Mode, input_signed: bool, thin_channels: int = 1, phase: int = 0) -> list[int]:
     """The sums that `MultiplierArray` gives, in plain Python."""
     lanes, columns = machine.input_lanes, machine.output_lanes
 
@@ -147,12 +167,20 @@ def array_twin(machine: Machine, word: bytes, tile: bytes, *, inside: bool, half
         return byte - 256 if byte > 127 else byte
 
     outside = OUTSIDE_MAXIMUM if mode is Mode.MAXIMUM else 0
-    values = [(as_signed(byte) if input_signed else byte) if inside else outside for byte in word]
+    values = [[(as_signed(byte) if input_signed else byte) if within else outside for byte in word]
+              for word, within in zip(words, inside, strict=True)]
     sums = []
     for column in range(columns):
         weights = [as_signed(byte) for byte in tile[column * lanes:(column + 1) * lanes]]
-        if mode is Mode.DENSE:
-            sums.append(sum(x * w for x, w in zip(values[half * lanes:(half + 1) * lanes], weights)))
-        else:
-            sums.append(values[column] * weights[0])
+        match mode:
+            case Mode.DENSE:
+                operands = values[0][half * lanes:(half + 1) * lanes]
+            case Mode.THIN:
+                places = [divmod(phase + lane, thin_channels) for lane in range(lanes)]
+                operands = [values[slot][channel] for slot, channel in places]
+            case Mode.DEPTHWISE:
+                operands = [word[column] for word in values]
+            case Mode.MAXIMUM:
+                operands = [values[0][column], *[0] * (lanes - 1)]
+        sums.append(sum(x * w for x, w in zip(operands, weights, strict=True)))
     return sums

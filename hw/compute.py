@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,14 +22,12 @@ from hw.isa import Mode, Opcode, layout_of
 from hw.machine import Machine
 from hw.multiplier import MultiplierKind, require_multiplier_kind
 from hw.requantize import Requantize
-from hw.sequencer import Sequencer, WordFlags
+from hw.scratchpad import READ_LATENCY, ComputePort
+from hw.sequencer import POSITION_BITS, Sequencer, WordFlags
 from hw.tokens import TokenPort
 from hw.weight_loader import WeightLoader, weight_beat_layout
 
-__all__ = ["SCRATCHPAD_LATENCY", "Compute"]
-
-#: Cycles from a read address to its word.
-SCRATCHPAD_LATENCY = 2
+__all__ = ["Compute"]
 
 
 class Compute(wiring.Component):
@@ -47,13 +45,8 @@ class Compute(wiring.Component):
     weights : ``In(stream)``
         Beats from the weight FIFO; see `hw.weight_loader.weight_beat_layout`.
     tokens : ``Out(TokenPort)``
-    read_enable, read_address, read_data
-        Scratchpad port for input words; data come `SCRATCHPAD_LATENCY` cycles after the address.
-    write_enable, write_address, write_data
-        Scratchpad port for output words.  Never stalls.
-    residual_enable, residual_address, residual_data
-        Reads of residual words at that same port, with the same latency.  Never in a cycle in which
-        a word is written.
+    scratchpad : ``Out(ComputePort)``
+        Input words, residuals and output words; never stalls.
     idle : ``Out(1)``
         No instruction is being executed.
     layer : ``Out(16)``
@@ -71,20 +64,11 @@ class Compute(wiring.Component):
         require_multiplier_kind(multiplier)
         self.machine = machine
         self.multiplier: MultiplierKind = multiplier
-        word = 8 * machine.output_lanes
         super().__init__({
             "instructions": In(stream.Signature(layout_of(Opcode.COMPUTE))),
             "weights": In(stream.Signature(weight_beat_layout(machine))),
             "tokens": Out(TokenPort),
-            "read_enable": Out(1),
-            "read_address": Out(16),
-            "read_data": In(word),
-            "write_enable": Out(1),
-            "write_address": Out(16),
-            "write_data": Out(word),
-            "residual_enable": Out(1),
-            "residual_address": Out(16),
-            "residual_data": In(word),
+            "scratchpad": Out(ComputePort(8 * machine.output_lanes, machine.input_lanes)),
             "idle": Out(1),
             "layer": Out(16),
             "busy": Out(1),
@@ -104,6 +88,7 @@ class Compute(wiring.Component):
         m.submodules.write_addresses = write_addresses = Destination()
         code = sequencer.instruction
         issue = sequencer.issue
+        port = self.scratchpad
 
         wiring.connect(m, wiring.flipped(self.instructions), sequencer.instructions)
         wiring.connect(m, wiring.flipped(self.weights), loader.weights)
@@ -111,7 +96,7 @@ class Compute(wiring.Component):
 
         # Stages count cycles from the sequencer's issue; the scratchpad's address is registered.
         address = 1
-        word = address + SCRATCHPAD_LATENCY
+        word = address + READ_LATENCY
         operands = word + OPERAND_LATENCY
         sums = word + array_latency(machine)      # where products meet the accumulators' operands
         pixel = sums - OPERAND_DELAY
@@ -124,27 +109,41 @@ class Compute(wiring.Component):
             m.d.sync += register.eq(flags[-1])
             flags.append(register)
         half = _delayed(m, issue.half, word, "half")
+        phase = _delayed(m, issue.phase, word, "phase")
         pixels = _delayed(m, issue.pixel, pixel, "pixel")
 
-        m.d.comb += self.read_enable.eq(valid[address])
-        read_address = Signal(16, reset_less=True)
-        m.d.sync += read_address.eq(issue.address)
-        m.d.comb += self.read_address.eq(read_address)
-        # Negative rows and columns are large when read as unsigned.
-        row_inside = Signal(reset_less=True)
-        column_inside = Signal(reset_less=True)
-        m.d.sync += [
-            row_inside.eq(issue.row.as_unsigned() < code.image_rows),
-            column_inside.eq(issue.column.as_unsigned() < code.image_columns),
-        ]
-        inside = _delayed(m, row_inside & column_inside, word - 1, "inside")[-1]
+        # Where each slot's word is, and whether it lies on the image: negative rows and columns are large
+        # when read as unsigned.
+        read_all = Signal(reset_less=True)
+        m.d.sync += read_all.eq(Cat(slot.used for slot in sequencer.slots)[1:].any())
+        m.d.comb += [port.read_enable.eq(valid[address]), port.read_all.eq(read_all)]
+        inside = []
+        for number, slot in enumerate(sequencer.slots):
+            slot_address = Signal(16, reset_less=True, name=f"address_{number}")
+            row = Signal(signed(POSITION_BITS + 1), reset_less=True, name=f"row_{number}")
+            column = Signal(signed(POSITION_BITS + 1), reset_less=True, name=f"column_{number}")
+            used = Signal(reset_less=True, name=f"used_{number}")
+            row_inside = Signal(reset_less=True, name=f"row_inside_{number}")
+            column_inside = Signal(reset_less=True, name=f"column_inside_{number}")
+            m.d.sync += [
+                slot_address.eq(issue.address + slot.offset),
+                row.eq(issue.row + slot.row),
+                column.eq(issue.column + slot.column),
+                used.eq(slot.used),
+                row_inside.eq(used & (row.as_unsigned() < code.image_rows)),
+                column_inside.eq(column.as_unsigned() < code.image_columns),
+            ]
+            m.d.comb += port.read_addresses[number].eq(slot_address)
+            inside.append(row_inside & column_inside)
 
         m.d.comb += [
-            array.word.eq(self.read_data),
-            array.inside.eq(inside),
-            array.half.eq(half[word]),
-            array.mode.eq(code.mode),
-            array.input_signed.eq(code.input_signed),
+            array.words.eq(port.read_data),
+            array.selection.inside.eq(_delayed(m, Cat(inside), word - 2, "inside")[-1]),
+            array.selection.half.eq(half[word]),
+            array.selection.phase.eq(phase[word]),
+            array.selection.mode.eq(code.mode),
+            array.selection.thin_channels.eq(code.thin_channels),
+            array.selection.input_signed.eq(code.input_signed),
             array.tile.eq(loader.tile),
             loader.take_tile.eq(valid[operands - 1] & flags[operands - 1].new_tile),
             loader.claim_tile.eq(sequencer.claim_tile),
@@ -179,12 +178,12 @@ class Compute(wiring.Component):
             requantize.flags.row_end.eq(flags[results].row_end),
             requantize.flags.block_end.eq(flags[results].block_end),
             requantize.flags.end.eq(flags[results].end),
-            requantize.residual_data.eq(self.residual_data),
-            self.write_enable.eq(requantize.write.valid),
-            self.write_data.eq(requantize.write_data),
-            self.write_address.eq(write_addresses.address),
-            self.residual_enable.eq(requantize.residual.valid),
-            self.residual_address.eq(residual_addresses.address),
+            requantize.residual_data.eq(port.residual_data),
+            port.write_enable.eq(requantize.write.valid),
+            port.write_data.eq(requantize.write_data),
+            port.write_address.eq(write_addresses.address),
+            port.residual_enable.eq(requantize.residual.valid),
+            port.residual_address.eq(residual_addresses.address),
             write_addresses.word.eq(requantize.write),
             write_addresses.base.eq(code.destination_address),
             residual_addresses.word.eq(requantize.residual),
@@ -201,14 +200,14 @@ class Compute(wiring.Component):
         m.d.comb += [
             self.idle.eq(sequencer.idle),
             self.layer.eq(code.layer),
-            self.busy.eq(self.read_enable),
+            self.busy.eq(port.read_enable),
             self.token_wait.eq(sequencer.token_wait),
             self.weight_wait.eq(sequencer.weight_wait),
         ]
         return m
 
 
-def _delayed(m: Module, signal: Signal, cycles: int, name: str, init: int | None = None) -> Sequence[Signal]:
+def _delayed(m: Module, signal: Value, cycles: int, name: str, init: int | None = None) -> Sequence[Signal]:
     """The signal after 0 to ``cycles`` cycles; without ``init``, what it was before is left open."""
     stages = [signal]
     for cycle in range(cycles):

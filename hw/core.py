@@ -16,7 +16,7 @@ from hw.isa import Unit
 from hw.load import Load
 from hw.machine import Machine
 from hw.read_port import ReadPort
-from hw.scratchpad import ComputePort, Scratchpad
+from hw.scratchpad import Scratchpad
 from hw.store import Store
 from hw.tokens import Tokens
 from hw.weights import Weights
@@ -100,9 +100,7 @@ class Core(wiring.Component):
         wiring.connect(m, weights.output, compute.weights)
         wiring.connect(m, load.write, scratchpad.write)
         wiring.connect(m, store.read, scratchpad.read)
-        for name, member in ComputePort(8 * machine.word_bytes).members.items():
-            inside, outside = getattr(compute, name), getattr(scratchpad.compute, name)
-            m.d.comb += outside.eq(inside) if member.flow is Out else inside.eq(outside)
+        wiring.connect(m, compute.scratchpad, scratchpad.compute)
         m.d.comb += [store.read_data.eq(scratchpad.read_data), store.read_valid.eq(scratchpad.read_valid)]
 
         # The program has ended when nothing has happened for some cycles: an instruction on its way

@@ -10,13 +10,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-__all__ = ["READ_LATENCY", "DualPortMemory", "MemoryKind", "block_rams"]
+__all__ = ["PORT_A_LATENCY", "PORT_B_LATENCY", "DualPortMemory", "MemoryKind", "block_rams"]
 
 MemoryKind = Literal["portable", "ecp5"]
 
-#: Cycles from a read's address to its data: the memory's own, and a register's behind it (port A)
-#: or in front of it (port B).
-READ_LATENCY = 2
+#: Cycles from a read's address to its data: the memory's own, a register's behind it, and with port B
+#: another one's in front of it.
+PORT_A_LATENCY = 2
+PORT_B_LATENCY = 3
 
 #: Address bits of an ECP5 block RAM when each of its words has this many bits.
 _WORD_WIDTHS = {14: 1, 13: 2, 12: 4, 11: 9, 10: 18}
@@ -37,7 +38,7 @@ def block_rams(width: int, depth: int) -> int:
 class DualPortMemory(wiring.Component):
     """Memory of ``depth`` words of ``width`` bits; nothing may depend on its first contents.
 
-    Port A has its register at the output, port B at the inputs: whoever shares port B chooses its
+    Both ports have a register at the output, port B also at the inputs: whoever shares port B chooses its
     address in front of that register, and the long way from there to all blocks takes a cycle of
     its own.  So a word that is written in one cycle is read through port B in the next, and through
     port A in the one after.
@@ -51,16 +52,16 @@ class DualPortMemory(wiring.Component):
     depth : int
         A power of two.
     kind : "portable" or "ecp5"
-        Left to inference, or made of ``DP16KD`` with port A's output registers on.  Inference would
+        Left to inference, or made of ``DP16KD`` with their output registers on.  Inference would
         cut some depths into block RAMs that need a multiplexer behind them, and leaves the output
         registers outside.
 
     Members
     -------
     a_enable, a_address : ``In``
-        Read; ``a_data`` follows `READ_LATENCY` cycles later.
+        Read; ``a_data`` follows `PORT_A_LATENCY` cycles later.
     b_read, b_write, b_address, b_write_data : ``In``
-        Read (``b_data`` follows `READ_LATENCY` cycles later) or write.
+        Read (``b_data`` follows `PORT_B_LATENCY` cycles later) or write.
     """
 
     def __init__(self, width: int, depth: int, *, kind: MemoryKind = "portable") -> None:
@@ -103,9 +104,8 @@ class DualPortMemory(wiring.Component):
             read_a.addr.eq(self.a_address), read_a.en.eq(self.a_enable),
             write_b.addr.eq(address), write_b.en.eq(write), write_b.data.eq(write_data),
             read_b.addr.eq(address), read_b.en.eq(read),
-            self.b_data.eq(read_b.data),
         ]
-        m.d.sync += self.a_data.eq(read_a.data)
+        m.d.sync += [self.a_data.eq(read_a.data), self.b_data.eq(read_b.data)]
 
     def _ecp5(self, m: Module, write: Signal, address: Signal, write_data: Signal) -> None:
         address_bits, block_width = _block_shape(self.depth)
@@ -127,10 +127,11 @@ class DualPortMemory(wiring.Component):
                     b_write=bank_write, b_write_data=data[part])
             a_words.append(a_word)
             b_words.append(b_word)
-        for read_address, words, output in ((self.a_address, a_words, self.a_data),
-                                            (self.b_address, b_words, self.b_data)):
+        for read_address, words, output, latency in (
+                (self.a_address, a_words, self.a_data, PORT_A_LATENCY),
+                (self.b_address, b_words, self.b_data, PORT_B_LATENCY)):
             bank = read_address[address_bits:]
-            for _ in range(READ_LATENCY if banks > 1 else 0):
+            for _ in range(latency if banks > 1 else 0):
                 earlier, bank = bank, Signal.like(bank)
                 m.d.sync += bank.eq(earlier)
             chosen: Any = words[0]
@@ -146,7 +147,7 @@ def _block(width: int, address_bits: int, *, a_address: Any, a_data: Any, b_addr
     for port, address, data, write in (("A", a_address, a_data, Const(0)), ("B", b_address, b_data, b_write)):
         pins |= {
             f"p_DATA_WIDTH_{port}": width,
-            f"p_REGMODE_{port}": "OUTREG" if port == "A" else "NOREG", f"p_CSDECODE_{port}": "0b000",
+            f"p_REGMODE_{port}": "OUTREG", f"p_CSDECODE_{port}": "0b000",
             f"p_CLK{port}MUX": f"CLK{port}", f"p_WRITEMODE_{port}": "NORMAL",
             f"i_CLK{port}": ClockSignal("sync"), f"i_CE{port}": Const(1), f"i_OCE{port}": Const(1),
             f"i_RST{port}": Const(0), f"i_WE{port}": write,

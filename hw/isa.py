@@ -38,8 +38,19 @@ class Mode(enum.Enum, shape=unsigned(2)):
     """What the array does with a scratchpad word."""
 
     DENSE = 0      #: every output lane sums the products of all input lanes
-    DEPTHWISE = 1  #: output lane o multiplies channel o of the word
+    DEPTHWISE = 1  #: output lane o sums the products of its own channel at one tap for each input lane
     MAXIMUM = 2    #: output lane o keeps the largest product of channel o
+    THIN = 3       #: as DENSE with one to four channels: input lanes are channels of several taps
+
+    @property
+    def reads_taps(self) -> bool:
+        """Whether input lanes are taps of the kernel, many of which are read at once."""
+        return self in (Mode.DEPTHWISE, Mode.THIN)
+
+    @property
+    def shares_inputs(self) -> bool:
+        """Whether all output lanes see the same channels; else each sees its own."""
+        return self in (Mode.DENSE, Mode.THIN)
 
 
 class Unit(py_enum.IntEnum):
@@ -103,6 +114,8 @@ COMPUTE: dict[str, Any] = {
     "dilation_columns": unsigned(8),
     "kernel_rows": unsigned(8),
     "kernel_columns": unsigned(8),
+    "slot_columns": unsigned(9),         # of a kernel row, with those that are no taps
+    "thin_channels": unsigned(3),        # 1 to 4, THIN only
     # loop bounds
     "first_block": unsigned(4),          # in blocks of input_lanes channels inside the first word
     "input_blocks": unsigned(12),

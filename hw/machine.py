@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 __all__ = ["ISA_VERSION", "Machine", "MachineError"]
 
 #: Raised whenever the meaning or the encoding of an instruction changes; part of every digest.
-ISA_VERSION = 1
+ISA_VERSION = 2
 
 
 class MachineError(ValueError):

@@ -15,6 +15,7 @@ from hw.divider import Divider
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.rounding_shift import RESULT_BITS, SHIFT_OFFSET, RoundingShift
+from hw.scratchpad import READ_LATENCY
 from hw.weight_loader import SHIFT_BITS
 
 __all__ = ["OutputFlags", "Requantize", "requantize_twin"]
@@ -26,8 +27,9 @@ _CLIP = RoundingShift.LATENCY      # stage whose register holds the rounded valu
 _CLIPPED = _CLIP + 1
 _ALIGN_CYCLES = 2
 _AGAIN = _CLIPPED + _ALIGN_CYCLES  # when a word comes back to the shifter
-_RESIDUAL_READ = _CLIPPED - 3      # the word arrives two cycles later and is registered once
+_RESIDUAL_READ = _CLIPPED - 1 - READ_LATENCY  # the word is registered once before it is needed
 _WRITE_RESIDUAL = _AGAIN + _CLIPPED + 1
+assert _RESIDUAL_READ >= 0
 assert _AGAIN % 2 == 1, "a word would meet the next one at the shifter"
 assert (_WRITE_RESIDUAL - _RESIDUAL_READ) % 2 == 1, "a write would meet a read at the scratchpad's port"
 
@@ -49,7 +51,7 @@ class Requantize(wiring.Component):
     residual : ``Out(OutputFlags)``
         Flags of the word whose residual is wanted (``valid`` only if there is one).
     residual_data : ``In(8 * output_lanes)``
-        That word, two cycles later.
+        That word, `READ_LATENCY` cycles later.
     write : ``Out(OutputFlags)``
         Flags of the word in ``write_data``.
     write_data : ``Out(8 * output_lanes)``

@@ -1,19 +1,31 @@
-"""The feature-map scratchpad: one true dual-port memory of `output_lanes` bytes a word."""
+"""The feature-map scratchpad: banks of true dual-port memory, `output_lanes` bytes a word.
+
+There are `input_lanes` banks; word ``a`` is in bank ``a mod input_lanes``.  So the words of as many
+consecutive addresses, in which a window's taps lie (`docs/machine.md`, "Taps on the input lanes"), are
+read in one cycle, and load, store and results meet only where they want the same bank.
+"""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from typing import Any
+
+from amaranth.hdl import Array, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.dual_port_memory import READ_LATENCY, DualPortMemory, MemoryKind
+from hw.dual_port_memory import PORT_A_LATENCY, PORT_B_LATENCY, DualPortMemory, MemoryKind
 from hw.machine import Machine
 
 __all__ = ["ADDRESS_WIDTH", "READ_LATENCY", "ComputePort", "Scratchpad"]
 
 #: Bits of a scratchpad address in instructions and between units; more than the scratchpad may have.
 ADDRESS_WIDTH = 16
+
+#: Cycles from a read's address to its word, for all that read: with port A a register before the banks
+#: and one behind the words' choice, with port B the latter only.
+READ_LATENCY = 4
+assert READ_LATENCY == 1 + PORT_A_LATENCY + 1 == PORT_B_LATENCY + 1
 
 
 class ComputePort(wiring.Signature):
@@ -23,36 +35,44 @@ class ComputePort(wiring.Signature):
     ----------
     word_width : int
         Bits of a word.
+    banks : int
+        Words that it reads at once.
 
     Members
     -------
-    read_enable, read_address : ``Out``
-        Port A; ``read_data`` follows `READ_LATENCY` cycles later.
+    read_enable, read_all, read_addresses : ``Out``
+        Port A; ``read_data`` follows `READ_LATENCY` cycles later: word 0, with ``read_all`` the others too.
+        Address j is address 0 plus j, modulo ``banks``; a word whose address is not is any word.
     write_enable, write_address, write_data : ``Out``
         Port B.
     residual_enable, residual_address : ``Out``
         Port B, not together with ``write_enable``; ``residual_data`` follows `READ_LATENCY` cycles later.
     """
 
-    def __init__(self, word_width: int) -> None:
+    def __init__(self, word_width: int, banks: int) -> None:
         self.word_width = word_width
+        self.banks = banks
         super().__init__({
-            "read_enable": Out(1), "read_address": Out(ADDRESS_WIDTH), "read_data": In(word_width),
+            "read_enable": Out(1),
+            "read_all": Out(1),
+            "read_addresses": Out(data.ArrayLayout(unsigned(ADDRESS_WIDTH), banks)),
+            "read_data": In(data.ArrayLayout(unsigned(word_width), banks)),
             "write_enable": Out(1), "write_address": Out(ADDRESS_WIDTH), "write_data": Out(word_width),
             "residual_enable": Out(1), "residual_address": Out(ADDRESS_WIDTH),
             "residual_data": In(word_width),
         })
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ComputePort) and self.word_width == other.word_width
+        return (isinstance(other, ComputePort)
+                and (self.word_width, self.banks) == (other.word_width, other.banks))
 
 
 class Scratchpad(wiring.Component):
     """Memory with port A for compute's input words and port B for everybody.
 
-    Port B goes to compute first, then in turn to load and store.  A word that is written in one cycle
-    is read through port B in the next, and through port A in the one after; a token that is given
-    when a word has been taken comes later than that.
+    In each bank port B goes to compute first, then in turn to load and store.  A word that is written in
+    one cycle is read, through either port, from the next cycle on; what is read in the very cycle is left
+    open.
 
     Parameters
     ----------
@@ -62,7 +82,7 @@ class Scratchpad(wiring.Component):
 
     Members
     -------
-    compute : ``In(ComputePort(8 * output_lanes))``
+    compute : ``In(ComputePort(8 * output_lanes, input_lanes))``
     write : ``In(stream.Signature({"address": 16, "data": 8 * output_lanes}))``
         Words from load.
     read : ``In(stream.Signature(16))``
@@ -78,7 +98,7 @@ class Scratchpad(wiring.Component):
         self.memory: MemoryKind = memory
         width = 8 * machine.word_bytes
         super().__init__({
-            "compute": In(ComputePort(width)),
+            "compute": In(ComputePort(width, machine.input_lanes)),
             "write": In(stream.Signature(data.StructLayout({"address": ADDRESS_WIDTH, "data": width}))),
             "read": In(stream.Signature(ADDRESS_WIDTH)),
             "read_data": Out(width),
@@ -87,49 +107,87 @@ class Scratchpad(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        width = 8 * self.machine.word_bytes
-        address_bits = exact_log2(self.machine.scratchpad_words)
-        compute = self.compute
+        banks, compute = self.machine.input_lanes, self.compute
+        bank_bits = exact_log2(banks)
+        row_bits = exact_log2(self.machine.scratchpad_words) - bank_bits
 
-        # Who has port B.  Load or store is chosen without looking at compute, and who has been chosen
-        # waits: few levels of logic lie before the address, which goes to every block of the memory.
-        compute_has, load_chosen, load_has, store_has = Signal(), Signal(), Signal(), Signal()
-        load_was_last = Signal()
+        def bank_of(address: Any) -> Any:
+            return address[:bank_bits]
+
+        def row_of(address: Any) -> Any:
+            return address[bank_bits:bank_bits + row_bits]
+
+        # Who has port B.  Load and store meet in one bank only; then they take turns.
+        compute_has, load_has, store_has = Signal(), Signal(), Signal()
+        compute_address = Signal(ADDRESS_WIDTH)
+        together, load_was_last = Signal(), Signal()
         m.d.comb += [
             compute_has.eq(compute.write_enable | compute.residual_enable),
-            load_chosen.eq(self.write.valid & ~(self.read.valid & load_was_last)),
-            self.write.ready.eq(~compute_has & load_chosen),
-            self.read.ready.eq(~compute_has & ~load_chosen),
-            load_has.eq(self.write.ready),
-            store_has.eq(self.read.ready & self.read.valid),
+            compute_address.eq(Mux(compute.write_enable, compute.write_address, compute.residual_address)),
+            together.eq(bank_of(self.write.payload.address) == bank_of(self.read.payload)),
+            self.write.ready.eq(
+                ~(compute_has & (bank_of(compute_address) == bank_of(self.write.payload.address)))
+                & ~(together & self.read.valid & load_was_last)),
+            self.read.ready.eq(
+                ~(compute_has & (bank_of(compute_address) == bank_of(self.read.payload)))
+                & ~(together & self.write.valid & ~load_was_last)),
+            load_has.eq(self.write.valid & self.write.ready),
+            store_has.eq(self.read.valid & self.read.ready),
         ]
         with m.If(load_has | store_has):
             m.d.sync += load_was_last.eq(load_has)
 
-        write_enable, read_enable = Signal(), Signal()
-        address = Signal(address_bits)
-        write_data = Signal(width)
-        m.d.comb += [
-            write_enable.eq(compute.write_enable | load_has),
-            read_enable.eq(compute.residual_enable | store_has),
-            write_data.eq(Mux(compute.write_enable, compute.write_data, self.write.payload.data)),
-            address.eq(Mux(compute_has,
-                           Mux(compute.write_enable, compute.write_address, compute.residual_address),
-                           Mux(load_chosen, self.write.payload.address, self.read.payload))),
-        ]
+        # Port A: each bank gets the row of that slot whose address lies in it.
+        rotation = Signal(bank_bits, reset_less=True)
+        first_bank = bank_of(compute.read_addresses[0])
+        m.d.sync += rotation.eq(first_bank)
+        rows = Array(row_of(address) for address in compute.read_addresses)
+        a_words, b_words = [], []
+        for bank in range(banks):
+            # Reads and writes at the same address in the same cycle do not happen where the word
+            # matters: port B does one of them at a time, and tokens keep port A away from words that
+            # are being written.
+            memory = DualPortMemory(8 * self.machine.word_bytes, 1 << row_bits, kind=self.memory)
+            m.submodules[f"bank_{bank}"] = memory
+            row = Signal(row_bits, reset_less=True, name=f"row_{bank}")
+            enable = Signal(name=f"enable_{bank}")
+            m.d.sync += [
+                row.eq(rows[(bank - first_bank)[:bank_bits]]),
+                enable.eq(compute.read_enable & (compute.read_all | (first_bank == bank))),
+            ]
+            m.d.comb += [memory.a_enable.eq(enable), memory.a_address.eq(row)]
+            a_words.append(memory.a_data)
+            b_words.append(memory.b_data)
 
-        # Reads and writes at the same address in the same cycle do not happen: port B does one of
-        # them at a time, and tokens keep port A away from words that are being written.  (A token
-        # takes a cycle to be given and one to be taken.)
-        m.submodules.memory = memory = DualPortMemory(width, self.machine.scratchpad_words, kind=self.memory)
-        store_reads = Signal()
-        m.d.comb += [
-            memory.a_enable.eq(compute.read_enable), memory.a_address.eq(compute.read_address),
-            compute.read_data.eq(memory.a_data),
-            memory.b_write.eq(write_enable), memory.b_read.eq(read_enable), memory.b_address.eq(address),
-            memory.b_write_data.eq(write_data),
-            compute.residual_data.eq(memory.b_data),
-            self.read_data.eq(memory.b_data),
+            mine, loads, stores = (Signal(name=f"{name}_{bank}") for name in ("compute", "load", "store"))
+            m.d.comb += [
+                mine.eq(bank_of(compute_address) == bank),
+                loads.eq(load_has & (bank_of(self.write.payload.address) == bank)),
+                stores.eq(store_has & (bank_of(self.read.payload) == bank)),
+                memory.b_write.eq((compute.write_enable & mine) | loads),
+                memory.b_read.eq((compute.residual_enable & mine) | stores),
+                memory.b_write_data.eq(Mux(loads, self.write.payload.data, compute.write_data)),
+                memory.b_address.eq(Mux(loads, row_of(self.write.payload.address),
+                                        Mux(stores, row_of(self.read.payload), row_of(compute_address)))),
+            ]
+
+        # The words, rotated back.
+        turned = _delayed(m, rotation, PORT_A_LATENCY, "rotation")
+        m.d.sync += [
+            compute.read_data[slot].eq(Array(a_words)[(slot + turned)[:bank_bits]]) for slot in range(banks)
         ]
-        m.d.sync += [store_reads.eq(store_has), self.read_valid.eq(store_reads)]
+        for name, address, output in (("residual", compute.residual_address, compute.residual_data),
+                                      ("store", self.read.payload, self.read_data)):
+            bank = _delayed(m, bank_of(address), PORT_B_LATENCY, f"{name}_bank")
+            m.d.sync += output.eq(Array(b_words)[bank])
+        m.d.comb += self.read_valid.eq(_delayed(m, store_has, READ_LATENCY, "store_reads", keep=False))
         return m
+
+
+def _delayed(m: Module, value: Any, cycles: int, name: str, *, keep: bool = True) -> Signal:
+    """The value some cycles later; with ``keep``, whatever it is after a reset."""
+    for cycle in range(cycles):
+        register = Signal(len(value), reset_less=keep, name=f"{name}_{cycle + 1}")
+        m.d.sync += register.eq(value)
+        value = register
+    return value

@@ -6,12 +6,15 @@ tokens, a pass for its weights, a word for its turn.  All addresses come from re
 Two parts run side by side.  The *pass* loops (output block, input block, kernel row, kernel column)
 prepare the next pass while the *pixel* loops (row, column) issue the words of the present one.
 Preparing takes `PASS_CYCLES`, which is also the shortest time from one pass to the next that the
-accumulators allow.
+accumulators allow.  Where input lanes are taps, `hw.slots` goes through the kernel instead, which takes
+`taps_pass_cycles`.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
@@ -19,14 +22,21 @@ from amaranth.utils import bits_for, ceil_log2
 from hw.accumulators import LOOP_LATENCY
 from hw.isa import Mode, Opcode, layout_of
 from hw.machine import Machine
+from hw.slots import THIN_CHANNELS, Slots, slots_layout
 from hw.tokens import TokenPort
 
 __all__ = ["AVERAGE_CADENCE", "PASS_CYCLES", "POSITION_BITS", "RESIDUAL_CADENCE", "Sequencer", "WordFlags",
-           "issue_layout"]
+           "issue_layout", "taps_pass_cycles"]
 
 #: Least cycles from the first word of a pass to the first word of the next.
 PASS_CYCLES = 5
 assert PASS_CYCLES >= LOOP_LATENCY
+
+
+def taps_pass_cycles(machine: Machine) -> int:
+    """Least cycles from the first word of a pass to that of the next where input lanes are taps."""
+    return PASS_CYCLES + machine.input_lanes
+
 
 #: Cycles a word takes in the last pass, when there is a residual and when averaging.
 RESIDUAL_CADENCE = 2
@@ -47,13 +57,14 @@ WordFlags = data.StructLayout({
 
 
 def issue_layout(machine: Machine) -> data.StructLayout:
-    """What the sequencer says about one word."""
+    """What the sequencer says about one word: the one at the window's corner where input lanes are taps."""
     return data.StructLayout({
         "address": unsigned(16),
         "pixel": unsigned(ceil_log2(machine.accumulator_depth)),
         "row": signed(POSITION_BITS),
         "column": signed(POSITION_BITS),
         "half": unsigned(ceil_log2(machine.blocks_per_word)),
+        "phase": range(THIN_CHANNELS),
         "flags": WordFlags,
     })
 
@@ -70,6 +81,16 @@ def _pass_layout(machine: Machine) -> data.StructLayout:
         "last_block": 1,
         "needs_tile": 1,
     })
+
+
+def _reads_taps(mode: Any) -> Value:
+    """`Mode.reads_taps` in hardware."""
+    return (mode == Mode.DEPTHWISE) | (mode == Mode.THIN)
+
+
+def _shares_inputs(mode: Any) -> Value:
+    """Whether all output lanes see the same inputs."""
+    return (mode == Mode.DENSE) | (mode == Mode.THIN)
 
 
 class _State(enum.Enum):
@@ -94,6 +115,8 @@ class Sequencer(wiring.Component):
         See `hw.weight_loader.WeightLoader`.
     issue_valid, issue : ``Out``
         A word to be read, in every cycle in which ``issue_valid`` is 1.
+    slots : ``Out(slots_layout(machine))``
+        Which words from there on; other modes use slot 0 alone, the word itself.
     finished : ``In(1)``
         Strobe: the word with the flag ``end`` has been written.
     idle : ``Out(1)``
@@ -115,6 +138,7 @@ class Sequencer(wiring.Component):
             "claim_parameters": Out(1),
             "issue_valid": Out(1),
             "issue": Out(issue_layout(machine)),
+            "slots": Out(slots_layout(machine)),
             "finished": In(1),
             "idle": Out(1),
             "token_wait": Out(1),
@@ -130,9 +154,13 @@ class Sequencer(wiring.Component):
         startable = Signal()   # a pass is prepared and its weights are there
         free = Signal()        # the pixel loops can start a pass
         take = Signal()        # and do
+        taps = Signal(reset_less=True)  # input lanes are taps
+        m.submodules.slots = slots = Slots(self.machine)
+        m.d.comb += slots.instruction.eq(self.instruction)
         self._instruction(m, state, begin)
-        self._passes(m, state, begin, prepared, preparing, startable, take)
-        self._pixels(m, prepared, startable, free, take)
+        m.d.sync += taps.eq(_reads_taps(self.instruction.mode))
+        self._passes(m, state, begin, prepared, preparing, startable, take, taps, slots)
+        self._pixels(m, prepared, startable, free, take, taps, slots)
         # a pass that could start if it had its weights; counted from its preparation on, because
         # they could have been there then
         m.d.comb += self.weight_wait.eq(
@@ -173,7 +201,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += state.eq(_State.IDLE)
 
     def _passes(self, m: Module, state: Signal, begin: Signal, prepared: Signal, preparing: Signal,
-                startable: Signal, take: Signal) -> None:
+                startable: Signal, take: Signal, taps: Signal, slots: Slots) -> None:
         code = self.instruction
         # what the step after this pass is: the innermost loop that is not at its end
         steps_column = Signal(reset_less=True)
@@ -188,7 +216,9 @@ class Sequencer(wiring.Component):
         ready = Signal()
         weights_ready = Signal()
         m.d.comb += [
-            preparing.eq(advance | place | mark | ready),
+            preparing.eq(advance | place | mark | slots.filling | ready),
+            slots.fill.eq(place & taps),
+            slots.first.eq(prepared.first),
             weights_ready.eq((~prepared.needs_tile | self.tile_available)
                              & (~prepared.first | self.parameters_available)),
             # what has arrived stays until it is claimed, so this may be a cycle old
@@ -199,7 +229,7 @@ class Sequencer(wiring.Component):
             advance.eq(take),
             place.eq(begin | (advance & ~(steps_output & prepared.last_block))),
             mark.eq(place),
-            ready.eq(mark | (ready & ~weights_ready)),
+            ready.eq(Mux(taps, slots.done, mark) | (ready & ~weights_ready)),
             startable.eq((ready & weights_ready) | (startable & ~take)),
         ]
 
@@ -244,25 +274,28 @@ class Sequencer(wiring.Component):
                 m.d.sync += [
                     prepared.row.eq(code.origin_row),
                     input_blocks_left.eq(input_blocks_left - 1),
-                    half.eq(half + 1),
                 ]
-                with m.If(half == last_half):
+                with m.If(taps):
+                    pass  # the same words, other taps
+                with m.Elif(half == last_half):
                     m.d.sync += [half.eq(0), plane.eq(plane + code.source_plane_step)]
+                with m.Else():
+                    m.d.sync += half.eq(half + 1)
             with m.If(steps_output):
                 m.d.sync += [
                     prepared.row.eq(code.origin_row),
                     input_blocks_left.eq(code.input_blocks),
                     output_blocks_left.eq(output_blocks_left - 1),
                     half.eq(code.first_block),
-                    plane.eq(Mux(code.mode == Mode.DENSE, code.source_address,
+                    plane.eq(Mux(_shares_inputs(code.mode), code.source_address,
                                  plane + code.source_plane_step)),
                 ]
         with m.If(place):
             with m.If(enters_plane):
                 m.d.sync += [prepared.address.eq(plane), tap_row.eq(plane + code.source_tap_row_step)]
             m.d.sync += [
-                last_kernel_column.eq(kernel_columns_left == 1),
-                last_kernel_row.eq(kernel_rows_left == 1),
+                last_kernel_column.eq(taps | (kernel_columns_left == 1)),
+                last_kernel_row.eq(taps | (kernel_rows_left == 1)),
                 last_input_block.eq(input_blocks_left == 1),
                 prepared.last_block.eq(output_blocks_left == 1),
             ]
@@ -290,7 +323,8 @@ class Sequencer(wiring.Component):
                 prepared.first.eq(1),
             ]
 
-    def _pixels(self, m: Module, prepared: Signal, startable: Signal, free: Signal, take: Signal) -> None:
+    def _pixels(self, m: Module, prepared: Signal, startable: Signal, free: Signal, take: Signal,
+                taps: Signal, slots: Slots) -> None:
         code = self.instruction
         count_bits = bits_for(self.machine.accumulator_depth)
         active = Signal()
@@ -300,6 +334,7 @@ class Sequencer(wiring.Component):
         next_row = Signal(16, reset_less=True)      # address of the next row of pixels
         first_column = Signal(signed(POSITION_BITS), reset_less=True)
         last_block = Signal(reset_less=True)
+        present = Signal(slots_layout(self.machine), reset_less=True)
         columns_left = Signal(count_bits, reset_less=True)
         rows_left = Signal(count_bits, reset_less=True)
         one_column = Signal(reset_less=True)
@@ -317,6 +352,7 @@ class Sequencer(wiring.Component):
             take.eq(free & startable),
             self.issue_valid.eq(issue),
             self.issue.eq(word),
+            self.slots.eq(present),
             self.issue.flags.row_end.eq(last_column),
             self.issue.flags.block_end.eq(pass_end & word.flags.last),
             self.issue.flags.end.eq(pass_end & word.flags.last & last_block),
@@ -331,6 +367,7 @@ class Sequencer(wiring.Component):
                 word.row.eq(prepared.row),
                 word.column.eq(prepared.column),
                 word.half.eq(prepared.half),
+                word.phase.eq(slots.phase),
                 word.pixel.eq(0),
                 word.flags.first.eq(prepared.first),
                 word.flags.last.eq(prepared.last),
@@ -343,6 +380,10 @@ class Sequencer(wiring.Component):
                 last_column.eq(one_column),
                 last_row.eq(one_row),
             ]
+            with m.If(taps):
+                m.d.sync += present.eq(slots.slots)
+            with m.Else():
+                m.d.sync += [present.eq(0), present[0].used.eq(1)]
         with m.Elif(issue):
             m.d.sync += [
                 active.eq(~pass_end),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, disassemble
 from hw.machine import Machine
 from hw.program_file import ProgramFile, TensorPlace
+from hw.slots import THIN_CHANNELS
 from quant.number_format import round_half_even_divide, round_half_even_shift
 from sim.hazards import HazardCheck
 from sim.timing import LayerTiming, TimingModel
@@ -291,6 +292,10 @@ class _Compute:
         self.mode = Mode(instruction["mode"])
         self.rows, self.columns = instruction["output_rows"], instruction["output_columns"]
         self.pixels = self.rows * self.columns
+        #: where input lanes are taps: channels of each, and slots up to the last tap
+        self.channels = instruction["thin_channels"] if self.mode is Mode.THIN else 1
+        rows_before = instruction["kernel_rows"] - 1
+        self.slots = rows_before * instruction["slot_columns"] + instruction["kernel_columns"]
 
     def _check(self) -> None:
         i, require = self.i, self.simulator._require
@@ -316,9 +321,24 @@ class _Compute:
         require(i["low"] <= i["high"], "low is above high")
         require(min(i["low"], i["sum_low"]) >= -128, "a lower bound is below -128")
         if self.mode is not Mode.DENSE:
+            require(i["first_block"] == 0, "first_block must be 0")
+        if self.mode is Mode.MAXIMUM:
+            require(i["input_blocks"] == 1, "input_blocks must be 1")
+        if self.mode.reads_taps:
+            lanes = self.machine.input_lanes
+            require(i["dilation_rows"] == i["dilation_columns"] == 1, "dilation where input lanes are taps")
+            require(i["slot_columns"] >= i["kernel_columns"], "slot_columns is below kernel_columns")
             require(
-                i["input_blocks"] == 1 and i["first_block"] == 0, "input_blocks must be 1 and first_block 0"
+                i["kernel_rows"] == 1 or (i["source_tap_row_step"] - i["slot_columns"]) % lanes == 0,
+                f"source_tap_row_step and slot_columns differ by no multiple of {lanes}",
             )
+            products = self.slots * self.channels
+            require(
+                i["input_blocks"] * lanes >= products,
+                f"{i['input_blocks']} passes for {products} products of a window",
+            )
+        if self.mode is Mode.THIN:
+            require(1 <= i["thin_channels"] <= THIN_CHANNELS, f"thin_channels must be 1 to {THIN_CHANNELS}")
         require(i["first_block"] < self.machine.blocks_per_word, "first_block is past the first word")
         if i["residual"]:
             require(i["sum_low"] <= i["sum_high"], "sum_low is above sum_high")
@@ -332,12 +352,11 @@ class _Compute:
     def execute(self) -> None:
         self._check()
         i, machine = self.i, self.machine
-        dense = self.mode is Mode.DENSE
-        taps = i["kernel_rows"] * i["kernel_columns"]
+        taps = 1 if self.mode.reads_taps else i["kernel_rows"] * i["kernel_columns"]
         passes = taps * i["input_blocks"]
         tiles = 1 if i["hold_weights"] else passes
         shared: NDArray[np.float64] | None = None
-        if dense:
+        if self.mode is Mode.DENSE:
             last = i["first_block"] + i["input_blocks"] - 1
             planes = last // machine.blocks_per_word + 1
             lanes = np.concatenate([self._windows(plane) for plane in range(planes)], axis=1)
@@ -351,6 +370,11 @@ class _Compute:
                 .reshape(self.pixels, -1)
                 .astype(np.float64)
             )
+        elif self.mode is Mode.THIN:
+            window = self._windows(0)[:, : self.channels]
+            shared = self._in_slots(window).transpose(0, 2, 1).reshape(self.pixels, -1).astype(np.float64)
+            shared = np.pad(shared, ((0, 0), (0, passes * machine.input_lanes)))[
+                :, : passes * machine.input_lanes]
         for block in range(i["output_blocks"]):
             content = self.simulator.take_weights(machine.parameter_bytes + tiles * machine.tile_bytes)
             parameters = content[: machine.parameter_bytes].reshape(-1, 8)
@@ -418,18 +442,27 @@ class _Compute:
                 partial.min() >= -_INT32 and partial.max() < _INT32, "a partial sum passes 32 bits"
             )
 
+    def _in_slots(self, window: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(pixels, lanes, taps) with zeros where a slot is outside the kernel: (pixels, lanes, slots)."""
+        rows, columns = self.i["kernel_rows"], self.i["kernel_columns"]
+        pixels, lanes, _ = window.shape
+        slots = np.zeros((pixels, lanes, rows, self.i["slot_columns"]), np.int64)
+        slots[..., :columns] = window.reshape(pixels, lanes, rows, columns)
+        return slots.reshape(pixels, lanes, -1)[..., : self.slots]
+
     def _channelwise(
         self, block: int, weights: NDArray[np.int8], bias: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        self.simulator._require(not weights[:, :, 1:].any(), "weights of other input lanes are not zero")
-        by_tap = weights[:, :, 0].astype(np.int64).T  # (lanes, taps)
-        products = self._windows(block) * by_tap
+        window = self._windows(block)
         if self.mode is Mode.MAXIMUM:
             self.simulator._require(
-                bool((by_tap == 1).all()) and not bias.any(), "maximum with weights other than 1 or biases"
+                bool((weights[:, :, 0] == 1).all()) and not weights[:, :, 1:].any() and not bias.any(),
+                "maximum with weights other than 1 or biases",
             )
-            return products.max(axis=2)
-        return products.sum(axis=2) + bias
+            return window.max(axis=2)
+        # (lanes, slots), in the order of passes and input lanes
+        by_slot = weights.transpose(1, 0, 2).reshape(len(bias), -1)[:, : self.slots].astype(np.int64)
+        return (self._in_slots(window) * by_slot).sum(axis=2) + bias
 
     def _post(self, block: int, sums: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int64]:
         i = self.i

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, Unit
 from hw.machine import Machine
+from hw.sequencer import taps_pass_cycles
 
 __all__ = ["LayerTiming", "TimingModel"]
 
@@ -102,13 +103,13 @@ class TimingModel:
     def _compute(self, i: Instruction, start: int, layer: LayerTiming) -> int:
         machine = self.machine
         pixels = i["output_rows"] * i["output_columns"]
-        passes = i["kernel_rows"] * i["kernel_columns"]
-        if i["mode"] == Mode.DENSE.value:
-            passes *= i["input_blocks"]
+        passes, least = i["input_blocks"], taps_pass_cycles(machine)
+        if not Mode(i["mode"]).reads_taps:
+            passes, least = passes * i["kernel_rows"] * i["kernel_columns"], LEAST_PASS
         arrival, beats = self._weights.popleft() if self._weights else (0, 0)
         tile = 0 if i["hold_weights"] else machine.tile_bytes // machine.bus_bytes
         slow = 16 if i["average"] else 2 if i["residual"] else 1
-        block = (passes - 1) * max(pixels, tile, LEAST_PASS) + max(pixels * slow, tile, LEAST_PASS)
+        block = (passes - 1) * max(pixels, tile, least) + max(pixels * slow, tile, least)
         busy = i["output_blocks"] * block
         first = max(start, arrival + (machine.parameter_bytes + machine.tile_bytes) // machine.bus_bytes)
         end = max(first + busy, arrival + beats) + PIPELINE

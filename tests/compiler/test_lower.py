@@ -47,7 +47,7 @@ def test_grouped_convolution_skips_other_groups():
     build = NetworkBuilder((64, 4, 4))
     out = build.convolution("input", 64, (1, 1), groups=4)
     operation = lower(build.model(out), Machine()).layers[0].operations[0]
-    assert [operation.passes(block) for block in range(4)] == [2, 2, 2, 2]
+    assert [operation.passes(Machine(), block, 0) for block in range(4)] == [2, 2, 2, 2]
 
 
 def test_fully_connected(check, machine):

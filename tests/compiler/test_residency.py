@@ -30,7 +30,7 @@ def test_residencies_do_not_overlap(seed, size, words):
     assert [step.operation for step in planned.steps] == operations
     for number, step in enumerate(planned.steps):
         taken = [
-            (residency.base, residency.base + residency.storage.words)
+            (residency.base, residency.base + residency.words)
             for residency in planned.residencies
             if residency.first <= number <= residency.last
         ]

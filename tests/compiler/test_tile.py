@@ -34,7 +34,8 @@ def _operation(machine: Machine, channels: int, outputs: int, size: int, kernel:
 def test_tilings_fit(channels, outputs, size, kernel, words, depth, source, destination):
     machine = Machine(scratchpad_words=words, accumulator_depth=depth)
     operation = _operation(machine, channels, outputs, size, kernel)
-    problem = TilingProblem(operation, machine, source_resident=source, destination_resident=destination)
+    pitches = {"source_pitch": size * source, "destination_pitch": size * destination}
+    problem = TilingProblem(operation, machine, **pitches)
     room = words // 2
     tiling = problem.best(room)
     if tiling is None:

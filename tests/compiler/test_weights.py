@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from fixed_networks import NetworkBuilder
 
 from compiler.lower import lower
@@ -45,17 +46,35 @@ def test_dense_stream():
                     assert tiles[number * MACHINE.tile_bytes + lane * 4 + i] == wanted
 
 
-def test_depthwise_stream_uses_input_lane_0():
-    build = NetworkBuilder((11, 5, 5))
-    model = build.model(build.convolution("input", 11, (2, 3), groups=11))
+@pytest.mark.parametrize("slot_columns", [3, 4, 6])
+@pytest.mark.parametrize(("channels", "groups"), [(11, 11), (3, 1), (1, 1)])
+def test_lanes_are_taps(channels, groups, slot_columns):
+    """Depthwise and thin layers: product k on input lane k mod 4, zero where a slot is no tap."""
+    build = NetworkBuilder((channels, 5, 5))
+    model = build.model(build.convolution("input", 11, (2, 3), groups=groups))
     operation = lower(model, MACHINE).layers[0].operations[0]
-    for block, (_, tiles) in enumerate(_blocks(weight_stream(MACHINE, operation, 0, 2), 6)):
-        tiles = tiles.reshape(6, 8, 4)
-        assert not tiles[:, :, 1:].any()
-        for lane in range(8):
-            channel = 8 * block + lane
-            wanted = model.weights["conv0"].values[channel, 0].ravel() if channel < 11 else np.zeros(6)
-            assert np.array_equal(tiles[:, lane, 0], wanted)
+    each = 1 if groups > 1 else channels
+    passes = operation.passes(MACHINE, 0, slot_columns)
+    assert passes == -(-(slot_columns + 3) * each // 4)
+    stream = weight_stream(MACHINE, operation, 0, 2, slot_columns)
+    for block, (_, tiles) in enumerate(_blocks(stream, passes)):
+        tiles = tiles.reshape(passes, 8, 4)
+        for output, lane, k in np.ndindex(8, 4, passes):
+            slot, channel = divmod(4 * k + lane, each)
+            ky, kx = divmod(slot, slot_columns)
+            exists = 8 * block + output < 11 and ky < 2 and kx < 3
+            wanted = model.weights["conv0"].values[8 * block + output, channel, ky, kx] if exists else 0
+            assert tiles[k, output, lane] == wanted
+
+
+def test_dilated_depthwise_kernels_are_written_out():
+    build = NetworkBuilder((11, 9, 9))
+    model = build.model(build.convolution("input", 11, (2, 3), groups=11, dilation=(3, 2)))
+    operation = lower(model, MACHINE).layers[0].operations[0]
+    assert (operation.kernel, operation.dilation) == ((4, 5), (1, 1))
+    values = operation.weights.values
+    assert np.array_equal(values[:, ::3, ::2], model.weights["conv0"].values[:, 0])
+    assert np.count_nonzero(values) == np.count_nonzero(model.weights["conv0"].values)
 
 
 def test_groups_are_blocks_with_zeros():
@@ -68,7 +87,7 @@ def test_groups_are_blocks_with_zeros():
         full[output, 3 * group : 3 * group + 3] = model.weights["conv0"].values[output, :, 0, 0]
     for block in range(3):
         first, count = operation.weights.source_blocks(block)
-        tiles = operation.weights.tiles(block)
+        tiles = operation.weights.tiles(block, 0)
         found = tiles.transpose(1, 0, 2).reshape(8, 4 * count)
         assert np.array_equal(found, full[8 * block : 8 * block + 8, 4 * first : 4 * (first + count)])
         left_out = np.delete(full[8 * block : 8 * block + 8], np.s_[4 * first : 4 * (first + count)], axis=1)

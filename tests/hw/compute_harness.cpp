@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <random>
 #include <vector>
 
@@ -14,11 +15,12 @@
 #define INSTRUCTIONS(member) instructions___05F##member
 #define WEIGHTS(member) weights___05F##member
 #define TOKENS(member) tokens___05F##member
+#define SCRATCHPAD(member) scratchpad___05F##member
 
 namespace {
 
 struct Script {
-    uint32_t instructions, beats, word_bytes, beat_bytes, words, seed;
+    uint32_t instructions, beats, word_bytes, beat_bytes, words, banks, latency, seed;
     uint32_t weight_stall, instruction_stall, token_stall;  // per cent of the cycles
     uint32_t limit;                                         // cycles without progress before giving up
 };
@@ -53,9 +55,10 @@ int main(int count, char **arguments) {
     std::mt19937 random(script.seed);
     auto stalls = [&](uint32_t per_cent) { return random() % 100 < per_cent; };
     const size_t bytes = script.word_bytes;
-    std::vector<uint8_t> garbage(bytes), port_a[2], port_b[2];
-    for (auto &stage : port_a) stage = garbage;
-    for (auto &stage : port_b) stage = garbage;
+    std::vector<uint8_t> garbage(bytes);
+    // what was read in the last cycles, the newest first
+    std::deque<std::vector<uint8_t>> port_a(script.latency, std::vector<uint8_t>(bytes * script.banks));
+    std::deque<std::vector<uint8_t>> port_b(script.latency, garbage);
 
     Vcompute top;
     uint32_t collisions = 0, outside = 0, next_code = 0, next_beat = 0, cycle = 0, progress = 0;
@@ -80,34 +83,41 @@ int main(int count, char **arguments) {
         if (beat_valid)
             std::memcpy(&top.WEIGHTS(payload), &beats[size_t(next_beat) * (script.beat_bytes + 1)],
                         script.beat_bytes + 1);
-        std::memcpy(&top.read_data, port_a[1].data(), bytes);
-        std::memcpy(&top.residual_data, port_b[1].data(), bytes);
+        std::memcpy(&top.SCRATCHPAD(read_data), port_a.back().data(), port_a.back().size());
+        std::memcpy(&top.SCRATCHPAD(residual_data), port_b.back().data(), bytes);
         top.TOKENS(wait_ready) = !stalls(script.token_stall);
         top.eval();
 
         for (auto &byte : garbage) byte = random();
-        const uint32_t write = top.write_address, residual = top.residual_address, read = top.read_address;
-        if (top.write_enable && top.residual_enable) collisions++;
-        if ((top.write_enable && write >= script.words) || (top.residual_enable && residual >= script.words))
+        const uint32_t write = top.SCRATCHPAD(write_address), residual = top.SCRATCHPAD(residual_address);
+        std::vector<uint16_t> read(script.banks);
+        std::memcpy(read.data(), &top.SCRATCHPAD(read_addresses), 2 * script.banks);
+        if (top.SCRATCHPAD(write_enable) && top.SCRATCHPAD(residual_enable)) collisions++;
+        if ((top.SCRATCHPAD(write_enable) && write >= script.words) || (top.SCRATCHPAD(residual_enable) && residual >= script.words))
             outside++;
-        // the block RAM: address register, then output register; what was not asked for is garbage,
-        // and so is a word that is written at the same time
+        // what was not asked for is garbage, and so are a word that is written at the same time and one
+        // that is not in its slot's bank
         auto read_word = [&](bool enable, uint32_t address) {
-            if (!enable || address >= script.words || (top.write_enable && address == write)) return garbage;
+            if (!enable || address >= script.words || (top.SCRATCHPAD(write_enable) && address == write)) return garbage;
             auto first = memory.begin() + ptrdiff_t(address * bytes);
             return std::vector<uint8_t>(first, first + ptrdiff_t(bytes));
         };
-        port_a[1] = port_a[0];
-        port_b[1] = port_b[0];
-        port_a[0] = read_word(top.read_enable, read);
-        port_b[0] = read_word(top.residual_enable, residual);
-        if (top.write_enable && write < script.words)
-            std::memcpy(&memory[write * bytes], &top.write_data, bytes);
+        port_a.pop_back();
+        port_b.pop_back();
+        port_a.emplace_front();
+        for (uint32_t slot = 0; slot < script.banks; slot++) {
+            const bool reachable = (slot == 0 || top.SCRATCHPAD(read_all)) && (read[slot] - read[0] - slot) % script.banks == 0;
+            auto word = read_word(top.SCRATCHPAD(read_enable) && reachable, read[slot]);
+            port_a.front().insert(port_a.front().end(), word.begin(), word.end());
+        }
+        port_b.push_front(read_word(top.SCRATCHPAD(residual_enable), residual));
+        if (top.SCRATCHPAD(write_enable) && write < script.words)
+            std::memcpy(&memory[write * bytes], &top.SCRATCHPAD(write_data), bytes);
 
         record.busy += top.busy;
         record.token_wait += top.token_wait;
         record.weight_wait += top.weight_wait;
-        if (top.busy || top.write_enable) progress = cycle;
+        if (top.busy || top.SCRATCHPAD(write_enable)) progress = cycle;
         if (code_valid && top.INSTRUCTIONS(ready)) {
             code_valid = false;
             next_code++;

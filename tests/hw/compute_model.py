@@ -41,7 +41,9 @@ class Pass:
 
 def passes(code: Instruction) -> list[Pass]:
     """The passes of one output block."""
-    count = code["input_blocks"] * code["kernel_rows"] * code["kernel_columns"]
+    count = code["input_blocks"]
+    if not Mode(code["mode"]).reads_taps:
+        count *= code["kernel_rows"] * code["kernel_columns"]
     return [Pass(k == 0, k == count - 1, k == 0 or not code["hold_weights"]) for k in range(count)]
 
 
@@ -69,21 +71,68 @@ def beats_of(machine: Machine, code: Instruction, rng: Generator, shifts: NDArra
             tile = rng.integers(-128, 128, (columns, lanes)).astype(np.int8)
             if rng.random() < 0.1:
                 tile[:] = -128
-            if code["mode"] != Mode.DENSE.value:
-                tile[:, 1:] = 0
             if code["mode"] == Mode.MAXIMUM.value:
+                tile[:, 1:] = 0
                 tile[:, 0] = 1
             blocks.append(tile.tobytes())
             kinds.append(False)
     return blocks, kinds
 
 
+#: One input lane's reads: plane, kernel row and column, and which channels of the word: that of each output
+#: lane, or one for all.  Outside the kernel: ``ky`` is None.
+Read = tuple[int, int | None, int, slice]
+
+
+def operands(machine: Machine, code: Instruction, ob: int) -> Iterator[list[Read]]:
+    """What the input lanes read in each pass of an output block."""
+    lanes, per_word = machine.input_lanes, machine.blocks_per_word
+    kernel = code["kernel_rows"], code["kernel_columns"]
+    mode = Mode(code["mode"])
+    for ib in range(code["input_blocks"]):
+        if mode.reads_taps:
+            channels = code["thin_channels"] if mode is Mode.THIN else 1
+            reads: list[Read] = []
+            for lane in range(lanes):
+                tap, channel = divmod(ib * lanes + lane, channels)
+                ky, kx = divmod(tap, code["slot_columns"])
+                inside = ky < kernel[0] and kx < kernel[1]
+                own = slice(channel, channel + 1) if mode is Mode.THIN else slice(None)
+                reads.append((0 if mode is Mode.THIN else ob, ky if inside else None, kx, own))
+            yield reads
+            continue
+        plane, half = divmod(code["first_block"] + ib, per_word)
+        for ky in range(kernel[0]):
+            for kx in range(kernel[1]):
+                if mode is Mode.MAXIMUM:
+                    yield [(ob, ky, kx, slice(None))]
+                else:
+                    yield [(plane, ky, kx, slice(half * lanes + lane, half * lanes + lane + 1))
+                           for lane in range(lanes)]
+
+
+def window(code: Instruction, scratch: Bytes, plane: int, ky: int | None, kx: int, mode: Mode,
+           ) -> NDArray[np.int64]:
+    """(rows, columns, output lanes) values that one tap reads for all output pixels."""
+    rows = np.arange(code["output_rows"])[:, None]
+    cols = np.arange(code["output_columns"])[None, :]
+    if ky is None:
+        return np.zeros((len(rows), cols.size, scratch.shape[1]), np.int64)
+    row = code["origin_row"] + rows * code["stride_rows"] + ky * code["dilation_rows"]
+    column = code["origin_column"] + cols * code["stride_columns"] + kx * code["dilation_columns"]
+    address = (code["source_address"] + plane * code["source_plane_step"]
+               + rows * code["source_row_step"] + ky * code["source_tap_row_step"]
+               + cols * code["stride_columns"] + kx * code["dilation_columns"]) % 65536
+    inside = ((row >= 0) & (row < code["image_rows"]) & (column >= 0) & (column < code["image_columns"]))
+    x = signed_bytes(scratch[np.where(inside, address, 0)], code["input_signed"])
+    return np.where(inside[..., None], x, -256 if mode is Mode.MAXIMUM else 0)
+
+
 def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterator[bytes]) -> None:
     """Execute one instruction on the scratchpad (words, output_lanes), taking blocks from the stream."""
     lanes, columns = machine.input_lanes, machine.output_lanes
     mode = Mode(code["mode"])
-    rows = np.arange(code["output_rows"])[:, None]
-    cols = np.arange(code["output_columns"])[None, :]
+    rows, cols = np.arange(code["output_rows"])[:, None], np.arange(code["output_columns"])
     tile = np.zeros((columns, lanes), np.int64)
     for ob in range(code["output_blocks"]):
         block = np.frombuffer(next(stream), np.uint8).reshape(columns, 8)
@@ -91,33 +140,17 @@ def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterato
         shift = block[:, 4].view(np.int8).astype(np.int64)
         acc = np.zeros((code["output_rows"], code["output_columns"], columns), np.int64)
         schedule = iter(passes(code))
-        for ib in range(code["input_blocks"]):
-            plane, half = divmod(code["first_block"] + ib, columns // lanes)
-            if mode is not Mode.DENSE:
-                plane = ob
-            for ky in range(code["kernel_rows"]):
-                for kx in range(code["kernel_columns"]):
-                    now = next(schedule)
-                    if now.tile:
-                        tile = np.frombuffer(next(stream), np.int8).reshape(columns, lanes).astype(np.int64)
-                    row = code["origin_row"] + rows * code["stride_rows"] + ky * code["dilation_rows"]
-                    column = (code["origin_column"] + cols * code["stride_columns"]
-                              + kx * code["dilation_columns"])
-                    address = (code["source_address"] + plane * code["source_plane_step"]
-                               + rows * code["source_row_step"] + ky * code["source_tap_row_step"]
-                               + cols * code["stride_columns"] + kx * code["dilation_columns"]) % 65536
-                    inside = ((row >= 0) & (row < code["image_rows"])
-                              & (column >= 0) & (column < code["image_columns"]))
-                    x = signed_bytes(scratch[np.where(inside, address, 0)], code["input_signed"])
-                    x = np.where(inside[..., None], x, -256 if mode is Mode.MAXIMUM else 0)
-                    if mode is Mode.DENSE:
-                        product = x[..., half * lanes:(half + 1) * lanes] @ tile.T
-                    else:
-                        product = x * tile[:, 0]
-                    if mode is Mode.MAXIMUM:
-                        acc = product if now.first else np.maximum(acc, product)
-                    else:
-                        acc = (bias if now.first else acc) + product
+        for now, reads in zip(schedule, operands(machine, code, ob), strict=True):
+            if now.tile:
+                tile = np.frombuffer(next(stream), np.int8).reshape(columns, lanes).astype(np.int64)
+            # x: (rows, columns, output lanes or 1, input lanes)
+            x = np.stack([window(code, scratch, plane, ky, kx, mode)[..., channels]
+                          for plane, ky, kx, channels in reads], axis=-1)
+            product = (x * tile[:, :x.shape[-1]]).sum(axis=-1)
+            if mode is Mode.MAXIMUM:
+                acc = product if now.first else np.maximum(acc, product)
+            else:
+                acc = (bias if now.first else acc) + product
         assert np.abs(acc).max() < 2**31
         if code["average"]:
             places = code["divisor_shift"]
@@ -143,7 +176,8 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
     def some(low: int, high: int) -> int:
         return int(rng.integers(low, high + 1))
 
-    mode = rng.choice([Mode.DENSE, Mode.DENSE, Mode.DEPTHWISE, Mode.MAXIMUM]) if mode is None else mode
+    modes = [Mode.DENSE, Mode.DENSE, Mode.DEPTHWISE, Mode.THIN, Mode.MAXIMUM]
+    mode = rng.choice(modes) if mode is None else mode
     per_word = machine.blocks_per_word
     half_words = machine.scratchpad_words // 2
     while True:
@@ -156,6 +190,16 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
         dilation = (some(1, 3), some(1, 2))
         image = (some(1, 12), some(1, 12))
         pitch = image[1] + some(0, 2)
+        slot_columns, thin_channels = 0, 0
+        if mode.reads_taps:
+            dilation = (1, 1)
+            # congruent with the row pitch if there are several rows
+            slot_columns = kernel[1] + ((pitch - kernel[1]) % machine.input_lanes if kernel[0] > 1
+                                        else some(0, 3))
+            thin_channels = some(1, 4) if mode is Mode.THIN else 0
+            planes = 1 if mode is Mode.THIN else planes
+            products = ((kernel[0] - 1) * slot_columns + kernel[1]) * max(thin_channels, 1)
+            input_blocks = -(-products // machine.input_lanes) + int(rng.random() < 0.1)
         plane_step = image[0] * pitch + some(0, 3)
         if rng.random() < 0.25:
             output = (1, 1)
@@ -169,7 +213,8 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
         result_words = output_blocks * out_plane
         if 2 * result_words > half_words:
             continue
-        if input_blocks * kernel[0] * kernel[1] * output[0] * output[1] * output_blocks > 3000:
+        count = input_blocks * (1 if mode.reads_taps else kernel[0] * kernel[1])
+        if count * output[0] * output[1] * output_blocks > 3000:
             continue
         break
     base = some(0, half_words - planes * plane_step)
@@ -184,6 +229,7 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
         "stride_rows": stride[0], "stride_columns": stride[1],
         "dilation_rows": dilation[0], "dilation_columns": dilation[1],
         "kernel_rows": kernel[0], "kernel_columns": kernel[1],
+        "slot_columns": slot_columns, "thin_channels": thin_channels,
         "first_block": first_block, "input_blocks": input_blocks, "output_blocks": output_blocks,
         "mode": mode.value, "input_signed": some(0, 1), "hold_weights": int(rng.random() < 0.3),
         "output_rows": output[0], "output_columns": output[1],
@@ -205,5 +251,7 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
     if fields.get("average", 0) and fields["divisor_shift"] > 0:
         fields["divisor_shift"] = min(fields["divisor_shift"], 4)
         fields["kernel_rows"] = min(fields["kernel_rows"], 2)
+        if mode.reads_taps:
+            fields["input_blocks"] = min(fields["input_blocks"], 2)
     return Instruction(Opcode.COMPUTE, {name: int(value) for name, value in fields.items()},
                        wait=some(0, 7), signal=some(0, 7), layer=some(0, 65535))

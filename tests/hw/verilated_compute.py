@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hw.compute import Compute
 from hw.isa import Instruction, assemble
 from hw.machine import Machine
+from hw.scratchpad import READ_LATENCY
 
 HARNESS = Path(__file__).with_name("compute_harness.cpp")
 
@@ -77,8 +78,9 @@ class VerilatedCompute:
         count = len(beats) // (machine.bus_bytes + 1)
         script, result = self.folder / "script.bin", self.folder / "result.bin"
         script.write_bytes(
-            struct.pack("<10I", len(instructions), count, machine.word_bytes, machine.bus_bytes,
-                        len(scratch), seed, weight_stall, instruction_stall, token_stall, 20_000)
+            struct.pack("<12I", len(instructions), count, machine.word_bytes, machine.bus_bytes,
+                        len(scratch), machine.input_lanes, READ_LATENCY, seed,
+                        weight_stall, instruction_stall, token_stall, 20_000)
             + scratch.tobytes() + b"".join(map(assemble, instructions)) + beats)
         command = [str(self.folder / "build" / "compute"), str(script), str(result)]
         subprocess.run(command, check=True, timeout=120)

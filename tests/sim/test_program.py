@@ -51,42 +51,60 @@ def literal_compute(machine: Machine, i: Instruction, scratch: np.ndarray, strea
         shift = [
             int.from_bytes(parameters[8 * o + 4 : 8 * o + 5], "little", signed=True) for o in range(lanes)
         ]
-        if mode is Mode.DENSE:
-            passes = [
-                ((i["first_block"] + ib) // per_word, (i["first_block"] + ib) % per_word, ky, kx)
-                for ib in range(i["input_blocks"])
-                for ky in range(i["kernel_rows"])
-                for kx in range(i["kernel_columns"])
-            ]
-        else:
-            passes = [(ob, 0, ky, kx) for ky in range(i["kernel_rows"]) for kx in range(i["kernel_columns"])]
+        # of each pass: (plane, kernel row, kernel column, channel) of each input lane; channel None: the
+        # output lane's own; None: nothing
+        passes: list[list[tuple[int, int, int, int | None] | None]] = []
+        for ib in range(i["input_blocks"]):
+            if mode in (Mode.DEPTHWISE, Mode.THIN):
+                reads = []
+                for n in range(inputs):
+                    tap, channel = divmod(ib * inputs + n, i["thin_channels"] if mode is Mode.THIN else 1)
+                    ky, kx = divmod(tap, i["slot_columns"])
+                    used = ky < i["kernel_rows"] and kx < i["kernel_columns"]
+                    read = (0, ky, kx, channel) if mode is Mode.THIN else (ob, ky, kx, None)
+                    reads.append(read if used else None)
+                passes.append(reads)
+                continue
+            plane, half = divmod(i["first_block"] + ib, per_word)
+            for ky in range(i["kernel_rows"]):
+                for kx in range(i["kernel_columns"]):
+                    if mode is Mode.DENSE:
+                        passes.append([(plane, ky, kx, half * inputs + n) for n in range(inputs)])
+                    else:
+                        passes.append([(ob, ky, kx, None), *[None] * (inputs - 1)])
         acc: dict[tuple[int, int, int], int] = {}
         tile = b""
-        for number, (plane, half, ky, kx) in enumerate(passes):
+        for number, reads in enumerate(passes):
             if number == 0 or not i["hold_weights"]:
                 tile = take(lanes * inputs)
             for r in range(i["output_rows"]):
                 for c in range(i["output_columns"]):
-                    row = i["origin_row"] + r * i["stride_rows"] + ky * i["dilation_rows"]
-                    column = i["origin_column"] + c * i["stride_columns"] + kx * i["dilation_columns"]
-                    address = (
-                        i["source_address"]
-                        + plane * i["source_plane_step"]
-                        + r * i["source_row_step"]
-                        + ky * i["source_tap_row_step"]
-                        + c * i["stride_columns"]
-                        + kx * i["dilation_columns"]
-                    ) % 65536
-                    if 0 <= row < i["image_rows"] and 0 <= column < i["image_columns"]:
-                        x = [as_signed(byte, i["input_signed"]) for byte in scratch[address]]
-                    else:
-                        x = [-256 if mode is Mode.MAXIMUM else 0] * lanes
+                    words = []
+                    for read in reads:
+                        if read is None:
+                            words.append([0] * lanes)
+                            continue
+                        plane, ky, kx, _ = read
+                        row = i["origin_row"] + r * i["stride_rows"] + ky * i["dilation_rows"]
+                        column = i["origin_column"] + c * i["stride_columns"] + kx * i["dilation_columns"]
+                        address = (
+                            i["source_address"]
+                            + plane * i["source_plane_step"]
+                            + r * i["source_row_step"]
+                            + ky * i["source_tap_row_step"]
+                            + c * i["stride_columns"]
+                            + kx * i["dilation_columns"]
+                        ) % 65536
+                        if 0 <= row < i["image_rows"] and 0 <= column < i["image_columns"]:
+                            words.append([as_signed(byte, i["input_signed"]) for byte in scratch[address]])
+                        else:
+                            words.append([-256 if mode is Mode.MAXIMUM else 0] * lanes)
                     for o in range(lanes):
                         weight = [as_signed(tile[o * inputs + n], 1) for n in range(inputs)]
-                        if mode is Mode.DENSE:
-                            p = sum(x[half * inputs + n] * weight[n] for n in range(inputs))
-                        else:
-                            p = x[o] * weight[0]
+                        p = 0
+                        for n, read in enumerate(reads):
+                            if read is not None:
+                                p += words[n][o if read[3] is None else read[3]] * weight[n]
                         if number == 0:
                             acc[r, c, o] = p if mode is Mode.MAXIMUM else bias[o] + p
                         elif mode is Mode.MAXIMUM:
@@ -140,6 +158,16 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
     plane_step = pitch * image_rows + number(0, 2)
     base = number(0, 20)
     planes = (first + inputs - 1) // per_word + 1 if mode is Mode.DENSE else outputs
+    slot_columns = thin_channels = 0
+    if mode.reads_taps:
+        dilation_rows = dilation_columns = 1
+        slot_columns = kernel_columns + (
+            (pitch - kernel_columns) % machine.input_lanes if kernel_rows > 1 else number(0, 3)
+        )
+        if mode is Mode.THIN:
+            thin_channels, planes = number(1, 4), 1
+        products = ((kernel_rows - 1) * slot_columns + kernel_columns) * max(thin_channels, 1)
+        inputs = -(-products // machine.input_lanes) + number(0, 1)
     low, high = sorted((number(-128, 255), number(-128, 255)))
     sum_low, sum_high = sorted((number(-128, 255), number(-128, 255)))
     post = draw(st.sampled_from(["shift", "residual", "average"]))
@@ -164,6 +192,8 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
         "dilation_columns": dilation_columns,
         "kernel_rows": kernel_rows,
         "kernel_columns": kernel_columns,
+        "slot_columns": slot_columns,
+        "thin_channels": thin_channels,
         "first_block": first,
         "input_blocks": inputs,
         "output_blocks": outputs,
@@ -193,7 +223,7 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
         fields |= {"average": 1, "divisor": number(1, 16383), "divisor_shift": number(-8, 4)}
     assert set(fields) <= set(COMPUTE)
     random = np.random.default_rng(number(0, 1 << 30))
-    taps = kernel_rows * kernel_columns * inputs
+    taps = inputs if mode.reads_taps else kernel_rows * kernel_columns * inputs
     stream = b""
     for _ in range(outputs):
         parameters = np.zeros((machine.output_lanes, 8), np.uint8)
@@ -204,9 +234,8 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
         tiles = random.integers(
             -128, 128, (1 if fields["hold_weights"] else taps, machine.output_lanes, machine.input_lanes)
         ).astype(np.int8)
-        if mode is not Mode.DENSE:
-            tiles[:, :, 1:] = 0
         if mode is Mode.MAXIMUM:
+            tiles[:, :, 1:] = 0
             tiles[:, :, 0] = 1
         stream += parameters.tobytes() + tiles.tobytes()
     return machine, Instruction(Opcode.COMPUTE, fields), stream, taps
@@ -341,7 +370,16 @@ def test_storing_what_nobody_wrote():
         ({"output_rows": 17}, "17 output pixels, the accumulators hold 16"),
         ({"kernel_rows": 0}, "kernel_rows must be at least 1"),
         ({"low": 3, "high": 2}, "low is above high"),
-        ({"mode": Mode.DEPTHWISE.value, "input_blocks": 2}, "input_blocks must be 1"),
+        ({"mode": Mode.MAXIMUM.value, "input_blocks": 2}, "input_blocks must be 1"),
+        ({"mode": Mode.DEPTHWISE.value, "first_block": 1}, "first_block must be 0"),
+        ({"mode": Mode.DEPTHWISE.value, "slot_columns": 1, "dilation_rows": 2}, "dilation"),
+        ({"mode": Mode.DEPTHWISE.value}, "slot_columns is below kernel_columns"),
+        (
+            {"mode": Mode.DEPTHWISE.value, "slot_columns": 2, "kernel_rows": 2, "source_tap_row_step": 1},
+            "source_tap_row_step and slot_columns differ",
+        ),
+        ({"mode": Mode.DEPTHWISE.value, "slot_columns": 9, "kernel_columns": 9}, "1 passes for 9 products"),
+        ({"mode": Mode.THIN.value, "slot_columns": 1}, "thin_channels must be 1 to 4"),
         ({"residual": 1, "average": 1, "divisor": 1}, "average and residual together"),
         ({"average": 1}, "divisor must be at least 1"),
         ({"source_address": 300}, "scratchpad word 300 does not exist"),

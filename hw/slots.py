@@ -1,0 +1,143 @@
+"""The slots of a pass: which taps of the kernel the input lanes see (modes DEPTHWISE and THIN).
+
+Products of a window are counted ``k = tap * channels + channel``, and pass p has those from
+``p * input_lanes`` on.  So it needs as many consecutive taps as there are input lanes, or fewer; a *slot*
+is one of them.  The last tap of a pass may be the first of the next one, with the channels that are left:
+`phase` is the channel with which a pass begins.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.isa import Mode, Opcode, layout_of
+from hw.machine import Machine
+
+__all__ = ["THIN_CHANNELS", "Slots", "phases", "slots_layout"]
+
+#: Most channels of a THIN layer.
+THIN_CHANNELS = 4
+
+
+def slots_layout(machine: Machine) -> data.ArrayLayout:
+    """Slots 0 to ``input_lanes`` - 1: where a tap lies from the window's corner, in words, rows and
+    columns, and whether it is ``used``: inside the kernel."""
+    slot = data.StructLayout({
+        "offset": unsigned(16), "row": unsigned(9), "column": unsigned(9), "used": 1,
+    })
+    return data.ArrayLayout(slot, machine.input_lanes)
+
+
+def phases(machine: Machine, channels: int) -> list[int]:
+    """First channels of successive passes, until they repeat."""
+    found = [0]
+    while (following := (found[-1] + machine.input_lanes) % channels) not in found:
+        found.append(following)
+    return found
+
+
+class Slots(wiring.Component):
+    """Finds the slots of one pass after another, a tap a cycle.
+
+    Members
+    -------
+    instruction : ``In``
+        Constant while slots are wanted.
+    fill : ``In(1)``
+        Strobe: find the slots of the next pass; not before ``done``.
+    first : ``In(1)``
+        With ``fill``: it is the first pass of an output block.
+    filling : ``Out(1)``
+        From the cycle after ``fill`` to ``done``.
+    done : ``Out(1)``
+        Strobe: ``slots`` and ``phase`` are those of the pass from the next cycle on, until ``fill``.
+    slots : ``Out``
+    phase : ``Out(2)``
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        super().__init__({
+            "instruction": In(layout_of(Opcode.COMPUTE)),
+            "fill": In(1),
+            "first": In(1),
+            "filling": Out(1),
+            "done": Out(1),
+            "slots": Out(slots_layout(machine)),
+            "phase": Out(range(THIN_CHANNELS)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        code, lanes = self.instruction, self.machine.input_lanes
+        tap = data.StructLayout({
+            "offset": unsigned(16), "next_row": unsigned(16), "row": unsigned(9), "column": unsigned(9),
+            "columns_left": unsigned(9),
+        })
+        cursor = Signal(tap, reset_less=True)   # the next tap to enter
+        resume = Signal(tap, reset_less=True)   # the first tap of the pass after this one
+        slots = Signal(slots_layout(self.machine), reset_less=True)
+        phase = Signal.like(self.phase, reset_less=True)
+        taps = Signal(range(lanes + 1), reset_less=True)       # of this pass that the next does not need
+        next_phase = Signal.like(self.phase, reset_less=True)
+        step = Signal(range(lanes + 1), reset_less=True)
+        filling = Signal()
+        m.d.comb += [
+            self.slots.eq(slots), self.phase.eq(phase), self.filling.eq(filling),
+            self.done.eq(filling & (step == lanes)),
+        ]
+
+        # seen from the second step on, and no pass needs it earlier
+        m.d.sync += [taps.eq(lanes), next_phase.eq(0)]
+        with m.If(code.mode == Mode.THIN):
+            for channels in range(2, THIN_CHANNELS + 1):
+                for start in phases(self.machine, channels):
+                    with m.If((code.thin_channels == channels) & (phase == start)):
+                        following = start + lanes
+                        m.d.sync += [taps.eq(following // channels), next_phase.eq(following % channels)]
+
+        with m.If(filling):
+            m.d.sync += [step.eq(step + 1), filling.eq(~self.done)]
+            with m.If(step == taps):
+                m.d.sync += resume.eq(cursor)
+            with m.If(~self.done):
+                m.d.sync += [slots[number].eq(slots[number + 1]) for number in range(lanes - 1)]
+                m.d.sync += [
+                    slots[-1].offset.eq(cursor.offset),
+                    slots[-1].row.eq(cursor.row),
+                    slots[-1].column.eq(cursor.column),
+                    slots[-1].used.eq((cursor.row < code.kernel_rows)
+                                      & (cursor.column < code.kernel_columns)),
+                ]
+            with m.If(cursor.columns_left == 1):
+                m.d.sync += [
+                    cursor.offset.eq(cursor.next_row),
+                    cursor.next_row.eq(cursor.next_row + code.source_tap_row_step),
+                    cursor.row.eq(cursor.row + 1),
+                    cursor.column.eq(0),
+                    cursor.columns_left.eq(code.slot_columns),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    cursor.offset.eq(cursor.offset + 1),
+                    cursor.column.eq(cursor.column + 1),
+                    cursor.columns_left.eq(cursor.columns_left - 1),
+                ]
+        with m.If(self.fill):
+            m.d.sync += [
+                filling.eq(1),
+                step.eq(0),
+                cursor.eq(resume),
+                phase.eq(Mux(self.first, 0, next_phase)),
+            ]
+            with m.If(self.first):
+                m.d.sync += [
+                    cursor.offset.eq(0),
+                    cursor.next_row.eq(code.source_tap_row_step),
+                    cursor.row.eq(0),
+                    cursor.column.eq(0),
+                    cursor.columns_left.eq(code.slot_columns),
+                ]
+        return m
