@@ -4,6 +4,9 @@ For every word of the scratchpad and of the feature maps in memory the pass reme
 instruction of each unit read and wrote it last.  A conflict (read after write, write after read,
 write after write) with an instruction of another unit becomes one signal and one wait, unless the
 units' order and earlier tokens imply it already.
+
+COMPUTE instructions overlap (`docs/machine.md`): one may read its first words before the one right before
+it has written its last.  So there are tokens from compute to itself, too.
 """
 
 from __future__ import annotations
@@ -53,12 +56,14 @@ class Box:
 class Scheduled:
     """An instruction with what it touches: scratchpad words and feature-map words in memory.
 
-    ``base`` names what its memory address counts from: ``"weights"`` or ``"maps"``.
+    ``base`` names what its memory address counts from: ``"weights"`` or ``"maps"``.  ``scratch_late_reads``
+    happen after everything that the unit's instruction before has written: residuals.
     """
 
     instruction: Instruction
     base: str = ""
     scratch_reads: list[Box] = field(default_factory=list)
+    scratch_late_reads: list[Box] = field(default_factory=list)
     scratch_writes: list[Box] = field(default_factory=list)
     map_reads: list[Box] = field(default_factory=list)
     map_writes: list[Box] = field(default_factory=list)
@@ -83,6 +88,10 @@ class _History:
                     latest[other], int(box.of(self.writes[other]).max()), int(box.of(self.reads[other]).max())
                 )
 
+    def own_writes(self, unit: Unit, reads: Iterable[Box]) -> int:
+        """The unit's last instruction that wrote something of this; −1 for none."""
+        return max((int(box.of(self.writes[unit]).max()) for box in reads), default=-1)
+
     def record(self, unit: Unit, number: int, reads: Iterable[Box], writes: Iterable[Box]) -> None:
         for box in reads:
             box.of(self.reads[unit])[...] = number
@@ -102,14 +111,19 @@ def insert_tokens(program: list[Scheduled], scratchpad_words: int, map_words: in
     clock = [[-1] * len(Unit) for _ in Unit]
     done: dict[int, list[int]] = {}
     waits: dict[tuple[Unit, Unit], list[int]] = {(a, b): [] for a in Unit for b in Unit}
+    computes = [-1, -1]  # the last two; the older one is complete when the next starts
     for number, scheduled in enumerate(program):
         unit = UNIT_OF.get(scheduled.instruction.opcode)
         if unit is None:
             continue
         latest = [-1] * len(Unit)
-        scratchpad.conflicts(unit, scheduled.scratch_reads, scheduled.scratch_writes, latest)
-        maps.conflicts(unit, scheduled.map_reads, scheduled.map_writes, latest)
         mine = clock[unit]
+        scratch_reads = scheduled.scratch_reads + scheduled.scratch_late_reads
+        scratchpad.conflicts(unit, scratch_reads, scheduled.scratch_writes, latest)
+        maps.conflicts(unit, scheduled.map_reads, scheduled.map_writes, latest)
+        if unit is Unit.COMPUTE:
+            latest[unit] = scratchpad.own_writes(unit, scheduled.scratch_reads)
+            mine[unit] = max(mine[unit], computes[0])
         # the newest first: it often implies the others
         for other in sorted(Unit, key=lambda other: -latest[other]):
             if latest[other] <= mine[other]:
@@ -127,7 +141,11 @@ def insert_tokens(program: list[Scheduled], scratchpad_words: int, map_words: in
             pair.append(number)
             for third in Unit:
                 mine[third] = max(mine[third], done[latest[other]][third])
-        mine[unit] = number
         done[number] = list(mine)
-        scratchpad.record(unit, number, scheduled.scratch_reads, scheduled.scratch_writes)
+        done[number][unit] = number
+        if unit is Unit.COMPUTE:
+            computes = [computes[1], number]
+        else:
+            mine[unit] = number
+        scratchpad.record(unit, number, scratch_reads, scheduled.scratch_writes)
         maps.record(unit, number, scheduled.map_reads, scheduled.map_writes)

@@ -375,6 +375,7 @@ class _Emitter:
             )
         ]
         writes = [Box(place.base, blocks, place.plane_step, tile.rows, place.row_step, tile.columns)]
+        late_reads: list[Box] = []
         if (residual := operation.residual) is not None:
             fields |= {
                 "residual": 1,
@@ -386,7 +387,7 @@ class _Emitter:
                 "sum_low": residual.sum_low,
                 "sum_high": residual.sum_high,
             }
-            reads.append(
+            late_reads.append(
                 Box(
                     place.base + residual_offset,
                     blocks,
@@ -406,6 +407,7 @@ class _Emitter:
             Scheduled(
                 Instruction(Opcode.COMPUTE, fields, layer=self.layer),
                 scratch_reads=reads,
+                scratch_late_reads=late_reads,
                 scratch_writes=writes,
             )
         )

@@ -19,8 +19,9 @@ from hw.sequencer import taps_pass_cycles
 
 __all__ = ["COMPUTE_OVERHEAD", "LEAST_PASS", "Tiling", "TilingProblem", "best_pitch", "choose_tiling"]
 
-#: Cycles between two COMPUTE instructions, while the pipeline runs empty and fills.
-COMPUTE_OVERHEAD = 24
+#: Cycles that may pass between two COMPUTE instructions: the next one's tokens come late, or its first results
+#: wait for the last ones before.
+COMPUTE_OVERHEAD = 6
 #: A pass lasts no less than the accumulators' read-add-write loop.
 LEAST_PASS = 6
 #: Cycles before the first word of a LOAD arrives, and between the rows of one that is not contiguous.

@@ -32,7 +32,7 @@ class Accumulators(wiring.Component):
     first : ``In(1)``
         With the operands (`OPERAND_DELAY` cycles after ``valid``): nothing has been accumulated yet.
     maximum : ``In(1)``
-        Keep the larger value instead of adding; constant while pixels are on their way.
+        With the operands: keep the larger value instead of adding.
     bias : ``In``
         What a sum starts from, with the operands.  Maxima start from their first product.
     products : ``In``
@@ -75,6 +75,8 @@ class Accumulators(wiring.Component):
             m.d.sync += [next_valid.eq(valid), next_pixel.eq(pixel)]
             valid, pixel = next_valid, next_pixel
 
+        maximum = Signal()
+        m.d.sync += maximum.eq(self.maximum)
         # Choosing what a product is added to, or whether it is larger, takes a cycle of its own.
         for lane in range(lanes):
             product = self.products[lane]
@@ -87,7 +89,7 @@ class Accumulators(wiring.Component):
                 start.eq(Mux(self.first & ~self.maximum, self.bias[lane], old[lane])),
                 larger.eq(self.first | (product > old[lane][:len(product)].as_signed())),
             ]
-            with m.If(self.maximum):
+            with m.If(maximum):
                 m.d.sync += total.eq(Mux(larger, addend, start))
             with m.Else():
                 m.d.sync += total.eq(start + addend)

@@ -18,7 +18,7 @@ from amaranth.lib.wiring import In, Out
 from hw.accumulators import OPERAND_DELAY, SUM_LATENCY, Accumulators
 from hw.array import OPERAND_LATENCY, MultiplierArray, array_latency
 from hw.destination import Destination
-from hw.isa import Mode, Opcode, layout_of
+from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.multiplier import MultiplierKind, require_multiplier_kind
 from hw.requantize import Requantize
@@ -48,9 +48,7 @@ class Compute(wiring.Component):
     scratchpad : ``Out(ComputePort)``
         Input words, residuals and output words; never stalls.
     idle : ``Out(1)``
-        No instruction is being executed.
-    layer : ``Out(16)``
-        Layer number of the newest instruction.
+        No instruction has begun and not ended.
     busy, token_wait, weight_wait : ``Out(1)``
         For the counters: a word is read, the instruction waits for tokens, a pass waits for weights.
 
@@ -70,7 +68,6 @@ class Compute(wiring.Component):
             "tokens": Out(TokenPort),
             "scratchpad": Out(ComputePort(8 * machine.output_lanes, machine.input_lanes)),
             "idle": Out(1),
-            "layer": Out(16),
             "busy": Out(1),
             "token_wait": Out(1),
             "weight_wait": Out(1),
@@ -86,7 +83,7 @@ class Compute(wiring.Component):
         m.submodules.requantize = requantize = Requantize(machine)
         m.submodules.residual_addresses = residual_addresses = Destination()
         m.submodules.write_addresses = write_addresses = Destination()
-        code = sequencer.instruction
+        code = sequencer.writing
         issue = sequencer.issue
         port = self.scratchpad
 
@@ -108,8 +105,6 @@ class Compute(wiring.Component):
             register = Signal(WordFlags, reset_less=True, name=f"flags_{stage}")
             m.d.sync += register.eq(flags[-1])
             flags.append(register)
-        half = _delayed(m, issue.half, word, "half")
-        phase = _delayed(m, issue.phase, word, "phase")
         pixels = _delayed(m, issue.pixel, pixel, "pixel")
 
         # Where each slot's word is, and whether it lies on the image: negative rows and columns are large
@@ -117,6 +112,8 @@ class Compute(wiring.Component):
         read_all = Signal(reset_less=True)
         m.d.sync += read_all.eq(Cat(slot.used for slot in sequencer.slots)[1:].any())
         m.d.comb += [port.read_enable.eq(valid[address]), port.read_all.eq(read_all)]
+        image_rows, image_columns = Signal(16, reset_less=True), Signal(16, reset_less=True)
+        m.d.sync += [image_rows.eq(issue.image_rows), image_columns.eq(issue.image_columns)]
         inside = []
         for number, slot in enumerate(sequencer.slots):
             slot_address = Signal(16, reset_less=True, name=f"address_{number}")
@@ -130,8 +127,8 @@ class Compute(wiring.Component):
                 row.eq(issue.row + slot.row),
                 column.eq(issue.column + slot.column),
                 used.eq(slot.used),
-                row_inside.eq(used & (row.as_unsigned() < code.image_rows)),
-                column_inside.eq(column.as_unsigned() < code.image_columns),
+                row_inside.eq(used & (row.as_unsigned() < image_rows)),
+                column_inside.eq(column.as_unsigned() < image_columns),
             ]
             m.d.comb += port.read_addresses[number].eq(slot_address)
             inside.append(row_inside & column_inside)
@@ -139,11 +136,8 @@ class Compute(wiring.Component):
         m.d.comb += [
             array.words.eq(port.read_data),
             array.selection.inside.eq(_delayed(m, Cat(inside), word - 2, "inside")[-1]),
-            array.selection.half.eq(half[word]),
-            array.selection.phase.eq(phase[word]),
-            array.selection.mode.eq(code.mode),
-            array.selection.thin_channels.eq(code.thin_channels),
-            array.selection.input_signed.eq(code.input_signed),
+            *(array.selection[name].eq(_delayed(m, Value.cast(issue[name]), word, name)[-1])
+              for name in ("half", "phase", "mode", "thin_channels", "input_signed")),
             array.tile.eq(loader.tile),
             loader.take_tile.eq(valid[operands - 1] & flags[operands - 1].new_tile),
             loader.claim_tile.eq(sequencer.claim_tile),
@@ -166,7 +160,7 @@ class Compute(wiring.Component):
             accumulators.valid.eq(valid[pixel]),
             accumulators.pixel.eq(pixels[pixel]),
             accumulators.first.eq(flags[sums].first),
-            accumulators.maximum.eq(code.mode == Mode.MAXIMUM),
+            accumulators.maximum.eq(flags[sums].maximum),
             accumulators.bias.eq(bias),
             accumulators.products.eq(array.sums),
         ]
@@ -199,7 +193,6 @@ class Compute(wiring.Component):
 
         m.d.comb += [
             self.idle.eq(sequencer.idle),
-            self.layer.eq(code.layer),
             self.busy.eq(port.read_enable),
             self.token_wait.eq(sequencer.token_wait),
             self.weight_wait.eq(sequencer.weight_wait),

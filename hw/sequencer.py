@@ -3,6 +3,10 @@
 Nothing behind the sequencer can stall, so it alone decides: an instruction waits here for its
 tokens, a pass for its weights, a word for its turn.  All addresses come from repeated addition.
 
+Instructions overlap.  The passes of the next one are prepared, and its words issued, while results of the
+one before are on their way; its first results wait until the last of those have been written, because
+post-processing has one set of settings.  So two instructions at most have begun and not ended.
+
 Two parts run side by side.  The *pass* loops (output block, input block, kernel row, kernel column)
 prepare the next pass while the *pixel* loops (row, column) issue the words of the present one.
 Preparing takes `PASS_CYCLES`, which is also the shortest time from one pass to the next that the
@@ -49,10 +53,11 @@ POSITION_BITS = 22
 #: What stays with a word on its way through the pipeline.
 #:
 #: ``new_tile``: first word that meets a new tile; ``new_block``: first word of an output block;
-#: ``first``, ``last``: of the first, last pass of its block; and at the end of a row, of a block,
-#: of the instruction.
+#: ``first``, ``last``: of the first, last pass of its block; ``maximum``: of mode MAXIMUM; and at the end of
+#: a row, of a block, of the instruction.
 WordFlags = data.StructLayout({
-    "new_tile": 1, "new_block": 1, "first": 1, "last": 1, "row_end": 1, "block_end": 1, "end": 1,
+    "new_tile": 1, "new_block": 1, "first": 1, "last": 1, "maximum": 1, "row_end": 1, "block_end": 1,
+    "end": 1,
 })
 
 
@@ -65,6 +70,11 @@ def issue_layout(machine: Machine) -> data.StructLayout:
         "column": signed(POSITION_BITS),
         "half": unsigned(ceil_log2(machine.blocks_per_word)),
         "phase": range(THIN_CHANNELS),
+        "mode": Mode,
+        "thin_channels": unsigned(3),
+        "input_signed": 1,
+        "image_rows": unsigned(16),
+        "image_columns": unsigned(16),
         "flags": WordFlags,
     })
 
@@ -78,9 +88,17 @@ def _pass_layout(machine: Machine) -> data.StructLayout:
         "half": unsigned(ceil_log2(machine.blocks_per_word)),
         "first": 1,
         "last": 1,
+        "first_block": 1,
         "last_block": 1,
         "needs_tile": 1,
     })
+
+
+#: What the pixel loops need of the instruction whose words they issue.
+_PixelSettings = data.StructLayout({
+    "row_step": unsigned(16), "stride_rows": unsigned(8), "stride_columns": unsigned(8),
+    "output_columns": unsigned(16), "one_column": 1, "residual": 1,
+})
 
 
 def _reads_taps(mode: Any) -> Value:
@@ -96,8 +114,7 @@ def _shares_inputs(mode: Any) -> Value:
 class _State(enum.Enum):
     IDLE = 0
     WAIT = 1
-    RUN = 2
-    SIGNAL = 3
+    PASSES = 2
 
 
 class Sequencer(wiring.Component):
@@ -107,10 +124,10 @@ class Sequencer(wiring.Component):
     -------
     instructions : ``In(stream)``
     tokens : ``Out(TokenPort)``
-    instruction : ``Out``
-        The instruction being executed; constant until its last word has been written.
+    writing : ``Out``
+        The instruction whose results are written, from before its first to its last.
     start : ``Out(1)``
-        Strobe: ``instruction`` is new, its first word comes later.
+        Strobe: ``writing`` is new, its first result comes later.
     tile_available, claim_tile, parameters_available, claim_parameters
         See `hw.weight_loader.WeightLoader`.
     issue_valid, issue : ``Out``
@@ -118,9 +135,9 @@ class Sequencer(wiring.Component):
     slots : ``Out(slots_layout(machine))``
         Which words from there on; other modes use slot 0 alone, the word itself.
     finished : ``In(1)``
-        Strobe: the word with the flag ``end`` has been written.
+        Strobe: the word with the flag ``end`` is being written.
     idle : ``Out(1)``
-        No instruction is being executed.
+        No instruction has begun and not ended.
     token_wait, weight_wait : ``Out(1)``
         In this cycle, work waits for tokens, for weights.
     """
@@ -130,7 +147,7 @@ class Sequencer(wiring.Component):
         super().__init__({
             "instructions": In(stream.Signature(layout_of(Opcode.COMPUTE))),
             "tokens": Out(TokenPort),
-            "instruction": Out(layout_of(Opcode.COMPUTE)),
+            "writing": Out(layout_of(Opcode.COMPUTE)),
             "start": Out(1),
             "tile_available": In(1),
             "claim_tile": Out(1),
@@ -148,7 +165,9 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         state = Signal(_State)
+        code = Signal(layout_of(Opcode.COMPUTE), reset_less=True)  # whose passes are prepared
         begin = Signal()       # the tokens are there
+        end = Signal()         # its last pass has been taken
         prepared = Signal(_pass_layout(self.machine), reset_less=True)
         preparing = Signal()   # the next pass is not prepared yet
         startable = Signal()   # a pass is prepared and its weights are there
@@ -156,53 +175,72 @@ class Sequencer(wiring.Component):
         take = Signal()        # and do
         taps = Signal(reset_less=True)  # input lanes are taps
         m.submodules.slots = slots = Slots(self.machine)
-        m.d.comb += slots.instruction.eq(self.instruction)
-        self._instruction(m, state, begin)
-        m.d.sync += taps.eq(_reads_taps(self.instruction.mode))
-        self._passes(m, state, begin, prepared, preparing, startable, take, taps, slots)
-        self._pixels(m, prepared, startable, free, take, taps, slots)
+        m.d.comb += slots.instruction.eq(code)
+        m.d.sync += taps.eq(_reads_taps(code.mode))
+        results_free = Signal()
+        self._instruction(m, state, code, begin, end)
+        self._results(m, state, code, prepared, take, results_free)
+        self._passes(m, state, code, begin, end, prepared, preparing, startable, take, taps, slots,
+                     results_free)
+        self._pixels(m, code, prepared, startable, free, take, taps, slots)
         # a pass that could start if it had its weights; counted from its preparation on, because
         # they could have been there then
         m.d.comb += self.weight_wait.eq(
             free & ~startable & preparing
-            & (~self.tile_available & (prepared.first | ~self.instruction.hold_weights)
+            & (~self.tile_available & (prepared.first | ~code.hold_weights)
                | ~self.parameters_available & prepared.first))
         return m
 
-    def _instruction(self, m: Module, state: Signal, begin: Signal) -> None:
+    def _instruction(self, m: Module, state: Signal, code: data.View, begin: Signal, end: Signal) -> None:
         granted = Signal()
-        instruction = Signal(layout_of(Opcode.COMPUTE), reset_less=True)
         m.d.comb += [
-            self.instruction.eq(instruction),
-            self.idle.eq(state == _State.IDLE),
-            self.tokens.wait.eq(self.instruction["wait"]),
-            self.tokens.signal.eq(self.instruction["signal"]),
-            granted.eq((self.instruction["wait"] == 0) | self.tokens.wait_ready),
+            self.tokens.wait.eq(code["wait"]),
+            granted.eq((code["wait"] == 0) | self.tokens.wait_ready),
         ]
         with m.Switch(state):
             with m.Case(_State.IDLE):
                 m.d.comb += self.instructions.ready.eq(1)
-                m.d.sync += instruction.eq(self.instructions.payload)
+                m.d.sync += code.eq(self.instructions.payload)
                 with m.If(self.instructions.valid):
                     m.d.sync += state.eq(_State.WAIT)
             with m.Case(_State.WAIT):
                 m.d.comb += [
-                    self.start.eq(1),
                     self.tokens.wait_valid.eq(1),
                     begin.eq(granted),
                     self.token_wait.eq(~granted),
                 ]
                 with m.If(granted):
-                    m.d.sync += state.eq(_State.RUN)
-            with m.Case(_State.RUN), m.If(self.finished):
-                m.d.sync += state.eq(_State.SIGNAL)
-            with m.Case(_State.SIGNAL):
-                m.d.comb += self.tokens.signal_valid.eq(1)
+                    m.d.sync += state.eq(_State.PASSES)
+            with m.Case(_State.PASSES), m.If(end):
                 m.d.sync += state.eq(_State.IDLE)
 
-    def _passes(self, m: Module, state: Signal, begin: Signal, prepared: Signal, preparing: Signal,
-                startable: Signal, take: Signal, taps: Signal, slots: Slots) -> None:
-        code = self.instruction
+    def _results(self, m: Module, state: Signal, code: data.View, prepared: data.View, take: Signal,
+                 free: Signal) -> None:
+        """Post-processing belongs to an instruction from its first block's last pass to its last write."""
+        writing = Signal(layout_of(Opcode.COMPUTE), reset_less=True)
+        busy = Signal()
+        enter = Signal()     # a cycle after that pass has started; `code` stays for one more
+        signal_tokens = Signal()
+        m.d.comb += [
+            free.eq(~busy | ~(prepared.last & prepared.first_block)),
+            self.writing.eq(writing),
+            self.tokens.signal.eq(writing["signal"]),
+            self.tokens.signal_valid.eq(signal_tokens),
+            self.idle.eq((state == _State.IDLE) & ~busy & ~signal_tokens),
+        ]
+        starts = take & prepared.last & prepared.first_block
+        m.d.sync += [
+            enter.eq(starts),
+            self.start.eq(enter),
+            busy.eq(starts | (busy & ~self.finished)),
+            signal_tokens.eq(self.finished),
+        ]
+        with m.If(enter):
+            m.d.sync += writing.eq(code)
+
+    def _passes(self, m: Module, state: Signal, code: data.View, begin: Signal, end: Signal,
+                prepared: data.View, preparing: Signal, startable: Signal, take: Signal, taps: Signal,
+                slots: Slots, results_free: Signal) -> None:
         # what the step after this pass is: the innermost loop that is not at its end
         steps_column = Signal(reset_less=True)
         steps_row = Signal(reset_less=True)
@@ -215,22 +253,25 @@ class Sequencer(wiring.Component):
         mark = Signal()
         ready = Signal()
         weights_ready = Signal()
+        may_start = Signal()
         m.d.comb += [
             preparing.eq(advance | place | mark | slots.filling | ready),
             slots.fill.eq(place & taps),
             slots.first.eq(prepared.first),
             weights_ready.eq((~prepared.needs_tile | self.tile_available)
                              & (~prepared.first | self.parameters_available)),
-            # what has arrived stays until it is claimed, so this may be a cycle old
+            # what has arrived stays until it is claimed, so this may be a cycle old; so do free results
+            may_start.eq(ready & weights_ready & results_free),
+            end.eq(advance & steps_output & prepared.last_block),
             self.claim_tile.eq(take & prepared.needs_tile),
             self.claim_parameters.eq(take & prepared.first),
         ]
         m.d.sync += [
             advance.eq(take),
-            place.eq(begin | (advance & ~(steps_output & prepared.last_block))),
+            place.eq(begin | (advance & ~end)),
             mark.eq(place),
-            ready.eq(Mux(taps, slots.done, mark) | (ready & ~weights_ready)),
-            startable.eq((ready & weights_ready) | (startable & ~take)),
+            ready.eq(Mux(taps, slots.done, mark) | (ready & ~may_start)),
+            startable.eq(may_start | (startable & ~take)),
         ]
 
         # loop counters count down to one
@@ -283,6 +324,7 @@ class Sequencer(wiring.Component):
                     m.d.sync += half.eq(half + 1)
             with m.If(steps_output):
                 m.d.sync += [
+                    prepared.first_block.eq(0),
                     prepared.row.eq(code.origin_row),
                     input_blocks_left.eq(code.input_blocks),
                     output_blocks_left.eq(output_blocks_left - 1),
@@ -321,11 +363,11 @@ class Sequencer(wiring.Component):
                 prepared.column.eq(code.origin_column),
                 half.eq(code.first_block),
                 prepared.first.eq(1),
+                prepared.first_block.eq(1),
             ]
 
-    def _pixels(self, m: Module, prepared: Signal, startable: Signal, free: Signal, take: Signal,
-                taps: Signal, slots: Slots) -> None:
-        code = self.instruction
+    def _pixels(self, m: Module, code: data.View, prepared: data.View, startable: Signal, free: Signal,
+                take: Signal, taps: Signal, slots: Slots) -> None:
         count_bits = bits_for(self.machine.accumulator_depth)
         active = Signal()
         turn = Signal()           # a word of a slow pass may be issued
@@ -334,6 +376,7 @@ class Sequencer(wiring.Component):
         next_row = Signal(16, reset_less=True)      # address of the next row of pixels
         first_column = Signal(signed(POSITION_BITS), reset_less=True)
         last_block = Signal(reset_less=True)
+        settings = Signal(_PixelSettings, reset_less=True)
         present = Signal(slots_layout(self.machine), reset_less=True)
         columns_left = Signal(count_bits, reset_less=True)
         rows_left = Signal(count_bits, reset_less=True)
@@ -373,6 +416,13 @@ class Sequencer(wiring.Component):
                 word.flags.last.eq(prepared.last),
                 word.flags.new_tile.eq(prepared.needs_tile),
                 word.flags.new_block.eq(prepared.first),
+                word.flags.maximum.eq(code.mode == Mode.MAXIMUM),
+                *(word[name].eq(code[name]) for name in ("mode", "thin_channels", "input_signed",
+                                                         "image_rows", "image_columns")),
+                settings.row_step.eq(code.source_row_step),
+                settings.one_column.eq(one_column),
+                *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns",
+                                                             "output_columns", "residual")),
                 first_column.eq(prepared.column),
                 next_row.eq(prepared.address + code.source_row_step),
                 columns_left.eq(code.output_columns),
@@ -394,18 +444,18 @@ class Sequencer(wiring.Component):
             with m.If(last_column):
                 m.d.sync += [
                     word.address.eq(next_row),
-                    next_row.eq(next_row + code.source_row_step),
-                    word.row.eq(word.row + code.stride_rows),
+                    next_row.eq(next_row + settings.row_step),
+                    word.row.eq(word.row + settings.stride_rows),
                     word.column.eq(first_column),
-                    columns_left.eq(code.output_columns),
-                    last_column.eq(one_column),
+                    columns_left.eq(settings.output_columns),
+                    last_column.eq(settings.one_column),
                     rows_left.eq(rows_left - 1),
                     last_row.eq(rows_left == 2),
                 ]
             with m.Else():
                 m.d.sync += [
-                    word.address.eq(word.address + code.stride_columns),
-                    word.column.eq(word.column + code.stride_columns),
+                    word.address.eq(word.address + settings.stride_columns),
+                    word.column.eq(word.column + settings.stride_columns),
                     columns_left.eq(columns_left - 1),
                     last_column.eq(columns_left == 2),
                 ]
@@ -413,7 +463,7 @@ class Sequencer(wiring.Component):
         # A residual takes its turns at every second cycle of a clock that runs through the whole
         # instruction, so that its reads and writes never meet at the scratchpad's port.
         rest = Signal(range(AVERAGE_CADENCE))
-        with m.If(code.residual):
+        with m.If(settings.residual):
             m.d.sync += [turn.eq(~turn), rest.eq(0)]
         with m.Elif(issue & slow):
             m.d.sync += [turn.eq(0), rest.eq(AVERAGE_CADENCE - 1)]

@@ -3,6 +3,9 @@
 Units run at the same time, so that an instruction may rely on one of another unit only if a chain of
 tokens (and each unit's own order) puts that one before it.  Every unit carries a vector clock: for
 each unit, the newest instruction known to be complete.  A token carries the clock of its sender.
+
+COMPUTE instructions overlap: when one starts, the one before the one before it is complete, the one right
+before it only if a token says so.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class HazardCheck:
         self._signals = dict.fromkeys(pairs, 0)
         self._unit: Unit | None = None
         self._number = -1
+        self._computes = [-1, -1]  # the last two COMPUTE instructions
 
     def start(self, number: int, instruction: Instruction) -> None:
         """An instruction begins: takes its tokens."""
@@ -62,6 +66,9 @@ class HazardCheck:
                 raise HazardError("waits or signals, which this unit cannot")
             return
         clock = self._clock[unit]
+        if unit is Unit.COMPUTE:
+            clock[unit] = max(clock[unit], self._computes[0])
+            self._computes = [self._computes[1], number]
         for sender in Unit:
             if not instruction.wait >> sender & 1:
                 continue
@@ -77,23 +84,28 @@ class HazardCheck:
         unit = self._unit
         if unit is None:
             return
-        self._clock[unit][unit] = number
+        complete = {**self._clock[unit], unit: number}
+        if unit is not Unit.COMPUTE:
+            self._clock[unit] = complete
         for receiver in Unit:
             if not instruction.signal >> receiver & 1:
                 continue
             pair = (unit, receiver)
-            self._tokens[pair].append(dict(self._clock[unit]))
+            self._tokens[pair].append(complete)
             self._signals[pair] += 1
             # the receiver is sure to have taken no more than these tokens by now
-            taken = bisect_right(self._waits[pair], self._clock[unit][receiver])
+            taken = bisect_right(self._waits[pair], complete[receiver])
             if self._signals[pair] - taken > MAXIMUM_TOKENS:
                 raise HazardError(
                     f"more than {MAXIMUM_TOKENS} tokens can wait between {unit.name} and {receiver.name}"
                 )
 
-    def scratch(self, words: NDArray[np.int64], *, writing: bool) -> None:
-        """The current instruction reads or writes these scratchpad words."""
-        self._access(self._scratchpad, "scratchpad", words, writing)
+    def scratch(self, words: NDArray[np.int64], *, writing: bool, late: bool = False) -> None:
+        """The current instruction reads or writes these scratchpad words.
+
+        ``late``: reads a residual, which happens when its unit's instruction before has been completed.
+        """
+        self._access(self._scratchpad, "scratchpad", words, writing, late)
 
     def memory(self, words: NDArray[np.int64], *, writing: bool) -> None:
         """The current instruction reads or writes these words of external memory."""
@@ -116,25 +128,27 @@ class HazardCheck:
             if tokens
         )
 
-    def _access(self, accesses: _Accesses, what: str, words: NDArray[np.int64], writing: bool) -> None:
+    def _access(
+        self, accesses: _Accesses, what: str, words: NDArray[np.int64], writing: bool, late: bool = False
+    ) -> None:
         unit = self._unit
         assert unit is not None, "only load, compute and store access memories"
         if not words.size:
             return
         for other in Unit:
-            if other is unit:
+            if other is unit and (unit is not Unit.COMPUTE or writing or late):
                 continue
             complete = self._clock[unit][other]
             for verb, newest in (
                 ("wrote", accesses.writers[other]),
                 *((("read", accesses.readers[other]),) * writing),
             ):
-                late = newest[words]
-                if late.max() > complete:
-                    worst = int(late.argmax())
+                numbers = newest[words]
+                if numbers.max() > complete:
+                    worst = int(numbers.argmax())
                     raise HazardError(
                         f"{'writes' if writing else 'reads'} {what} word {int(words.flat[worst])}, which "
-                        f"instruction {int(late.flat[worst])} ({other.name}) {verb}, "
+                        f"instruction {int(numbers.flat[worst])} ({other.name}) {verb}, "
                         "without a token between them"
                     )
         (accesses.writers if writing else accesses.readers)[unit][words] = self._number

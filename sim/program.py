@@ -197,8 +197,8 @@ class ProgramSimulator:
         if not condition:
             raise ProgramSimulatorError(message)
 
-    def scratch_read(self, addresses: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Words of the scratchpad, with all checks."""
+    def scratch_read(self, addresses: NDArray[np.int64], *, late: bool = False) -> NDArray[np.uint8]:
+        """Words of the scratchpad, with all checks; ``late`` as in `HazardCheck.scratch`."""
         self._check_scratch(addresses)
         if self.check:
             unknown = ~self._scratch_known[addresses]
@@ -207,7 +207,7 @@ class ProgramSimulator:
                     f"reads scratchpad word {int(addresses[unknown][0])}, which nobody has written"
                 )
         if self._hazards is not None:
-            self._hazards.scratch(addresses, writing=False)
+            self._hazards.scratch(addresses, writing=False, late=late)
         return self.scratchpad[addresses]
 
     def scratch_write(self, addresses: NDArray[np.int64], words: NDArray[np.uint8]) -> None:
@@ -476,7 +476,7 @@ class _Compute:
         values = np.clip(values, i["low"], i["high"])
         if i["residual"]:
             words = self.simulator.scratch_read(
-                (self._destination(block) + i["residual_offset"]) % _ADDRESSES
+                (self._destination(block) + i["residual_offset"]) % _ADDRESSES, late=True
             )
             other = (words.view(np.int8) if i["residual_signed"] else words).astype(np.int64)
             total = (values << i["own_shift"]) + (other << i["residual_shift"])

@@ -15,9 +15,9 @@ from hw.sequencer import taps_pass_cycles
 
 __all__ = ["LayerTiming", "TimingModel"]
 
-#: Cycles from a read request to its first beat, and the pipeline's length between COMPUTE instructions.
+#: Cycles from a read request to its first beat, and from the last word of a COMPUTE to its last result.
 READ_LATENCY = 12
-PIPELINE = 16
+PIPELINE = 24
 LEAST_PASS = 6
 
 
@@ -84,7 +84,8 @@ class TimingModel:
             for receiver in Unit:
                 if instruction.signal >> receiver & 1:
                     self._tokens[(unit, receiver)].append(end)
-        self._free[instruction.opcode] = end
+        # the next COMPUTE begins while results of this one are on their way
+        self._free[instruction.opcode] = end - PIPELINE * (instruction.opcode is Opcode.COMPUTE)
         layer.start = start if layer.start < 0 else min(layer.start, start)
         layer.end = max(layer.end, end)
         self.cycles = max(self.cycles, end)

@@ -52,7 +52,18 @@ def test_one_tile():
 
 
 def test_same_unit_needs_no_token():
-    assert _masks([_compute(0, 8), _compute(8, 16)]) == [(0, 0), (0, 0)]
+    assert _masks([_load(0, 8), _load(0, 8), _store(20, 4), _store(20, 4)]) == [(0, 0)] * 4
+
+
+def test_computations_overlap():
+    # the second may read before the first has written; the third may not start until it has
+    assert _masks([_compute(0, 8), _compute(8, 16)]) == [(0, COMPUTE), (COMPUTE, 0)]
+    assert _masks([_compute(0, 8), _compute(0, 12), _compute(8, 16)]) == [(0, 0)] * 3
+    # what they write, and residuals, are in order
+    assert _masks([_compute(0, 8), _compute(0, 8)]) == [(0, 0)] * 2
+    residual = _compute(0, 8)
+    residual.scratch_late_reads.append(_box(12, 4))
+    assert _masks([_compute(0, 12), residual]) == [(0, 0)] * 2
 
 
 def test_slots_that_take_turns():

@@ -33,7 +33,7 @@ void read_exactly(FILE *file, void *into, size_t bytes) {
 }
 
 struct Record {
-    uint32_t start, end, busy, token_wait, weight_wait, wait_mask, signal_mask, layer;
+    uint32_t start, end, busy, token_wait, weight_wait, wait_mask, signal_mask;
 };
 
 }  // namespace
@@ -63,9 +63,10 @@ int main(int count, char **arguments) {
     Vcompute top;
     uint32_t collisions = 0, outside = 0, next_code = 0, next_beat = 0, cycle = 0, progress = 0;
     bool code_valid = false, beat_valid = false;
-    std::vector<Record> records;
+    std::vector<Record> records;  // of all instructions taken
+    size_t done = 0;              // of them
     std::vector<uint8_t> snapshots;
-    Record record{};
+    constexpr uint32_t compute_tokens = 2;  // from compute to itself
 
     top.clk = 0;
     top.rst = 1;
@@ -73,7 +74,7 @@ int main(int count, char **arguments) {
     top.clk = 1;
     top.eval();
     top.rst = 0;
-    while (records.size() < script.instructions) {
+    while (done < script.instructions) {
         top.clk = 0;
         if (!code_valid && next_code < script.instructions && !stalls(script.instruction_stall)) code_valid = true;
         if (!beat_valid && next_beat < script.beats && !stalls(script.weight_stall)) beat_valid = true;
@@ -85,7 +86,9 @@ int main(int count, char **arguments) {
                         script.beat_bytes + 1);
         std::memcpy(&top.SCRATCHPAD(read_data), port_a.back().data(), port_a.back().size());
         std::memcpy(&top.SCRATCHPAD(residual_data), port_b.back().data(), bytes);
-        top.TOKENS(wait_ready) = !stalls(script.token_stall);
+        // the newest instruction asks; who waits for the one before, waits for all before
+        const bool others_done = done + 1 >= records.size();
+        top.TOKENS(wait_ready) = !stalls(script.token_stall) && (others_done || !(top.TOKENS(wait) & compute_tokens));
         top.eval();
 
         for (auto &byte : garbage) byte = random();
@@ -93,12 +96,12 @@ int main(int count, char **arguments) {
         std::vector<uint16_t> read(script.banks);
         std::memcpy(read.data(), &top.SCRATCHPAD(read_addresses), 2 * script.banks);
         if (top.SCRATCHPAD(write_enable) && top.SCRATCHPAD(residual_enable)) collisions++;
-        if ((top.SCRATCHPAD(write_enable) && write >= script.words) || (top.SCRATCHPAD(residual_enable) && residual >= script.words))
-            outside++;
+        const bool writes = top.SCRATCHPAD(write_enable), reads_residual = top.SCRATCHPAD(residual_enable);
+        if ((writes && write >= script.words) || (reads_residual && residual >= script.words)) outside++;
         // what was not asked for is garbage, and so are a word that is written at the same time and one
         // that is not in its slot's bank
         auto read_word = [&](bool enable, uint32_t address) {
-            if (!enable || address >= script.words || (top.SCRATCHPAD(write_enable) && address == write)) return garbage;
+            if (!enable || address >= script.words || (writes && address == write)) return garbage;
             auto first = memory.begin() + ptrdiff_t(address * bytes);
             return std::vector<uint8_t>(first, first + ptrdiff_t(bytes));
         };
@@ -106,24 +109,26 @@ int main(int count, char **arguments) {
         port_b.pop_back();
         port_a.emplace_front();
         for (uint32_t slot = 0; slot < script.banks; slot++) {
-            const bool reachable = (slot == 0 || top.SCRATCHPAD(read_all)) && (read[slot] - read[0] - slot) % script.banks == 0;
-            auto word = read_word(top.SCRATCHPAD(read_enable) && reachable, read[slot]);
+            const bool wanted = top.SCRATCHPAD(read_enable) && (slot == 0 || top.SCRATCHPAD(read_all));
+            auto word = read_word(wanted && (read[slot] - read[0] - slot) % script.banks == 0, read[slot]);
             port_a.front().insert(port_a.front().end(), word.begin(), word.end());
         }
         port_b.push_front(read_word(top.SCRATCHPAD(residual_enable), residual));
         if (top.SCRATCHPAD(write_enable) && write < script.words)
             std::memcpy(&memory[write * bytes], &top.SCRATCHPAD(write_data), bytes);
 
-        record.busy += top.busy;
-        record.token_wait += top.token_wait;
-        record.weight_wait += top.weight_wait;
+        if (!records.empty()) {
+            records.back().busy += top.busy;
+            records.back().token_wait += top.token_wait;
+            records.back().weight_wait += top.weight_wait;
+        }
+        if (top.idle && done < records.size()) outside++;
         if (top.busy || top.SCRATCHPAD(write_enable)) progress = cycle;
         if (code_valid && top.INSTRUCTIONS(ready)) {
             code_valid = false;
             next_code++;
-            record = Record{};
-            record.start = cycle;
-            if (!top.idle) outside++;
+            records.emplace_back();
+            records.back().start = cycle;
             progress = cycle;
         }
         if (beat_valid && top.WEIGHTS(ready)) {
@@ -131,12 +136,11 @@ int main(int count, char **arguments) {
             next_beat++;
             progress = cycle;
         }
-        if (top.TOKENS(wait_valid) && top.TOKENS(wait_ready)) record.wait_mask = top.TOKENS(wait);
+        if (top.TOKENS(wait_valid) && (top.TOKENS(wait_ready) || !top.TOKENS(wait)))
+            records.back().wait_mask = top.TOKENS(wait);
         if (top.TOKENS(signal_valid)) {
-            record.end = cycle;
-            record.signal_mask = top.TOKENS(signal);
-            record.layer = top.layer;
-            records.push_back(record);
+            records.at(done).end = cycle;
+            records[done++].signal_mask = top.TOKENS(signal);
             snapshots.insert(snapshots.end(), memory.begin(), memory.end());
         }
         top.clk = 1;
@@ -147,9 +151,9 @@ int main(int count, char **arguments) {
 
     FILE *out = std::fopen(arguments[2], "wb");
     if (!out) return 2;
-    const uint32_t header[] = {uint32_t(records.size()), collisions, outside, next_beat, cycle};
+    const uint32_t header[] = {uint32_t(done), collisions, outside, next_beat, cycle};
     std::fwrite(header, sizeof header, 1, out);
-    std::fwrite(records.data(), sizeof(Record), records.size(), out);
+    std::fwrite(records.data(), sizeof(Record), done, out);
     std::fwrite(snapshots.data(), 1, snapshots.size(), out);
     std::fclose(out);
     return 0;

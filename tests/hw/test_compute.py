@@ -12,7 +12,7 @@ from amaranth.back import rtlil
 from hw.accumulators import LOOP_LATENCY
 from hw.array import array_latency
 from hw.compute import Compute
-from hw.isa import Instruction, Mode, Opcode
+from hw.isa import Instruction, Mode, Opcode, Unit
 from hw.machine import Machine
 from hw.scratchpad import READ_LATENCY
 from hw.sequencer import AVERAGE_CADENCE, RESIDUAL_CADENCE
@@ -66,8 +66,7 @@ def run_and_compare(unit: VerilatedCompute, codes: list[Instruction], seed: int,
                                 f"{wrong[0][0]} lane {wrong[0][1]}")
         assert record.wait_mask == code.wait
         assert record.signal_mask == code.signal
-        assert record.layer == code.layer
-        assert record.busy == words_of(code)
+    assert sum(record.busy for record in outcome.records) == sum(map(words_of, codes))
     return outcome
 
 
@@ -118,25 +117,27 @@ def convolution(machine: Machine, **more: int) -> Instruction:
 
 @pytest.mark.parametrize("kind", ["plain", "residual", "hold_weights", "average"])
 def test_cycles_of_long_passes(unit: VerilatedCompute, kind: str) -> None:
-    """One word a cycle, with nothing lost between passes, blocks: exact, from start to signal."""
+    """One word a cycle, with nothing lost between passes, blocks and instructions: exact."""
     machine = unit.machine
     if kind == "average" and not machine.average_pooling:
         pytest.skip("built without average pooling")
     code = convolution(machine, **({} if kind == "plain" else {kind: 1}))
     outcome = run_and_compare(unit, [code] * 4, 7)
+    # a block's last word gives way to the next block at once
+    not_waited = code["output_blocks"] * {"residual": 1, "average": AVERAGE_CADENCE - 1}.get(kind, 0)
+    expected = least_cycles(code) - not_waited
+    # residual turns come at every second cycle, whenever the last pass of a block starts
+    slack = code["output_blocks"] if kind == "residual" else 0
     # the first word's way from its read address to its write address
     pipeline = READ_LATENCY + array_latency(machine) + 2 + 6
     pipeline += {"residual": 7, "average": 10}.get(kind, 0)
+    first = outcome.records[0]
+    arrives = weight_cycles(machine, code) // code["output_blocks"] // len(passes(code)) + 20
+    assert first.end - first.start <= FIRST_READ + expected + slack + pipeline + arrives
     for before, record in zip(outcome.records, outcome.records[1:]):
-        # a block's last word gives way to the next block at once
-        not_waited = code["output_blocks"] * {"residual": 1, "average": AVERAGE_CADENCE - 1}.get(kind, 0)
-        expected = FIRST_READ + least_cycles(code) - not_waited + pipeline
-        # residual turns come at every second cycle, whenever the last pass of a block starts
-        slack = code["output_blocks"] if kind == "residual" else 0
-        assert expected <= record.end - record.start <= expected + slack
+        assert expected <= record.end - before.end <= expected + slack
         assert record.weight_wait == 0
         assert record.token_wait == 0
-        assert record.start - before.end == 1
 
 
 def test_fully_connected_runs_at_the_speed_of_the_bus(unit: VerilatedCompute) -> None:
@@ -175,6 +176,8 @@ def test_in_place(unit: VerilatedCompute) -> None:
                               destination_address=0, low=-128, high=127, input_signed=1, **common)
     added = convolution(machine, input_blocks=1, residual=1, residual_signed=1, own_shift=3, residual_shift=1,
                         sum_shift=4, **common)
+    for code in (elementwise, added):
+        code.wait |= 1 << Unit.COMPUTE  # for what the one before has written
     run_and_compare(unit, [elementwise, added, elementwise, added], 11, weight_stall=20)
 
 

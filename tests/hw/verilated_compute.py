@@ -23,7 +23,10 @@ HARNESS = Path(__file__).with_name("compute_harness.cpp")
 
 @dataclass
 class Record:
-    """What one instruction did; cycles are counted from reset."""
+    """What one instruction did; cycles are counted from reset.
+
+    Instructions overlap: busy and waiting cycles are those until the next one was taken.
+    """
 
     start: int
     end: int
@@ -32,7 +35,6 @@ class Record:
     weight_wait: int
     wait_mask: int
     signal_mask: int
-    layer: int
 
 
 @dataclass
@@ -87,6 +89,6 @@ class VerilatedCompute:
         content = result.read_bytes()
         done, collisions, outside, taken, cycles = struct.unpack_from("<5I", content)
         assert done == len(instructions), f"stopped after {done} of {len(instructions)} instructions"
-        records = [Record(*struct.unpack_from("<8I", content, 20 + 32 * number)) for number in range(done)]
-        snapshots = np.frombuffer(content, np.uint8, offset=20 + 32 * done)
+        records = [Record(*struct.unpack_from("<7I", content, 20 + 28 * number)) for number in range(done)]
+        snapshots = np.frombuffer(content, np.uint8, offset=20 + 28 * done)
         return Outcome(records, snapshots.reshape(done, *scratch.shape), collisions, outside, taken, cycles)
