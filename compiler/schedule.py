@@ -16,6 +16,7 @@ from compiler.dependencies import Box, Scheduled
 from compiler.memory_map import MapArea, align
 from compiler.operation import Operation, Storage, View
 from compiler.residency import Plan, Residency, Step
+from compiler.tile import LEAST_PIXELS_OF_PARTS, PARTS
 from compiler.weights import weight_stream
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
@@ -46,22 +47,35 @@ class Scratch:
     row_step: int
 
 
+@dataclass(frozen=True)
+class InputPart:
+    """Blocks of ``input_lanes`` channels whose products one COMPUTE adds to those of the parts before."""
+
+    first: int
+    blocks: int
+    continues: bool
+    partial: bool
+
+
 class WeightArea:
     """Weight streams one after another; each part that one COMPUTE takes starts aligned."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.byte_count = 0
-        #: (step, first block, blocks) → offset, in the order of offsets
-        self.parts: dict[tuple[int, int, int], int] = {}
+        #: (step, first block, blocks, part of the inputs) → offset, in the order of offsets
+        self.parts: dict[tuple[int, int, int, InputPart | None], int] = {}
         self._slot_columns: dict[int, int] = {}
 
-    def place(self, step: int, operation: Operation, first: int, blocks: int, slot_columns: int,
-              ) -> tuple[int, int]:
+    def place(
+        self, step: int, operation: Operation, first: int, blocks: int, slot_columns: int, part: InputPart | None
+    ) -> tuple[int, int]:
         """Offset of these blocks' stream and the tiles of each block."""
         tiles = 1 if operation.hold_weights else operation.passes(self.machine, first, slot_columns)
+        if part is not None:
+            tiles = part.blocks * operation.taps
         self._slot_columns[step] = slot_columns
-        key = (step, first, blocks)
+        key = (step, first, blocks, part)
         if key not in self.parts:
             self.parts[key] = self.byte_count
             size = blocks * (self.machine.parameter_bytes + tiles * self.machine.tile_bytes)
@@ -70,9 +84,14 @@ class WeightArea:
 
     def contents(self, operations: list[Operation]) -> Iterator[tuple[int, int, bytes]]:
         """(step, offset, bytes) of every part."""
-        for (step, first, blocks), offset in self.parts.items():
+        for (step, first, blocks, part), offset in self.parts.items():
+            tiles = None
+            if part is not None:
+                taps, start = operations[step].taps, operations[step].weights.source_blocks(first)[0]
+                tiles = slice((part.first - start) * taps, (part.first - start + part.blocks) * taps)
             yield step, offset, weight_stream(
-                self.machine, operations[step], first, blocks, self._slot_columns[step])
+                self.machine, operations[step], first, blocks, self._slot_columns[step], tiles
+            )
 
 
 @dataclass
@@ -185,46 +204,100 @@ class _Emitter:
         self.step_number = number
         operation, tiling = step.operation, step.tiling
         blocks = operation.destination.planes
-        row = operation.first_row
-        for height in tiling.heights(operation.rows):
-            for column in range(0, operation.columns, tiling.tile_columns):
-                width = min(tiling.tile_columns, operation.columns - column)
-                tile = Rectangle(row, operation.first_column + column, height, width)
-                for group in range(0, blocks, tiling.group_blocks):
-                    count = min(tiling.group_blocks, blocks - group)
-                    source = self._source(step, tile, group, count)
+        begun = False
+        for group in range(0, blocks, tiling.group_blocks):
+            count = min(tiling.group_blocks, blocks - group)
+            row = operation.first_row
+            for height in tiling.heights(operation.rows, group == 0, group + count == blocks):
+                for column in range(0, operation.columns, tiling.tile_columns):
+                    width = min(tiling.tile_columns, operation.columns - column)
+                    tile = Rectangle(row, operation.first_column + column, height, width)
+                    source = self._place_source(step, tile, group, count)
+                    pieces = self._pieces(step, tile, group, count, split=not begun)
+                    begun = True
+                    self._bring(step, tile, source, *pieces[0])
                     for chunk in range(group, group + count, tiling.chunk_blocks):
                         self._chunk(
-                            step, tile, source, chunk, min(tiling.chunk_blocks, group + count - chunk)
+                            step,
+                            tile,
+                            source,
+                            chunk,
+                            min(tiling.chunk_blocks, group + count - chunk),
+                            pieces if chunk == group else pieces[:1],
                         )
-            row += height
+                row += height
 
     def _window(self, operation: Operation, tile: Rectangle) -> Rectangle:
         row, row_end = operation.window(0, tile.row, tile.rows)
         column, column_end = operation.window(1, tile.column, tile.columns)
         return Rectangle(row, column, row_end - row, column_end - column)
 
-    def _source(self, step: Step, tile: Rectangle, group: int, blocks: int) -> Scratch:
-        """Bring the input of a tile; the result is where the view's plane 0 and the map's pixel (0, 0)
-        are or would be, so that it may be negative."""
-        operation = step.operation
-        view, window = operation.source, self._window(operation, tile)
-        plane, planes = operation.source_planes(group, blocks, self.machine.blocks_per_word)
+    def _place_source(self, step: Step, tile: Rectangle, group: int, blocks: int) -> Scratch:
+        """Where the view's plane 0 and the map's pixel (0, 0) are or would be, so that it may be negative."""
+        operation, view = step.operation, step.operation.source
         if step.source is not None:
-            self.require(step.source, view.first_plane + plane, planes, window)
             scratch = self.map_scratch(step.source)
             return Scratch(
                 scratch.base + view.first_plane * scratch.plane_step, scratch.plane_step, scratch.row_step
             )
+        window = self._window(operation, tile)
+        plane, _ = operation.source_planes(group, blocks, self.machine.blocks_per_word)
         slot = step.slots_base + self._source_turn % step.tiling.source_slots * step.tiling.source_words
         self._source_turn += 1
         pitch = max(step.tiling.source_pitch, window.columns)
-        scratch = Scratch(slot, window.rows * pitch, pitch)
-        self.transfer(Opcode.LOAD, view.storage, view.first_plane + plane, planes, window, scratch)
-        base = slot - plane * scratch.plane_step - window.row * scratch.row_step - window.column
-        return Scratch(base, scratch.plane_step, scratch.row_step)
+        plane_step = window.rows * pitch
+        return Scratch(slot - plane * plane_step - window.row * pitch - window.column, plane_step, pitch)
 
-    def _chunk(self, step: Step, tile: Rectangle, source: Scratch, first: int, blocks: int) -> None:
+    def _pieces(
+        self, step: Step, tile: Rectangle, group: int, blocks: int, *, split: bool
+    ) -> list[tuple[int, int]]:
+        """The source's planes in the order in which they are brought: (first, count).
+
+        With ``split`` the array begins with the first piece while the others arrive.
+        """
+        operation, per_word = step.operation, self.machine.blocks_per_word
+        plane, planes = operation.source_planes(group, blocks, per_word)
+        whole = [(plane, planes)]
+        if (
+            not split
+            or operation.mode is not Mode.DENSE
+            or operation.hold_weights
+            or tile.rows * tile.columns < LEAST_PIXELS_OF_PARTS
+            or operation.weights.source_blocks(group)[1] <= per_word
+            or operation.source_planes(group, 1, per_word) != (plane, planes)
+            or (step.source is not None and not self._missing(step.source, *whole[0], step, tile).any())
+        ):
+            return whole
+        count = -(-planes // PARTS)
+        return [(first, min(count, plane + planes - first)) for first in range(plane, plane + planes, count)]
+
+    def _missing(
+        self, residency: Residency, plane: int, planes: int, step: Step, tile: Rectangle
+    ) -> NDArray[np.bool_]:
+        window, first = self._window(step.operation, tile), step.operation.source.first_plane + plane
+        rows, columns = slice(window.row, window.row + window.rows), slice(window.column, None)
+        return ~self.present(residency)[first : first + planes, rows, columns][..., : window.columns]
+
+    def _bring(self, step: Step, tile: Rectangle, source: Scratch, plane: int, planes: int) -> None:
+        """Load some planes of a tile's input, if they are not there."""
+        view, window = step.operation.source, self._window(step.operation, tile)
+        if step.source is not None:
+            self.require(step.source, view.first_plane + plane, planes, window)
+            return
+        base = source.base + plane * source.plane_step + window.row * source.row_step + window.column
+        place = Scratch(base, source.plane_step, source.row_step)
+        self.transfer(Opcode.LOAD, view.storage, view.first_plane + plane, planes, window, place)
+
+    def _chunk(
+        self,
+        step: Step,
+        tile: Rectangle,
+        source: Scratch,
+        first: int,
+        blocks: int,
+        pieces: list[tuple[int, int]],
+    ) -> None:
+        """COMPUTE and STORE of some output blocks; of ``pieces`` of the source the first has been brought."""
         operation, tiling, view = step.operation, step.tiling, step.operation.destination
         if step.destination is not None:
             whole = self.map_scratch(step.destination)
@@ -247,17 +320,29 @@ class _Emitter:
                 tile.row : tile.row + tile.rows,
                 tile.column : tile.column + tile.columns,
             ] = True
-        for run, count in self._runs(operation, first, blocks):
+        if len(pieces) > 1:
+            for number, piece in enumerate(pieces):
+                if number:
+                    self._bring(step, tile, source, *piece)
+                part = self._part(operation, first, piece, number == 0, number == len(pieces) - 1)
+                self._compute(step, tile, source, first, 1, place, offset, part)
+        done = int(len(pieces) > 1)
+        for run, count in self._runs(operation, first + done, blocks - done):
+            base = place.base + (run - first) * place.plane_step
             self._compute(
-                step,
-                tile,
-                source,
-                run,
-                count,
-                Scratch(place.base + (run - first) * place.plane_step, place.plane_step, place.row_step),
-                offset,
+                step, tile, source, run, count, Scratch(base, place.plane_step, place.row_step), offset, None
             )
         self.transfer(Opcode.STORE, view.storage, view.first_plane + first, blocks, tile, place)
+
+    def _part(
+        self, operation: Operation, block: int, piece: tuple[int, int], first: bool, last: bool
+    ) -> InputPart:
+        """What an output block's COMPUTE for some planes of the source takes."""
+        per_word = self.machine.blocks_per_word
+        start, count = operation.weights.source_blocks(block)
+        low = max(start, piece[0] * per_word)
+        high = min(start + count, (piece[0] + piece[1]) * per_word)
+        return InputPart(low, high - low, not first, not last)
 
     def _residual(self, step: Step, tile: Rectangle, first: int, blocks: int, place: Scratch) -> int:
         """Bring the second operand; the result is its offset from the destination in the scratchpad."""
@@ -304,25 +389,29 @@ class _Emitter:
         blocks: int,
         place: Scratch,
         residual_offset: int,
+        part: InputPart | None,
     ) -> None:
-        operation, view = step.operation, step.operation.source
+        operation, view, per_word = step.operation, step.operation.source, self.machine.blocks_per_word
         window = self._window(operation, tile)
-        plane, planes = operation.source_planes(first, blocks, self.machine.blocks_per_word)
+        plane, planes = operation.source_planes(first, blocks, per_word)
         first_block, input_blocks = 0, 1
         if operation.mode is Mode.DENSE:
             start, input_blocks = operation.weights.source_blocks(first)
-            first_block = start % self.machine.blocks_per_word
+            if part is not None:
+                start, input_blocks = part.first, part.blocks
+                plane, planes = start // per_word, -(-(start + input_blocks) // per_word) - start // per_word
+            first_block = start % per_word
         slot_columns = operation.slot_columns(self.machine, source.row_step)
         if operation.mode.reads_taps:
             input_blocks = operation.passes(self.machine, first, slot_columns)
-        # the image part that is in the scratchpad: all of a resident map, else the window
-        part = window
+        # the part of the image that is in the scratchpad: all of a resident map, else the window
+        image = window
         if step.source is not None:
-            part = Rectangle(0, 0, view.storage.rows, view.storage.columns)
+            image = Rectangle(0, 0, view.storage.rows, view.storage.columns)
         row = operation.origin[0] + tile.row * operation.stride[0]
         column = operation.origin[1] + tile.column * operation.stride[1]
         origin = source.base + plane * source.plane_step + row * source.row_step + column
-        offset, tiles = self.weights.place(self.step_number, operation, first, blocks, slot_columns)
+        offset, tiles = self.weights.place(self.step_number, operation, first, blocks, slot_columns, part)
         self.program.append(
             Scheduled(
                 Instruction(
@@ -338,10 +427,10 @@ class _Emitter:
             "source_plane_step": source.plane_step & _ADDRESS,
             "source_row_step": operation.stride[0] * source.row_step & _ADDRESS,
             "source_tap_row_step": operation.dilation[0] * source.row_step & _ADDRESS,
-            "image_rows": part.rows,
-            "image_columns": part.columns,
-            "origin_row": row - part.row,
-            "origin_column": column - part.column,
+            "image_rows": image.rows,
+            "image_columns": image.columns,
+            "origin_row": row - image.row,
+            "origin_column": column - image.column,
             "stride_rows": operation.stride[0],
             "stride_columns": operation.stride[1],
             "dilation_rows": operation.dilation[0],
@@ -375,8 +464,13 @@ class _Emitter:
             )
         ]
         writes = [Box(place.base, blocks, place.plane_step, tile.rows, place.row_step, tile.columns)]
+        if part is not None:
+            fields |= {"continues": int(part.continues), "partial": int(part.partial)}
+        partial = part is not None and part.partial
+        if partial:
+            writes = []
         late_reads: list[Box] = []
-        if (residual := operation.residual) is not None:
+        if (residual := operation.residual) is not None and not partial:
             fields |= {
                 "residual": 1,
                 "residual_signed": int(residual.view.signed),
@@ -397,7 +491,7 @@ class _Emitter:
                     tile.columns,
                 )
             )
-        if operation.average is not None:
+        if operation.average is not None and not partial:
             fields |= {
                 "average": 1,
                 "divisor": operation.average.divisor,

@@ -8,12 +8,13 @@ Slots are places in the scratchpad that take turns, so that loading, computing a
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from compiler.error import CompileError
 from compiler.operation import Operation
+from hw.isa import Mode
 from hw.machine import Machine
 from hw.sequencer import taps_pass_cycles
 
@@ -27,9 +28,14 @@ LEAST_PASS = 6
 #: Cycles before the first word of a LOAD arrives, and between the rows of one that is not contiguous.
 LOAD_LATENCY = 30
 ROW_OVERHEAD = 3
-#: How many cycles a bus beat takes, and the weight of such a memory in the choice: one that is nearly as
-#: fast as the bus, and a narrow SDRAM.  So little traffic is preferred where it costs no cycles.
-MEMORIES = ((1.3, 0.8), (4.5, 0.2))
+#: How many cycles a bus beat takes, the weight of such a memory in the choice, and whether it reads and writes
+#: at once: one that is nearly as fast as the bus, and a narrow SDRAM.  So little traffic is preferred where it
+#: costs no cycles.
+MEMORIES = ((1.3, 0.8, True), (4.5, 0.2, False))
+#: Most parts of the inputs that the first tile of an operation is loaded and computed in, and the output pixels
+#: from which on it is: with fewer the bus sets the pace, not the array.
+PARTS = 8
+LEAST_PIXELS_OF_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ class Tiling:
     cycles : int
         Modelled duration, for comparison only.
     first_rows, last_rows : int
-        Rows of the first and the last strip of tiles where they are lower, so that less of loading
-        and storing stands alone; 0 where not.
+        Rows of the first group's first and the last group's last strip of tiles where they are lower, so
+        that less of loading and storing stands alone; 0 where not.
     source_pitch : int
         Least words from row to row in a source slot; 0: as many as the row has.
     """
@@ -70,9 +76,10 @@ class Tiling:
     last_rows: int = 0
     source_pitch: int = 0
 
-    def heights(self, rows: int) -> list[int]:
-        """Rows of each strip of tiles of an output of ``rows`` rows, from the top."""
-        return _heights(rows, self.tile_rows, self.first_rows, self.last_rows)
+    def heights(self, rows: int, first: bool, last: bool) -> list[int]:
+        """Rows of each strip of tiles of an output of ``rows`` rows, from the top, for the first, the last
+        or another group."""
+        return _heights(rows, self.tile_rows, first * self.first_rows, last * self.last_rows)
 
     @property
     def words(self) -> int:
@@ -256,45 +263,57 @@ class TilingProblem:
     def _cycles(self, tiling: Tiling) -> int:
         operation, machine = self.operation, self.machine
         columns, group, chunk = tiling.tile_columns, tiling.group_blocks, tiling.chunk_blocks
-        heights = tiling.heights(operation.rows)
-        across, blocks = -(-operation.columns // columns), operation.destination.planes
+        blocks = operation.destination.planes
+        across, groups = -(-operation.columns // columns), -(-blocks // group)
         width = operation.columns / across
-        tiles, groups = len(heights) * across, -(-blocks // group)
+        #: strips of each group
+        strips = [tiling.heights(operation.rows, number == 0, number == groups - 1)
+                  for number in {0, min(1, groups - 1), groups - 1}]
+        times = [1, *([groups - 2] if groups > 2 else []), *([1] if groups > 1 else [])]
+        tiles = across * sum(count * len(heights) for count, heights in zip(times, strips, strict=True))
         pitch = self.source_pitch or tiling.source_pitch
-        passes = self._all_passes(pitch)
-        computes = groups * -(-group // chunk)
+        passes, share = self._all_passes(pitch) / groups, blocks / groups
         least = taps_pass_cycles(machine) if operation.mode.reads_taps else LEAST_PASS
         least = max(least, 0 if operation.hold_weights else machine.tile_bytes // machine.bus_bytes)
 
         def compute_of(rows: int) -> float:
+            """A tile of one group."""
             pixels = rows * width
             last = pixels * (15 if operation.average else 1 if operation.residual else 0)
-            return passes * max(pixels, least) + blocks * last + computes * COMPUTE_OVERHEAD
+            return passes * max(pixels, least) + share * last + -(-group // chunk) * COMPUTE_OVERHEAD
 
-        strips = Counter(heights)
-        compute = across * sum(count * compute_of(rows) for rows, count in strips.items())
-        weight_tiles = blocks if operation.hold_weights else passes
-        weights = weight_tiles * machine.tile_bytes + blocks * machine.parameter_bytes
-        weights //= machine.bus_bytes
-        overlapped, serial = float(tiles * weights), 0.0
+        def total(of: Callable[[int], float]) -> float:
+            """Of all tiles."""
+            return across * sum(count * sum(map(of, heights))
+                                for count, heights in zip(times, strips, strict=True))
+
+        compute = total(compute_of)
+        weights = (share if operation.hold_weights else passes) * machine.tile_bytes
+        weights = (weights + share * machine.parameter_bytes) / machine.bus_bytes  # of one tile
+        most, planes = self._planes(group)
         # what the units do alone: the first load, and of the second what takes longer than the first tile
         load, alone = 0.0, 0.0
+        first = strips[0][0]
+        following = first if across > 1 else strips[0][1] if len(strips[0]) > 1 else strips[-1][0]
+        begin, second = 0.0, 0.0
         if not self.source_resident:
-            most, total = self._planes(group)
-            per_strip = sum(count * self._load(rows, columns, 1, pitch) for rows, count in strips.items())
-            load = across * per_strip * total
-            alone = self._load(heights[0], columns, most, pitch)
-            if tiles > 1:
-                following = heights[0] if across > 1 else heights[1]
-                second = self._load(following, columns, most, pitch) + weights
-                alone += max(0.0, second - compute_of(heights[0]))
+            load = total(lambda rows: self._load(rows, columns, 1, pitch)) * planes / groups
+            begin, second = (self._load(rows, columns, most, pitch) for rows in (first, following))
         elif self.source_arrives:
-            words = operation.source.planes * self._extent(1, operation.columns)
-            load = words * self._extent(0, operation.rows) * machine.beats_per_word + LOAD_LATENCY * tiles
-            alone = words * self._extent(0, heights[0]) * machine.beats_per_word + LOAD_LATENCY
-            if len(heights) > 1:
-                following = words * heights[1] * operation.stride[0] * machine.beats_per_word
-                alone += max(0.0, following + across * (weights - compute_of(heights[0])))
+            beats = self._extent(1, operation.columns) * machine.beats_per_word
+            load = planes * beats * self._extent(0, operation.rows) + LOAD_LATENCY * tiles
+            begin = most * beats * self._extent(0, first) + LOAD_LATENCY
+            # of the next strip only the rows that are new
+            second = most * beats * min(following * operation.stride[0], self._extent(0, following))
+        if begin:
+            alone = begin
+            if operation.mode is Mode.DENSE and first * width >= LEAST_PIXELS_OF_PARTS:
+                # its first output block is computed plane by plane while the others arrive
+                parts = min(most, PARTS)
+                hidden = passes / share * first * width * (parts - 1) / parts
+                alone = max(begin / parts, begin - hidden)
+            if tiles > 1:
+                alone += max(0.0, second + weights - compute_of(first))
         pixels = operation.rows * operation.columns
         store = blocks * pixels * machine.beats_per_word
         if columns != operation.columns or self.destination_pitch > operation.destination.storage.columns:
@@ -302,17 +321,22 @@ class TilingProblem:
         if self.residual_arrives:
             load += store
         if not self.destination_resident:
-            alone += heights[-1] * width * chunk * machine.beats_per_word + LOAD_LATENCY
-        for traffic, slots in ((load, tiling.source_slots), (store, tiling.destination_slots)):
-            if slots == 1 and tiles * groups > 1:
-                serial += traffic
-            else:
-                overlapped += traffic
-        serial += alone
+            alone += strips[-1][-1] * width * chunk * machine.beats_per_word + LOAD_LATENCY
+        reads, writes, serial = tiles * weights, 0.0, alone
+        if tiling.source_slots == 1 and tiles > 1:
+            serial += load
+        else:
+            reads += load
+        if tiling.destination_slots == 1 and tiles > 1:
+            serial += store
+        else:
+            writes += store
+        # a fast memory reads and writes at the same time, a narrow one does not
         return int(
             sum(
-                share * (max(compute, slowness * overlapped) + slowness * serial)
-                for slowness, share in MEMORIES
+                weight * (max(compute, slowness * (max(reads, writes) if fast else reads + writes))
+                          + slowness * serial)
+                for slowness, weight, fast in MEMORIES
             )
         )
 

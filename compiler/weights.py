@@ -155,12 +155,13 @@ class SameWeight:
 
 
 def weight_stream(machine: Machine, operation: Operation, first_block: int, blocks: int,
-                  slot_columns: int = 0) -> bytes:
-    """The bytes that one COMPUTE takes: parameters and tiles of its output blocks."""
+                  slot_columns: int = 0, part: slice | None = None) -> bytes:
+    """The bytes that one COMPUTE takes: parameters and tiles, or a ``part`` of them, of its output blocks."""
     parts: list[bytes] = []
     for block in range(first_block, first_block + blocks):
         parameters = np.zeros((machine.output_lanes, 8), np.uint8)
         parameters[:, :4] = operation.bias[block].astype("<i4").view(np.uint8).reshape(-1, 4)
         parameters[:, 4] = operation.shift[block].astype(np.int8).view(np.uint8)
-        parts += [parameters.tobytes(), operation.weights.tiles(block, slot_columns).tobytes()]
+        tiles = operation.weights.tiles(block, slot_columns)
+        parts += [parameters.tobytes(), (tiles if part is None else tiles[part]).tobytes()]
     return b"".join(parts)

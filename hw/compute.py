@@ -182,7 +182,8 @@ class Compute(wiring.Component):
             write_addresses.base.eq(code.destination_address),
             residual_addresses.word.eq(requantize.residual),
             residual_addresses.base.eq(code.destination_address + code.residual_offset),
-            sequencer.finished.eq(requantize.write.valid & requantize.write.end),
+            sequencer.finished.eq((requantize.write.valid & requantize.write.end)
+                                  | (valid[results] & flags[results].end & ~flags[results].last)),
         ]
         for destination in (residual_addresses, write_addresses):
             m.d.comb += [

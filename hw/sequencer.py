@@ -53,7 +53,7 @@ POSITION_BITS = 22
 #: What stays with a word on its way through the pipeline.
 #:
 #: ``new_tile``: first word that meets a new tile; ``new_block``: first word of an output block;
-#: ``first``, ``last``: of the first, last pass of its block; ``maximum``: of mode MAXIMUM; and at the end of
+#: ``first``, ``last``: with it the sum begins, is complete; ``maximum``: of mode MAXIMUM; and at the end of
 #: a row, of a block, of the instruction.
 WordFlags = data.StructLayout({
     "new_tile": 1, "new_block": 1, "first": 1, "last": 1, "maximum": 1, "row_end": 1, "block_end": 1,
@@ -135,7 +135,7 @@ class Sequencer(wiring.Component):
     slots : ``Out(slots_layout(machine))``
         Which words from there on; other modes use slot 0 alone, the word itself.
     finished : ``In(1)``
-        Strobe: the word with the flag ``end`` is being written.
+        Strobe: the word with the flag ``end`` is being written, or has been added if none is written.
     idle : ``Out(1)``
         No instruction has begun and not ended.
     token_wait, weight_wait : ``Out(1)``
@@ -375,6 +375,7 @@ class Sequencer(wiring.Component):
         word = Signal(issue_layout(self.machine), reset_less=True)
         next_row = Signal(16, reset_less=True)      # address of the next row of pixels
         first_column = Signal(signed(POSITION_BITS), reset_less=True)
+        last_pass = Signal(reset_less=True)
         last_block = Signal(reset_less=True)
         settings = Signal(_PixelSettings, reset_less=True)
         present = Signal(slots_layout(self.machine), reset_less=True)
@@ -397,14 +398,15 @@ class Sequencer(wiring.Component):
             self.issue.eq(word),
             self.slots.eq(present),
             self.issue.flags.row_end.eq(last_column),
-            self.issue.flags.block_end.eq(pass_end & word.flags.last),
-            self.issue.flags.end.eq(pass_end & word.flags.last & last_block),
+            self.issue.flags.block_end.eq(pass_end & last_pass),
+            self.issue.flags.end.eq(pass_end & last_pass & last_block),
         ]
 
         with m.If(take):
             m.d.sync += [
                 active.eq(1),
                 slow.eq(prepared.last & (code.residual | code.average)),
+                last_pass.eq(prepared.last),
                 last_block.eq(prepared.last_block),
                 word.address.eq(prepared.address),
                 word.row.eq(prepared.row),
@@ -412,8 +414,8 @@ class Sequencer(wiring.Component):
                 word.half.eq(prepared.half),
                 word.phase.eq(slots.phase),
                 word.pixel.eq(0),
-                word.flags.first.eq(prepared.first),
-                word.flags.last.eq(prepared.last),
+                word.flags.first.eq(prepared.first & ~code.continues),
+                word.flags.last.eq(prepared.last & ~code.partial),
                 word.flags.new_tile.eq(prepared.needs_tile),
                 word.flags.new_block.eq(prepared.first),
                 word.flags.maximum.eq(code.mode == Mode.MAXIMUM),

@@ -101,6 +101,8 @@ class ProgramSimulator:
         self._scratch_known = np.zeros(machine.scratchpad_words, np.bool_)
         self._fifo = _Fifo()
         self._hazards: HazardCheck | None = None
+        #: sums (pixels, lanes) that a partial COMPUTE has left for the next one
+        self.partial_sums: NDArray[np.int64] | None = None
 
     def load(self, program: ProgramFile) -> None:
         """Put a program's segments into the memory.
@@ -155,6 +157,7 @@ class ProgramSimulator:
         """Execute instructions from a byte address to END, in their order."""
         self._scratch_known[:] = False
         self._fifo = _Fifo()
+        self.partial_sums = None
         self._hazards = HazardCheck(len(self._scratch_known), len(self._known)) if self.check else None
         timing = TimingModel(self.machine)
         number = 0
@@ -173,6 +176,8 @@ class ProgramSimulator:
             address += INSTRUCTION_BYTES
         if len(self._fifo):
             raise ProgramSimulatorError(f"END: {len(self._fifo)} bytes of weights are left over")
+        if self.partial_sums is not None:
+            raise ProgramSimulatorError("END: sums are left that no COMPUTE continues")
         if self._hazards is not None and (left := self._hazards.leftover()):
             raise ProgramSimulatorError(f"END: tokens are left over: {left}")
         self.report = RunReport(number, timing.cycles, timing.layers)
@@ -339,6 +344,13 @@ class _Compute:
             )
         if self.mode is Mode.THIN:
             require(1 <= i["thin_channels"] <= THIN_CHANNELS, f"thin_channels must be 1 to {THIN_CHANNELS}")
+        if i["partial"] or i["continues"]:
+            require(i["output_blocks"] == 1, "partial sums of more than one output block")
+            require(self.mode is not Mode.MAXIMUM, "partial sums of a maximum")
+        require(not (i["partial"] and (i["residual"] or i["average"])), "partial with residual or average")
+        left = self.simulator.partial_sums
+        require((left is not None) == bool(i["continues"]), "sums are left and not continued, or none are left")
+        require(left is None or len(left) == self.pixels, "continues sums of another number of pixels")
         require(i["first_block"] < self.machine.blocks_per_word, "first_block is past the first word")
         if i["residual"]:
             require(i["sum_low"] <= i["sum_high"], "sum_low is above sum_high")
@@ -388,12 +400,17 @@ class _Compute:
             )
             if i["hold_weights"]:
                 weights = np.broadcast_to(weights, (passes, *weights.shape[1:]))
+            start = bias if self.simulator.partial_sums is None else self.simulator.partial_sums
+            self.simulator.partial_sums = None
             if shared is not None:
-                sums = self._dense(shared, weights, bias)
+                sums = self._dense(shared, weights, start)
             else:
-                sums = self._channelwise(block, weights, bias)
+                sums = self._channelwise(block, weights, start)
             self.simulator._require(sums.min() >= -_INT32 and sums.max() < _INT32, "a sum passes 32 bits")
-            self._write(block, self._post(block, sums, shift))
+            if i["partial"]:
+                self.simulator.partial_sums = sums
+            else:
+                self._write(block, self._post(block, sums, shift))
 
     def _windows(self, plane: int) -> NDArray[np.int64]:
         """(pixels, output lanes, taps) inputs of one plane, zero or -256 outside the image."""
@@ -421,23 +438,25 @@ class _Compute:
         return values.reshape(self.pixels, taps, self.machine.output_lanes).transpose(0, 2, 1)
 
     def _dense(
-        self, inputs: NDArray[np.float64], weights: NDArray[np.int8], bias: NDArray[np.int64]
+        self, inputs: NDArray[np.float64], weights: NDArray[np.int8], start: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Sums (pixels, lanes).  float64 is exact: |sum| < 2^16 * passes * lanes < 2^53."""
+        """Sums (pixels, lanes) that start from (lanes,) or (pixels, lanes).
+
+         float64 is exact: |sum| < 2^16 * passes * lanes < 2^53."""
         lanes = self.machine.output_lanes
         matrix = weights.transpose(0, 2, 1).reshape(-1, lanes).astype(np.float64)
-        if inputs.shape[1] * 255 * 128 + int(np.abs(bias).max()) >= _INT32:
-            self._check_partial_sums(inputs, matrix, bias)
-        return (inputs @ matrix).astype(np.int64) + bias
+        if inputs.shape[1] * 255 * 128 + int(np.abs(start).max()) >= _INT32:
+            self._check_partial_sums(inputs, matrix, np.broadcast_to(start, (self.pixels, lanes)))
+        return (inputs @ matrix).astype(np.int64) + start
 
     def _check_partial_sums(
-        self, inputs: NDArray[np.float64], matrix: NDArray[np.float64], bias: NDArray[np.int64]
+        self, inputs: NDArray[np.float64], matrix: NDArray[np.float64], start: NDArray[np.int64]
     ) -> None:
-        bound = np.abs(inputs) @ np.abs(matrix) + np.abs(bias)
+        bound = np.abs(inputs) @ np.abs(matrix) + np.abs(start)
         for pixel in np.flatnonzero((bound >= _INT32).any(axis=1)):
             products = inputs[pixel][:, None] * matrix
             by_pass = products.reshape(-1, self.machine.input_lanes, matrix.shape[1]).sum(axis=1)
-            partial = np.cumsum(by_pass, axis=0) + bias
+            partial = np.cumsum(by_pass, axis=0) + start[pixel]
             self.simulator._require(
                 partial.min() >= -_INT32 and partial.max() < _INT32, "a partial sum passes 32 bits"
             )
@@ -451,18 +470,18 @@ class _Compute:
         return slots.reshape(pixels, lanes, -1)[..., : self.slots]
 
     def _channelwise(
-        self, block: int, weights: NDArray[np.int8], bias: NDArray[np.int64]
+        self, block: int, weights: NDArray[np.int8], start: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         window = self._windows(block)
         if self.mode is Mode.MAXIMUM:
             self.simulator._require(
-                bool((weights[:, :, 0] == 1).all()) and not weights[:, :, 1:].any() and not bias.any(),
+                bool((weights[:, :, 0] == 1).all()) and not weights[:, :, 1:].any() and not start.any(),
                 "maximum with weights other than 1 or biases",
             )
             return window.max(axis=2)
         # (lanes, slots), in the order of passes and input lanes
-        by_slot = weights.transpose(1, 0, 2).reshape(len(bias), -1)[:, : self.slots].astype(np.int64)
-        return (self._in_slots(window) * by_slot).sum(axis=2) + bias
+        by_slot = weights.transpose(1, 0, 2).reshape(self.machine.output_lanes, -1)[:, : self.slots]
+        return (self._in_slots(window) * by_slot.astype(np.int64)).sum(axis=2) + start
 
     def _post(self, block: int, sums: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int64]:
         i = self.i

@@ -111,7 +111,7 @@ class Bench:
         assert self.words == self.busy == words_of(code)
         self.words = self.busy = 0
         taken = code["output_blocks"] * (1 + sum(one.tile for one in passes(code)))
-        execute(MACHINE, code, self.model, iter(self.blocks[:taken]))
+        execute(MACHINE, code, self.model, iter(self.blocks[:taken]), self.sums)
         del self.blocks[:taken]
         wrong = np.argwhere(self.scratch != self.model)
         assert not len(wrong), (

@@ -128,8 +128,12 @@ def window(code: Instruction, scratch: Bytes, plane: int, ky: int | None, kx: in
     return np.where(inside[..., None], x, -256 if mode is Mode.MAXIMUM else 0)
 
 
-def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterator[bytes]) -> None:
-    """Execute one instruction on the scratchpad (words, output_lanes), taking blocks from the stream."""
+def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterator[bytes],
+            sums: list[NDArray[np.int64]]) -> None:
+    """Execute one instruction on the scratchpad (words, output_lanes), taking blocks from the stream.
+
+    ``sums`` holds what a partial instruction leaves for the next one.
+    """
     lanes, columns = machine.input_lanes, machine.output_lanes
     mode = Mode(code["mode"])
     rows, cols = np.arange(code["output_rows"])[:, None], np.arange(code["output_columns"])
@@ -139,6 +143,8 @@ def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterato
         bias = block[:, :4].copy().view("<i4")[:, 0].astype(np.int64)
         shift = block[:, 4].view(np.int8).astype(np.int64)
         acc = np.zeros((code["output_rows"], code["output_columns"], columns), np.int64)
+        if code["continues"]:
+            acc = sums.pop(0)
         schedule = iter(passes(code))
         for now, reads in zip(schedule, operands(machine, code, ob), strict=True):
             if now.tile:
@@ -148,10 +154,13 @@ def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterato
                           for plane, ky, kx, channels in reads], axis=-1)
             product = (x * tile[:, :x.shape[-1]]).sum(axis=-1)
             if mode is Mode.MAXIMUM:
-                acc = product if now.first else np.maximum(acc, product)
+                acc = product if now.first and not code["continues"] else np.maximum(acc, product)
             else:
-                acc = (bias if now.first else acc) + product
+                acc = (bias if now.first and not code["continues"] else acc) + product
         assert np.abs(acc).max() < 2**31
+        if code["partial"]:
+            sums.append(acc)
+            continue
         if code["average"]:
             places = code["divisor_shift"]
             assert np.abs(acc).max() << max(places, 0) < 2**31
@@ -255,3 +264,26 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
             fields["input_blocks"] = min(fields["input_blocks"], 2)
     return Instruction(Opcode.COMPUTE, {name: int(value) for name, value in fields.items()},
                        wait=some(0, 7), signal=some(0, 7), layer=some(0, 65535))
+
+
+def random_chain(machine: Machine, rng: Generator) -> list[Instruction]:
+    """Instructions of one output block each that go on with each other's sums; the last one writes."""
+    chain: list[Instruction] = []
+    while len(chain) < int(rng.integers(2, 5)):
+        code = random_instruction(machine, rng, rng.choice([Mode.DENSE, Mode.DEPTHWISE, Mode.THIN]))
+        code.fields |= {"output_blocks": 1}
+        if code["average"]:
+            continue
+        if chain:
+            code.fields |= {name: chain[0][name] for name in ("output_rows", "output_columns")}
+            pitch = code["source_row_step"] // code["stride_rows"]
+            window = (code["output_rows"] - 1) * code["source_row_step"] + code["kernel_rows"] * pitch
+            last = (code["source_address"] + window + code["input_blocks"] * code["source_plane_step"])
+            if last % 65536 > machine.scratchpad_words:
+                continue
+        chain.append(code)
+    for code in chain[:-1]:
+        code.fields |= {"partial": 1, "residual": 0}
+    for code in chain[1:]:
+        code.fields["continues"] = 1
+    return chain

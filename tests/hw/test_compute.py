@@ -18,7 +18,7 @@ from hw.scratchpad import READ_LATENCY
 from hw.sequencer import AVERAGE_CADENCE, RESIDUAL_CADENCE
 
 sys.path.append(str(Path(__file__).parent))
-from compute_model import beats_of, execute, passes, random_instruction
+from compute_model import beats_of, execute, passes, random_chain, random_instruction
 from verilated_compute import Outcome, VerilatedCompute
 
 MACHINES = {
@@ -58,9 +58,9 @@ def run_and_compare(unit: VerilatedCompute, codes: list[Instruction], seed: int,
     assert outcome.collisions == 0, "residual read and write in the same cycle"
     assert outcome.outside == 0, "a word outside the scratchpad, or an instruction taken while not idle"
     assert outcome.beats == sum(map(len, blocks)) // machine.bus_bytes
-    stream = iter(blocks)
+    stream, sums = iter(blocks), []
     for number, (code, record) in enumerate(zip(codes, outcome.records, strict=True)):
-        execute(machine, code, scratch, stream)
+        execute(machine, code, scratch, stream, sums)
         wrong = np.argwhere(scratch != outcome.snapshots[number])
         assert not len(wrong), (f"instruction {number} {code}: {len(wrong)} bytes differ, the first in word "
                                 f"{wrong[0][0]} lane {wrong[0][1]}")
@@ -97,6 +97,16 @@ def test_random(unit: VerilatedCompute, seed: int) -> None:
     codes = [random_instruction(machine, rng) for _ in range(25)]
     run_and_compare(unit, codes, seed, weight_stall=(0, 50, 0, 95, 0, 10)[seed],
                     instruction_stall=(0, 90)[seed % 2], token_stall=(0, 0, 80)[seed % 3])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_sums_that_go_on(unit: VerilatedCompute, seed: int) -> None:
+    """Sums that one instruction leaves and the next one continues, between others."""
+    rng = np.random.default_rng(2000 + seed)
+    codes: list[Instruction] = []
+    for _ in range(8):
+        codes += [*random_chain(unit.machine, rng), random_instruction(unit.machine, rng)]
+    run_and_compare(unit, codes, seed, weight_stall=(0, 60)[seed], token_stall=(0, 60)[seed])
 
 
 def convolution(machine: Machine, **more: int) -> Instruction:
