@@ -124,8 +124,8 @@ def test_cycles_of_long_passes(unit: VerilatedCompute, kind: str) -> None:
     code = convolution(machine, **({} if kind == "plain" else {kind: 1}))
     outcome = run_and_compare(unit, [code] * 4, 7)
     # the first word's way from its read address to its write address
-    pipeline = 2 + array_latency(machine) + 2 + 6
-    pipeline += {"residual": 7, "average": 10}.get(kind, 0)
+    pipeline = 2 + array_latency(machine) + 2 + 7
+    pipeline += {"residual": 9, "average": 10}.get(kind, 0)
     for before, record in zip(outcome.records, outcome.records[1:]):
         # a block's last word gives way to the next block at once
         not_waited = code["output_blocks"] * {"residual": 1, "average": AVERAGE_CADENCE - 1}.get(kind, 0)
