@@ -68,7 +68,9 @@ class Divider(wiring.Component):
 
         for lane in range(self.lanes):
             dividend = Signal(signed(32), reset_less=True, name=f"dividend{lane}")
-            m.d.sync += dividend.eq(self.dividends[lane])
+            # a copy for each lane: its wires are the longest here
+            divisor = Signal.like(scaled, name=f"divisor{lane}", reset_less=True, attrs={"keep": 1})
+            m.d.sync += [dividend.eq(self.dividends[lane]), divisor.eq(scaled)]
             negative = Signal(reset_less=True, name=f"negative{lane}")
             remainder = Signal(32, reset_less=True, name=f"remainder{lane}")
             quotient = Signal(_STEPS, reset_less=True, name=f"quotient{lane}")
@@ -76,7 +78,7 @@ class Divider(wiring.Component):
             difference = Signal(signed(34), name=f"difference{lane}")
             fits = Signal(name=f"fits{lane}")
             m.d.comb += [
-                difference.eq(Cat(Const(0, 1), remainder) - scaled),
+                difference.eq(Cat(Const(0, 1), remainder) - divisor),
                 fits.eq(~difference[-1]),
             ]
             with m.If(start):
