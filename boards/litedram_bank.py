@@ -107,9 +107,12 @@ class BankMachine(Module):
             active.valid.eq(done & opens),
         ]
 
+        # A refresh may wait a cycle longer, but what says that the bank is ready for it must not.
+        refresh_waits = Signal()
+        self.sync += refresh_waits.eq(refresh_req)
         self.submodules.fsm = fsm = FSM()
         fsm.act("REGULAR",
-            If(refresh_req, NextState("REFRESH"))
+            If(refresh_waits, NextState("REFRESH"))
             .Elif(access.source.valid & opened & hit,
                 cmd.valid.eq(1),
                 cmd.cas.eq(1),
@@ -146,7 +149,7 @@ class BankMachine(Module):
         fsm.act("REFRESH",
             closes.eq(1),
             cmd.is_cmd.eq(1),
-            If(written.ready, refresh_gnt.eq(1)),
+            If(written.ready & refresh_req, refresh_gnt.eq(1)),
             If(~refresh_req, NextState("REGULAR")),
         )  # fmt: skip
         fsm.delayed_enter("PRECHARGING", "ACTIVATE", timing.tRP - 1)

@@ -67,16 +67,6 @@ def _use_pin_registers() -> None:
     lattice_ecp5_trellis_special_overrides[SDRTristate] = Lowering
 
 
-def _use_plain_bursts() -> None:
-    """Leave out what cuts wrapping bursts, which nobody sends; its adders are in the longest path."""
-    from litex.soc.interconnect.axi import AXIBurst2Beat
-    from litex.soc.interconnect.axi.axi_common import BURST_FIXED, BURST_INCR
-
-    AXIBurst2Beat.__init__ = functools.partialmethod(
-        AXIBurst2Beat.__init__, capabilities={BURST_FIXED, BURST_INCR}
-    )
-
-
 def _use_read_latency(phy: type, cycles: int) -> None:
     """When the PHY takes read data; LiteDRAM would choose a CAS latency, and always the first edge."""
     phy.__init__ = functools.partialmethod(phy.__init__, cl=cycles)
@@ -87,11 +77,12 @@ def main(arguments: list[str]) -> int:
     from litedram import phy
 
     from boards.litedram_bank import use_bank_machine
+    from boards.litedram_bursts import use_burst_to_beats
     from boards.litedram_converter import use_down_converter
 
     settings = json.loads(Path(arguments[0]).read_text())
     _use_pin_registers()
-    _use_plain_bursts()
+    use_burst_to_beats()
     use_down_converter()
     use_bank_machine()
     _use_read_latency(phy.GENSDRPHY, settings["read_latency"])

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from hw.isa import INSTRUCTION_BYTES, Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
-from hw.stream_register import StreamRegister
+from hw.stream_register import SkidBuffer
 
 __all__ = ["QUEUED_OPCODES", "READ_AHEAD", "Fetch", "InstructionQueue"]
 
@@ -58,7 +58,7 @@ class InstructionQueue(wiring.Component):
         # distributed memory on an FPGA, 16 entries deep at no extra cost
         m.submodules.queue = queue = SyncFIFO(width=self.stored.size, depth=self.depth)
         # a unit answers in the cycle in which it sees an instruction, so it sees one in a register
-        m.submodules.register = register = StreamRegister(self.stored)
+        m.submodules.register = register = SkidBuffer(self.stored)
         entry, exit_ = Signal(self.stored), Signal(self.stored)
         m.d.comb += [
             queue.w_data.eq(entry.as_value()),

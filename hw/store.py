@@ -13,7 +13,7 @@ from hw.bursts import BurstSplitter
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.scratchpad import ADDRESS_WIDTH as SCRATCH_ADDRESS_WIDTH
-from hw.stream_register import SkidBuffer, StreamRegister
+from hw.stream_register import SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
@@ -133,16 +133,16 @@ class Store(wiring.Component):
         ]
         m.d.sync += [room.eq(room - asked + word_done), more_room.eq(room > 1)]
 
-        # addresses: `held` counts beats in the buffer that no burst has claimed
+        # addresses: `held` counts beats in the buffer that no burst has claimed; that they are enough
+        # is seen in one cycle and used in the next
         held = Signal(range(self.depth * parts + 1))
         claimed = Signal(range(self.maximum_burst + 1))
-        issue = Signal()
+        enough, issue = Signal(), Signal()
         m.submodules.lengths = lengths = SyncFIFO(width=8, depth=self.outstanding)
         m.submodules.answers = answers = SyncFIFO(width=4, depth=self.outstanding)
         burst = splitter.bursts
         m.d.comb += [
-            issue.eq(burst.valid & (held > burst.payload.length) & (~axi.awvalid | axi.awready)
-                     & lengths.w_rdy & answers.w_rdy),
+            issue.eq(enough & (~axi.awvalid | axi.awready) & lengths.w_rdy & answers.w_rdy),
             burst.ready.eq(issue),
             lengths.w_en.eq(issue),
             lengths.w_data.eq(burst.payload.length),
@@ -155,7 +155,10 @@ class Store(wiring.Component):
         ]
         with m.If(issue):
             m.d.comb += claimed.eq(burst.payload.length + 1)
-        m.d.sync += held.eq(held - claimed + Mux(self.read_valid, parts, 0))
+        m.d.sync += [
+            held.eq(held - claimed + Mux(self.read_valid, parts, 0)),
+            enough.eq(burst.valid & ~issue & (held > burst.payload.length)),
+        ]
         with m.If(axi.awready):
             m.d.sync += axi.awvalid.eq(0)
         with m.If(issue):
@@ -166,7 +169,7 @@ class Store(wiring.Component):
             ]
 
         # data: words into beats, each burst's beats counted; the register is there because block RAM is slow
-        m.submodules.register = register = StreamRegister(8 * machine.word_bytes)
+        m.submodules.register = register = SkidBuffer(8 * machine.word_bytes)
         word = Signal(8 * machine.word_bytes)  # its low beat is the next
         parts_left = Signal(range(parts + 1))
         beats_left = Signal(8)                 # after the next one
@@ -207,10 +210,13 @@ class Store(wiring.Component):
         m.d.comb += [
             axi.bready.eq(1),
             answers.r_en.eq(answered),
+            self.error.eq(answered & wrong),
+            self.busy.eq(rows.rows.valid | ~splitter.idle | answers.r_rdy | self.tokens.signal_valid),
+        ]
+        m.d.sync += [
+            answered.eq(axi.bvalid),
+            wrong.eq(axi.bresp != Response.OKAY),
             self.tokens.signal.eq(answers.r_data[1:]),
             self.tokens.signal_valid.eq(answered & answers.r_rdy & answers.r_data[0]),
-            self.error.eq(answered & wrong),
-            self.busy.eq(rows.rows.valid | ~splitter.idle | answers.r_rdy),
         ]
-        m.d.sync += [answered.eq(axi.bvalid), wrong.eq(axi.bresp != Response.OKAY)]
         return m
