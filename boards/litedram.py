@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from boards.generator_process import ControllerError, run_generator
+from boards.sdram_timing import SDRAMTiming, sdram_timing
 
 __all__ = ["MEMORIES", "ControllerError", "Geometry", "MemoryController", "generate"]
 
@@ -36,8 +37,8 @@ class MemoryController:
         Name of each AXI4 port and its data width in bits.
     registers : dict
         Byte addresses on its control bus.
-    cas_latency : int
-        What the memory's mode register must say.
+    timing : SDRAMTiming
+        What the memory's mode register must say, when its clock must rise.
     memory_bytes, data_bits, row_bits, column_bits : int
         Size of the memory, its data pins and its address lines.
     """
@@ -45,7 +46,7 @@ class MemoryController:
     verilog: str
     ports: dict[str, int]
     registers: dict[str, int]
-    cas_latency: int
+    timing: SDRAMTiming
     memory_bytes: int
     data_bits: int
     row_bits: int
@@ -80,11 +81,13 @@ def generate(
         raise ControllerError(f"megabytes must be 8, 32 or 64, not {megabytes!r}")
     if not 10e6 <= clock_hz <= 100e6:
         raise ControllerError(f"the memory clock must be 10 to 100 MHz, not {clock_hz / 1e6:g}")
+    timing = sdram_timing(clock_hz)
     settings = {
         "geometry": asdict(MEMORIES[megabytes]),
         "clock_hz": clock_hz,
+        "read_latency": timing.read_latency,
         "device": device,
         "ports": dict(ports),
     }
     verilog, described = run_generator("boards.litedram_generator", settings)
-    return MemoryController(verilog=verilog, ports=dict(ports), **described)
+    return MemoryController(verilog=verilog, ports=dict(ports), timing=timing, **described)

@@ -6,6 +6,7 @@ nobody else has to import it.  `boards.litedram` calls it.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ def _memory(clock_hz: float, row_bits: int, column_bits: int) -> type:
             tREFI=interval, tWTR=(2, None), tCCD=(1, None), tRRD=(None, 15)
         )
         speedgrade_timings: ClassVar = {
-            "default": _SpeedgradeTimings(tRP=20, tRCD=20, tWR=15, tRFC=(None, 70), tFAW=None, tRAS=45)
+            "default": _SpeedgradeTimings(tRP=21, tRCD=21, tWR=15, tRFC=(None, 70), tFAW=None, tRAS=45)
         }
 
     return Memory
@@ -66,12 +67,25 @@ def _use_pin_registers() -> None:
     lattice_ecp5_trellis_special_overrides[SDRTristate] = Lowering
 
 
+def _use_read_latency(phy: type, cycles: int) -> None:
+    """When the PHY takes read data; LiteDRAM would choose a CAS latency, and always the first edge."""
+    phy.__init__ = functools.partialmethod(phy.__init__, cl=cycles)
+
+
 def main(arguments: list[str]) -> int:
     """Write FOLDER/litedram_core.v and FOLDER/controller.json."""
     from litedram import phy
 
-    _use_pin_registers()
+    from boards.litedram_bank import use_bank_machine
+    from boards.litedram_bursts import use_burst_to_beats
+    from boards.litedram_converter import use_down_converter
+
     settings = json.loads(Path(arguments[0]).read_text())
+    _use_pin_registers()
+    use_burst_to_beats()
+    use_down_converter()
+    use_bank_machine()
+    _use_read_latency(phy.GENSDRPHY, settings["read_latency"])
     clock_hz = float(settings["clock_hz"])
     geometry = settings["geometry"]
     data_bytes = geometry["data_bits"] // 8
@@ -88,7 +102,6 @@ def main(arguments: list[str]) -> int:
         soc,
         data_bytes,
         Path(arguments[1]),
-        cas_latency=soc.sdram.controller.settings.phy.cl,
         data_bits=8 * data_bytes,
         column_bits=geometry["column_bits"],
     )

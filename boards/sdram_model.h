@@ -63,7 +63,7 @@ class Sdram {
 
   private:
     // The slowest of the chips that the board was built with, in ns.
-    static constexpr double T_RCD = 20, T_RP = 20, T_RAS = 45, T_RC = 65, T_RFC = 70, T_WR = 15, T_RRD = 15;
+    static constexpr double T_RCD = 21, T_RP = 21, T_RAS = 45, T_RC = 65, T_RFC = 70, T_WR = 15, T_RRD = 15;
     static constexpr double REFRESH_NS = 64e6 / 8192;
 
     struct Bank {

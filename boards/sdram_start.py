@@ -57,7 +57,7 @@ def start_sequence(controller: MemoryController, clock_hz: float) -> list[Step]:
     ]
     for _ in range(_REFRESHES):
         steps += command(_ROW | _COLUMN, 0)
-    steps += command(_ROW | _COLUMN | _WRITE, controller.cas_latency << 4)
+    steps += command(_ROW | _COLUMN | _WRITE, controller.timing.cas_latency << 4)
     steps += [
         Step(register["sdram_dfii_control"], _CONTROLLER | _CLOCK_ENABLE),
         Step(register["ddrctrl_init_done"], 1),

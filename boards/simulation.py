@@ -134,6 +134,7 @@ class BoardSimulation:
                 str(self._controller.column_bits),
                 str(clock_hz),
                 str(_CLOCKS_PER_BIT),
+                str(self._controller.timing.capture_edge),
             ]
         )
 

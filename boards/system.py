@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import ClockSignal, Instance, IOPort, Module, ResetSignal, Signal
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect
 
 from boards.host_link import HostLink, join_managers
 from boards.litedram import MemoryController
 from boards.sdram_start import SDRAMStart, start_sequence
+from hw.axi_register import AXI4Register
 
 __all__ = ["CORE_PORT", "HOST_PORT", "HOST_WIDTH", "System", "memory_ports", "port_arguments"]
 
@@ -104,6 +105,8 @@ class System(Component):
             self.executing.eq(link.executing),
         ]
         join_managers(m, link.m_axil, core.s_axil)
+        m.submodules.core_register = register = AXI4Register(core.m_axi.signature.data_width)
+        connect(m, core.m_axi, register.manager)
 
         m.submodules.litedram = Instance(
             "litedram_core",
@@ -124,7 +127,7 @@ class System(Component):
             o_wb_ctrl_ack=start.bus_acknowledge,
             o_wb_ctrl_dat_r=Signal(32, name="wb_dat_r"),
             o_wb_ctrl_err=Signal(name="wb_err"),
-            **port_arguments(CORE_PORT, core.m_axi, self.controller.address_bits),
+            **port_arguments(CORE_PORT, register.subordinate, self.controller.address_bits),
             **port_arguments(HOST_PORT, link.m_axi, self.controller.address_bits),
             **{
                 f"o_sdram_{name}": getattr(self, f"sdram_{name}")

@@ -21,13 +21,9 @@ from hw.core import Core
 from hw.machine import Machine
 from hw.uart import clocks_per_bit
 
-__all__ = ["BOARD", "INPUT_HZ", "SDRAM_DEGREES", "ULX3STop", "sdram_design", "ulx3s"]
+__all__ = ["BOARD", "INPUT_HZ", "ULX3STop", "sdram_design", "ulx3s"]
 
 INPUT_HZ = 25e6
-
-#: How much later than the system clock the SDRAM's clock rises.  Its inputs change just after a
-#: system clock edge and are taken a quarter period later; `docs/board-ulx3s.md` has the budget.
-SDRAM_DEGREES = 90.0
 
 
 class ULX3STop(Elaboratable):
@@ -48,7 +44,7 @@ class ULX3STop(Elaboratable):
         self.core = core
         self.controller = controller
         self.baud = baud
-        self.settings: PLLSettings = pll_settings(INPUT_HZ, clock_hz, SDRAM_DEGREES)
+        self.settings: PLLSettings = pll_settings(INPUT_HZ, clock_hz, controller.timing.degrees)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

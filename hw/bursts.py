@@ -31,7 +31,7 @@ class BurstSplitter(wiring.Component):
     """Cuts transfers into bursts that end at multiples of the longest burst's size.
 
     That size divides 4 KB, so no burst crosses a 4 KB boundary.  One burst a cycle, also from one
-    transfer to the next.
+    transfer to the next.  ``ready`` is a register on both sides.
 
     Parameters
     ----------
@@ -70,7 +70,9 @@ class BurstSplitter(wiring.Component):
         chunk_bits = exact_log2(self.maximum_burst)
         low = slice(beat_bits, beat_bits + chunk_bits)  # of an address: the beat in its chunk
         high = slice(beat_bits + chunk_bits, None)      # the chunk
-        entry = self.transfers.payload
+        m.submodules.input = waiting = SkidBuffer(self.transfers.payload.shape())
+        wiring.connect(m, waiting.input, wiring.flipped(self.transfers))
+        entry = waiting.output.payload
         tag = entry.shape()["tag"].shape
 
         # first stage: in which beat of which chunk, counted from the first one, the transfer ends
@@ -79,10 +81,10 @@ class BurstSplitter(wiring.Component):
         first_tag = Signal(tag)
         end = Signal(max(len(entry.beats), chunk_bits) + 1)
         first_moves = Signal()
-        m.d.comb += self.transfers.ready.eq(~first_valid | first_moves)
-        with m.If(self.transfers.ready):
+        m.d.comb += waiting.output.ready.eq(~first_valid | first_moves)
+        with m.If(waiting.output.ready):
             m.d.sync += [
-                first_valid.eq(self.transfers.valid),
+                first_valid.eq(waiting.output.valid),
                 first_address.eq(entry.address),
                 first_tag.eq(entry.tag),
                 end.eq(entry.beats + entry.address[low] - 1),
@@ -106,7 +108,7 @@ class BurstSplitter(wiring.Component):
             output.input.payload.last.eq(last),
             output.input.payload.tag.eq(held_tag),
             first_moves.eq(~busy | (advance & last)),
-            self.idle.eq(~first_valid & ~busy & ~self.bursts.valid),
+            self.idle.eq(~waiting.output.valid & ~first_valid & ~busy & ~self.bursts.valid),
         ]
         with m.If(first_moves):
             m.d.sync += [

@@ -42,7 +42,7 @@ class Divider(wiring.Component):
         Exact from -512 to 512; beyond that, -512 or 511.
     """
 
-    LATENCY = _STEPS + 3
+    LATENCY = _STEPS + 4
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -62,11 +62,15 @@ class Divider(wiring.Component):
         m.d.sync += [places.eq(_SCALE - self.shift), scaled.eq(self.divisor << places)]
 
         # one bit that walks through the steps, so that no counter is compared
+        start = Signal()
         steps = Signal(_STEPS + 2)
-        m.d.sync += [steps.eq(Cat(self.start, steps)), self.done.eq(steps[-1])]
+        m.d.sync += [start.eq(self.start), steps.eq(Cat(start, steps)), self.done.eq(steps[-1])]
 
         for lane in range(self.lanes):
-            dividend = self.dividends[lane]
+            dividend = Signal(signed(32), reset_less=True, name=f"dividend{lane}")
+            # a copy for each lane: its wires are the longest here
+            divisor = Signal.like(scaled, name=f"divisor{lane}", reset_less=True, attrs={"keep": 1})
+            m.d.sync += [dividend.eq(self.dividends[lane]), divisor.eq(scaled)]
             negative = Signal(reset_less=True, name=f"negative{lane}")
             remainder = Signal(32, reset_less=True, name=f"remainder{lane}")
             quotient = Signal(_STEPS, reset_less=True, name=f"quotient{lane}")
@@ -74,10 +78,10 @@ class Divider(wiring.Component):
             difference = Signal(signed(34), name=f"difference{lane}")
             fits = Signal(name=f"fits{lane}")
             m.d.comb += [
-                difference.eq(Cat(Const(0, 1), remainder) - scaled),
+                difference.eq(Cat(Const(0, 1), remainder) - divisor),
                 fits.eq(~difference[-1]),
             ]
-            with m.If(self.start):
+            with m.If(start):
                 m.d.sync += [
                     negative.eq(dividend < 0),
                     remainder.eq(Mux(dividend < 0, -dividend, dividend)),

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from hw.isa import INSTRUCTION_BYTES, Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
+from hw.stream_register import SkidBuffer
 
 __all__ = ["QUEUED_OPCODES", "READ_AHEAD", "Fetch", "InstructionQueue"]
 
@@ -56,14 +57,19 @@ class InstructionQueue(wiring.Component):
         m = Module()
         # distributed memory on an FPGA, 16 entries deep at no extra cost
         m.submodules.queue = queue = SyncFIFO(width=self.stored.size, depth=self.depth)
+        # a unit answers in the cycle in which it sees an instruction, so it sees one in a register
+        m.submodules.register = register = SkidBuffer(self.stored)
         entry, exit_ = Signal(self.stored), Signal(self.stored)
         m.d.comb += [
             queue.w_data.eq(entry.as_value()),
             queue.w_en.eq(self.input.valid),
             self.input.ready.eq(queue.w_rdy),
-            exit_.eq(queue.r_data),
-            self.output.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.output.ready),
+            register.input.payload.eq(queue.r_data),
+            register.input.valid.eq(queue.r_rdy),
+            queue.r_en.eq(register.input.ready),
+            exit_.eq(register.output.payload),
+            self.output.valid.eq(register.output.valid),
+            register.output.ready.eq(self.output.ready),
             self.output.payload.opcode.eq(self.opcode),
         ]
         for name in self.stored.members:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,6 +22,9 @@ PRODUCT_BITS = ACTIVATION_BITS + WEIGHT_BITS
 
 #: Cycles from an activation to its product.
 LATENCY = 3
+
+#: Bits of each operand of a MULT18X18D.
+_OPERAND_PINS = 18
 
 MultiplierKind = Literal["portable", "ecp5"]
 
@@ -84,7 +87,12 @@ class Multiplier(wiring.Component):
         return m
 
     def _primitive(self) -> Instance:
-        """MULT18X18D: operand A is the activation, operand B (clock enable CE1) the weight."""
+        """MULT18X18D: operand A is the activation, operand B (clock enable CE1) the weight.
+
+        Both are aligned to the top of the 18 bits, with zeros below: a sign that is repeated on the
+        upper pins would take a wire for each of them, a constant takes none.  The product is in the
+        highest of the 36 bits.
+        """
         arguments: dict[str, object] = {
             "p_GSR": "DISABLED",
             "p_RESETMODE": "SYNC",
@@ -105,9 +113,9 @@ class Multiplier(wiring.Component):
             arguments[f"p_REG_{register}_CLK"] = "CLK0"
             arguments[f"p_REG_{register}_CE"] = enable
             arguments[f"p_REG_{register}_RST"] = "RST0"
-        for bit in range(18):
-            arguments[f"i_A{bit}"] = self.activation[min(bit, ACTIVATION_BITS - 1)]
-            arguments[f"i_B{bit}"] = self.weight[min(bit, WEIGHT_BITS - 1)]
+        for operand, value in (("A", self.activation), ("B", self.weight)):
+            aligned = Cat(Const(0, _OPERAND_PINS - len(value)), value)
+            arguments |= {f"i_{operand}{bit}": aligned[bit] for bit in range(_OPERAND_PINS)}
         for bit in range(PRODUCT_BITS):
-            arguments[f"o_P{bit}"] = self.product[bit]
+            arguments[f"o_P{2 * _OPERAND_PINS - PRODUCT_BITS + bit}"] = self.product[bit]
         return Instance("MULT18X18D", **arguments)

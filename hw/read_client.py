@@ -8,7 +8,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from hw.bursts import BurstSplitter, burst_layout, transfer_layout
-from hw.stream_register import SkidBuffer, StreamRegister
+from hw.stream_register import SkidBuffer
 
 __all__ = ["ReadClient", "ReadPortSignature", "beat_layout"]
 
@@ -93,11 +93,12 @@ class ReadClient(wiring.Component):
                                                          self.beats_width, 1)
         # one more than a power of two, because the queue's last entry is its output register
         m.submodules.buffer = buffer = SyncFIFOBuffered(width=self.bus_width + 2, depth=self.depth + 1)
-        m.submodules.register = register = StreamRegister(beat_layout(self.bus_width))
+        m.submodules.register = register = SkidBuffer(beat_layout(self.bus_width))
         wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
         wiring.connect(m, register.output, wiring.flipped(self.output))
 
-        # a burst's room is put aside before the burst goes to the port
+        # a burst's room is put aside before the burst goes to the port; that there is enough is seen in
+        # one cycle and used in the next, so a burst is asked for in every second one
         m.submodules.reserved = reserved = SkidBuffer(burst_layout(1))
         wiring.connect(m, reserved.output, wiring.flipped(self.port.bursts))
         room = Signal(range(self.depth + 1), init=self.depth)  # neither asked for nor held
@@ -107,7 +108,6 @@ class ReadClient(wiring.Component):
         taken = Signal()
         length = splitter.bursts.payload.length
         m.d.comb += [
-            enough.eq(room > length),
             reserved.input.payload.eq(splitter.bursts.payload),
             reserved.input.valid.eq(splitter.bursts.valid & enough),
             splitter.bursts.ready.eq(reserved.input.ready & enough),
@@ -116,6 +116,7 @@ class ReadClient(wiring.Component):
         with m.If(ask):
             m.d.comb += asked.eq(length + 1)
         m.d.sync += [
+            enough.eq(splitter.bursts.valid & ~ask & (room > length)),
             taken.eq(buffer.r_rdy & buffer.r_en),
             room.eq(room - asked + taken),
             self.idle.eq(splitter.idle & ~splitter.transfers.valid & (room == self.depth)

@@ -1,13 +1,13 @@
 """Post-processing: from 32-bit sums to bytes (`docs/machine.md`, "Post-processing").
 
-A word takes six cycles: shift and round (four), clip, output register.  With a residual it then
-goes through two more that align and add the residual word, and once more through the same shifter
+A word takes seven cycles: shift and round (five), clip, output register.  With a residual it then
+goes through three more that align and add the residual word, and once more through the same shifter
 and clip: words come at every second cycle then, and those that come again take the cycles between.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,7 +25,7 @@ OutputFlags = data.StructLayout({"valid": 1, "row_end": 1, "block_end": 1, "end"
 
 _CLIP = RoundingShift.LATENCY      # stage whose register holds the rounded value
 _CLIPPED = _CLIP + 1
-_ALIGN_CYCLES = 2
+_ALIGN_CYCLES = 3
 _AGAIN = _CLIPPED + _ALIGN_CYCLES  # when a word comes back to the shifter
 _RESIDUAL_READ = _CLIPPED - 1 - READ_LATENCY  # the word is registered once before it is needed
 _WRITE_RESIDUAL = _AGAIN + _CLIPPED + 1
@@ -155,18 +155,15 @@ class Requantize(wiring.Component):
 
         for lane in range(lanes):
             amount = Signal(6, reset_less=True, name=f"amount{lane}")
-            fine = Signal(4, reset_less=True, name=f"fine{lane}")
             with m.If(self.load_shift):
                 m.d.sync += amount.eq(self.shift[lane] + SHIFT_OFFSET)
-            m.d.sync += fine.eq(Mux(lane_again[lane], sum_amount, amount))
 
             total = Signal(signed(25), reset_less=True, name=f"total{lane}")
             shifter = RoundingShift()
             m.submodules[f"shifter{lane}"] = shifter
             m.d.comb += [
                 shifter.value.eq(Mux(lane_again[lane], total, self.sums[lane])),
-                shifter.coarse.eq(Mux(lane_again[lane], sum_amount, amount)[4:]),
-                shifter.fine.eq(fine),
+                shifter.amount.eq(Mux(lane_again[lane], sum_amount, amount)),
             ]
             rounded = Signal(signed(RESULT_BITS), name=f"rounded{lane}")
             m.d.comb += rounded.eq(shifter.result)
@@ -186,16 +183,18 @@ class Requantize(wiring.Component):
 
             byte = self.residual_data.word_select(lane, 8)
             other = Signal(signed(9), reset_less=True, name=f"residual{lane}")
-            shifted = Signal(signed(12), reset_less=True, name=f"shifted{lane}")
+            chosen = Signal(signed(9), reset_less=True, name=f"chosen{lane}")
             unshifted = Signal(signed(9), reset_less=True, name=f"unshifted{lane}")
-            aligned = Signal(signed(24), name=f"aligned{lane}")
+            aligned = Signal(signed(24), reset_less=True, name=f"aligned{lane}")
+            unaligned = Signal(signed(9), reset_less=True, name=f"unaligned{lane}")
             m.d.sync += [
                 other.eq(Cat(byte, byte[7] & code.residual_signed)),
-                shifted.eq(Mux(swap, other, clipped) << distance[:2]),
+                chosen.eq(Mux(swap, other, clipped)),
                 unshifted.eq(Mux(swap, clipped, other)),
-                total.eq(aligned + unshifted),
+                aligned.eq(chosen << distance),
+                unaligned.eq(unshifted),
+                total.eq(aligned + unaligned),
             ]
-            m.d.comb += aligned.eq(shifted << Cat(Const(0, 2), distance[2:]))
         return m
 
 

@@ -17,6 +17,7 @@ SHIFT_OFFSET = 9
 RESULT_BITS = 11
 
 _VALUE_BITS = 32
+_AMOUNT_BITS = 6
 _WINDOW = 26   # bits kept after the coarse shift: a half bit, 10 bits of result, 15 for the fine shift
 _FINAL = 11    # a half bit and 10 bits of result
 
@@ -30,34 +31,37 @@ class RoundingShift(wiring.Component):
     Members
     -------
     value : ``In(signed(32))``
-    coarse : ``In(2)``
-        Bits 4 and 5 of the amount (0 to 49).
-    fine : ``In(4)``
-        Bits 0 to 3 of the amount, one cycle later.
+    amount : ``In(6)``
+        0 to 49, with the value.
     result : ``Out(signed(11))``
         Exact where the value's floor is -512 to 511; beyond that, -512 or 511.
     """
 
-    LATENCY = 4
+    LATENCY = 5
 
     def __init__(self) -> None:
         super().__init__({
             "value": In(signed(_VALUE_BITS)),
-            "coarse": In(2),
-            "fine": In(4),
+            "amount": In(_AMOUNT_BITS),
             "result": Out(signed(RESULT_BITS)),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        # whoever gives the value may choose it in the same cycle
+        value = Signal(signed(_VALUE_BITS), reset_less=True)
+        amount = Signal(_AMOUNT_BITS, reset_less=True)
+        fine = Signal(4, reset_less=True)
+        m.d.sync += [value.eq(self.value), amount.eq(self.amount), fine.eq(amount[:4])]
+
         # one half bit below the value's point, with the largest left shift already made
-        whole = Cat(Const(0, SHIFT_OFFSET + 1), self.value)
+        whole = Cat(Const(0, SHIFT_OFFSET + 1), value)
 
         window = Signal(_WINDOW, reset_less=True)
         sticky = Signal(3, reset_less=True)  # still to be combined: it is the widest logic here
         overflow = Signal(reset_less=True)
-        sign = self.value[-1]
-        with m.Switch(self.coarse):
+        sign = value[-1]
+        with m.Switch(amount[4:]):
             for step in range(4):
                 with m.Case(step):
                     bits = [whole[position] if position < len(whole) else sign
@@ -72,7 +76,7 @@ class RoundingShift(wiring.Component):
         narrow = Signal(_FINAL + 3, reset_less=True)
         narrow_sticky = Signal(reset_less=True)
         narrow_overflow = Signal(reset_less=True)
-        with m.Switch(self.fine[2:]):
+        with m.Switch(fine[2:]):
             for step in range(4):
                 with m.Case(step):
                     bits = [window[min(position, _WINDOW - 1)]
@@ -84,7 +88,7 @@ class RoundingShift(wiring.Component):
                     ]
 
         finest = Signal(2, reset_less=True)
-        m.d.sync += finest.eq(self.fine[:2])
+        m.d.sync += finest.eq(fine[:2])
         final = Signal(_FINAL, reset_less=True)
         final_sticky = Signal(reset_less=True)
         final_overflow = Signal(reset_less=True)

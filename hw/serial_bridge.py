@@ -143,7 +143,8 @@ class SerialBridge(Component):
         # --- checks of a whole request -----------------------------------------------------------
         data_bytes = Signal.like(length)
         memory_fits, register_fits, acceptable = Signal(), Signal(), Signal()
-        m.d.comb += [
+        # registers: nothing has changed since the cycle before, in which the frame's end was seen
+        m.d.sync += [
             data_bytes.eq(length - (REQUEST_HEADER_BYTES + _CRC_BYTES)),
             memory_fits.eq(
                 (address % DATA_ALIGNMENT == 0)

@@ -116,31 +116,33 @@ class Store(wiring.Component):
             self.instructions.ready.eq(start),
         ]
 
-        # scratchpad to buffer: `room` counts words that have neither been asked for nor are held
+        # scratchpad to buffer: `room` counts words that have neither been asked for nor are held;
+        # `more_room` is a cycle late, so it leaves one for what was asked in the meantime
         room = Signal(range(self.depth + 1), init=self.depth)
+        more_room = Signal(init=1)
         asked, word_done = Signal(), Signal()
         m.submodules.reads = reads = SkidBuffer(SCRATCH_ADDRESS_WIDTH)
         wiring.connect(m, reads.output, wiring.flipped(self.read))
         m.d.comb += [
             reads.input.payload.eq(words.words.payload.address),
-            reads.input.valid.eq(words.words.valid & (room != 0)),
-            words.words.ready.eq(reads.input.ready & (room != 0)),
+            reads.input.valid.eq(words.words.valid & more_room),
+            words.words.ready.eq(reads.input.ready & more_room),
             asked.eq(words.words.valid & words.words.ready),
             buffer.w_data.eq(self.read_data),
             buffer.w_en.eq(self.read_valid),
         ]
-        m.d.sync += room.eq(room - asked + word_done)
+        m.d.sync += [room.eq(room - asked + word_done), more_room.eq(room > 1)]
 
-        # addresses: `held` counts beats in the buffer that no burst has claimed
+        # addresses: `held` counts beats in the buffer that no burst has claimed; that they are enough
+        # is seen in one cycle and used in the next
         held = Signal(range(self.depth * parts + 1))
         claimed = Signal(range(self.maximum_burst + 1))
-        issue = Signal()
+        enough, issue = Signal(), Signal()
         m.submodules.lengths = lengths = SyncFIFO(width=8, depth=self.outstanding)
         m.submodules.answers = answers = SyncFIFO(width=4, depth=self.outstanding)
         burst = splitter.bursts
         m.d.comb += [
-            issue.eq(burst.valid & (held > burst.payload.length) & (~axi.awvalid | axi.awready)
-                     & lengths.w_rdy & answers.w_rdy),
+            issue.eq(enough & (~axi.awvalid | axi.awready) & lengths.w_rdy & answers.w_rdy),
             burst.ready.eq(issue),
             lengths.w_en.eq(issue),
             lengths.w_data.eq(burst.payload.length),
@@ -153,7 +155,10 @@ class Store(wiring.Component):
         ]
         with m.If(issue):
             m.d.comb += claimed.eq(burst.payload.length + 1)
-        m.d.sync += held.eq(held - claimed + Mux(self.read_valid, parts, 0))
+        m.d.sync += [
+            held.eq(held - claimed + Mux(self.read_valid, parts, 0)),
+            enough.eq(burst.valid & ~issue & (held > burst.payload.length)),
+        ]
         with m.If(axi.awready):
             m.d.sync += axi.awvalid.eq(0)
         with m.If(issue):
@@ -163,17 +168,23 @@ class Store(wiring.Component):
                 axi.awlen.eq(burst.payload.length),
             ]
 
-        # data: words into beats, each burst's beats counted
+        # data: words into beats, each burst's beats counted; the register is there because block RAM is slow
+        m.submodules.register = register = SkidBuffer(8 * machine.word_bytes)
         word = Signal(8 * machine.word_bytes)  # its low beat is the next
         parts_left = Signal(range(parts + 1))
         beats_left = Signal(8)                 # after the next one
         in_burst = Signal()
         step, burst_done = Signal(), Signal()
+        next_word = Signal()
         m.d.comb += [
             step.eq((parts_left != 0) & in_burst & (~axi.wvalid | axi.wready)),
             burst_done.eq(step & (beats_left == 0)),
-            buffer.r_en.eq((parts_left == 0) | ((parts_left == 1) & step)),
+            register.input.payload.eq(buffer.r_data),
+            register.input.valid.eq(buffer.r_rdy),
+            buffer.r_en.eq(register.input.ready),
             word_done.eq(buffer.r_rdy & buffer.r_en),
+            register.output.ready.eq((parts_left == 0) | ((parts_left == 1) & step)),
+            next_word.eq(register.output.valid & register.output.ready),
             lengths.r_en.eq(~in_burst | burst_done),
             axi.wstrb.eq(-1),
             self.beat.eq(axi.wvalid & axi.wready),
@@ -189,8 +200,8 @@ class Store(wiring.Component):
                 parts_left.eq(parts_left - 1),
                 beats_left.eq(beats_left - 1),
             ]
-        with m.If(word_done):
-            m.d.sync += [word.eq(buffer.r_data), parts_left.eq(parts)]
+        with m.If(next_word):
+            m.d.sync += [word.eq(register.output.payload), parts_left.eq(parts)]
         with m.If(lengths.r_en):
             m.d.sync += [in_burst.eq(lengths.r_rdy), beats_left.eq(lengths.r_data)]
 
@@ -199,10 +210,13 @@ class Store(wiring.Component):
         m.d.comb += [
             axi.bready.eq(1),
             answers.r_en.eq(answered),
+            self.error.eq(answered & wrong),
+            self.busy.eq(rows.rows.valid | ~splitter.idle | answers.r_rdy | self.tokens.signal_valid),
+        ]
+        m.d.sync += [
+            answered.eq(axi.bvalid),
+            wrong.eq(axi.bresp != Response.OKAY),
             self.tokens.signal.eq(answers.r_data[1:]),
             self.tokens.signal_valid.eq(answered & answers.r_rdy & answers.r_data[0]),
-            self.error.eq(answered & wrong),
-            self.busy.eq(rows.rows.valid | ~splitter.idle | answers.r_rdy),
         ]
-        m.d.sync += [answered.eq(axi.bvalid), wrong.eq(axi.bresp != Response.OKAY)]
         return m

@@ -12,6 +12,7 @@ from amaranth.utils import exact_log2
 from hw.bursts import transfer_layout
 from hw.isa import LOAD
 from hw.machine import Machine
+from hw.stream_register import SkidBuffer
 
 __all__ = ["MEMORY_WALK", "SCRATCH_WALK", "RowWalker", "WordWalker", "beats_width"]
 
@@ -136,7 +137,7 @@ class RowWalker(wiring.Component):
 
 
 class WordWalker(wiring.Component):
-    """Gives the scratchpad addresses of one LOAD or STORE, one a cycle.
+    """Gives the scratchpad addresses of one LOAD or STORE, one a cycle, from registers.
 
     Members
     -------
@@ -164,15 +165,17 @@ class WordWalker(wiring.Component):
         busy = Signal()
         advance = Signal()
         load = Signal()
+        m.submodules.output = output = SkidBuffer(self.WORD)
+        wiring.connect(m, output.output, wiring.flipped(self.words))
         loops = _Rows(m, address=row_address, plane_step=walk.scratch_plane_step,
                       row_step=walk.scratch_row_step, rows=walk.rows, new=new,
                       new_address=new.scratch_address, load=load, advance=advance & last_word)
         m.d.comb += [
-            advance.eq(busy & self.words.ready),
-            self.words.valid.eq(busy),
-            self.words.payload.address.eq(address),
-            self.words.payload.last.eq(last_word & loops.last),
-            self.words.payload.signal.eq(walk.signal),
+            advance.eq(busy & output.input.ready),
+            output.input.valid.eq(busy),
+            output.input.payload.address.eq(address),
+            output.input.payload.last.eq(last_word & loops.last),
+            output.input.payload.signal.eq(walk.signal),
             self.walks.ready.eq(~busy | (advance & last_word & loops.last)),
             load.eq(self.walks.valid & self.walks.ready),
         ]

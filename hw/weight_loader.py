@@ -72,7 +72,7 @@ class WeightLoader(wiring.Component):
         beat_valid = Signal()
         next_beat = Signal.like(beat)
         next_valid = Signal()
-        tile_shift = Signal()
+        tile_shift = Signal()  # steers the beats; flip-flops by the thousand have copies of their own
         parameter_shift = Signal()
         parameter_room = Signal()
         m.d.comb += [
@@ -99,6 +99,7 @@ class WeightLoader(wiring.Component):
         waiting_full = Signal()
         move = Signal()
         take = Signal()
+        shift_all, move_all = Signal(attrs={"keep": 1}), Signal(attrs={"keep": 1})
         complete = Signal()
         next_arrived = Signal()
         next_waiting_full = Signal()
@@ -115,12 +116,15 @@ class WeightLoader(wiring.Component):
             waiting_full.eq(next_waiting_full),
             take.eq(self.take_tile),
             move.eq(next_move),
+            move_all.eq(next_move),
             shift.eq(next_is_tile & (~next_arrived | next_move)),
+            shift_all.eq(next_is_tile & (~next_arrived | next_move)),
         ]
-        with m.If(shift):
+        with m.If(shift_all):
             m.d.sync += arriving.eq(Cat(arriving[machine.bus_width:], beat))
+        with m.If(shift):
             m.d.sync += left.eq(Mux(left == 0, beats - 1, left - 1))
-        with m.If(move):
+        with m.If(move_all):
             m.d.sync += waiting.eq(arriving)
 
         available = Signal(range(3))

@@ -66,15 +66,16 @@ class Weights(wiring.Component):
 
         address = Signal(32)
         blocks = Signal(16)       # that have not been finished
+        asking = Signal()         # there are some
         tile_bytes = Signal(32)   # of one block
         no_tiles = Signal()
         tiles_next = Signal()
         transfer = client.transfers
         size = Signal(32)
         m.d.comb += [
-            self.instructions.ready.eq(blocks == 0),
+            self.instructions.ready.eq(~asking),
             size.eq(Mux(tiles_next, tile_bytes, machine.parameter_bytes)),
-            transfer.valid.eq(blocks != 0),
+            transfer.valid.eq(asking),
             transfer.payload.address.eq(address),
             transfer.payload.beats.eq(size[exact_log2(machine.bus_bytes):]),
             transfer.payload.tag.eq(~tiles_next),
@@ -83,11 +84,12 @@ class Weights(wiring.Component):
         with m.If(transfer.valid & transfer.ready):
             m.d.sync += [address.eq(address + size), tiles_next.eq(~tiles_next & ~no_tiles)]
             with m.If(tiles_next | no_tiles):
-                m.d.sync += blocks.eq(blocks - 1)
+                m.d.sync += [blocks.eq(blocks - 1), asking.eq(blocks != 1)]
         with m.If(self.instructions.valid & self.instructions.ready):
             m.d.sync += [
                 address.eq(self.instructions.payload.memory_address),
                 blocks.eq(self.instructions.payload.blocks),
+                asking.eq(self.instructions.payload.blocks != 0),
                 tile_bytes.eq(self.instructions.payload.tiles << exact_log2(machine.tile_bytes)),
                 no_tiles.eq(self.instructions.payload.tiles == 0),
                 tiles_next.eq(0),

@@ -18,7 +18,7 @@ def test_controller(megabytes: int, pins: int, rows: int, columns: int) -> None:
     controller = generate(megabytes, 50e6, {"core": 128, "host": 64})
     assert controller.memory_bytes == megabytes << 20
     assert controller.address_bits == 20 + megabytes.bit_length() - 1
-    assert (controller.row_bits, controller.column_bits, controller.cas_latency) == (rows, columns, 2)
+    assert (controller.row_bits, controller.column_bits, controller.timing.cas_latency) == (rows, columns, 2)
     for name, width in (("core", 128), ("host", 64)):
         assert re.search(rf"input +wire +\[{width - 1}:0\] user_port_{name}_wdata", controller.verilog)
         assert re.search(

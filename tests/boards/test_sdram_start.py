@@ -6,6 +6,7 @@ from amaranth.sim import Simulator
 
 from boards.litedram import MemoryController
 from boards.sdram_start import SDRAMStart, Step, start_sequence
+from boards.sdram_timing import SDRAMTiming
 
 CONTROLLER = MemoryController(
     verilog="",
@@ -18,7 +19,7 @@ CONTROLLER = MemoryController(
         "sdram_dfii_pi0_address": 0x80C,
         "sdram_dfii_pi0_baddress": 0x810,
     },
-    cas_latency=3,
+    timing=SDRAMTiming(cas_latency=3, capture_edge=2, degrees=250.0),
     memory_bytes=1 << 25,
     data_bits=16,
     row_bits=13,

@@ -139,8 +139,8 @@ def test_cycles_of_long_passes(unit: VerilatedCompute, kind: str) -> None:
     # residual turns come at every second cycle, whenever the last pass of a block starts
     slack = code["output_blocks"] if kind == "residual" else 0
     # the first word's way from its read address to its write address
-    pipeline = READ_LATENCY + array_latency(machine) + 2 + 6
-    pipeline += {"residual": 7, "average": 10}.get(kind, 0)
+    pipeline = READ_LATENCY + array_latency(machine) + 2 + 7
+    pipeline += {"residual": 9, "average": 10}.get(kind, 0)
     first = outcome.records[0]
     arrives = weight_cycles(machine, code) // code["output_blocks"] // len(passes(code)) + 20
     assert first.end - first.start <= FIRST_READ + expected + slack + pipeline + arrives

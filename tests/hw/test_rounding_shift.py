@@ -40,14 +40,10 @@ def test_against_twin() -> None:
     dut = RoundingShift()
 
     async def bench(ctx: SimulatorContext) -> None:
-        fine = 0
         for number in range(len(cases) + dut.LATENCY):
             value, shift = cases[min(number, len(cases) - 1)]
-            amount = shift + SHIFT_OFFSET
             ctx.set(dut.value, value)
-            ctx.set(dut.coarse, amount >> 4)
-            ctx.set(dut.fine, fine)
-            fine = amount & 15
+            ctx.set(dut.amount, shift + SHIFT_OFFSET)
             if number >= dut.LATENCY:
                 value, shift = cases[number - dut.LATENCY]
                 assert ctx.get(dut.result) == rounding_shift_twin(value, shift), (value, shift)
