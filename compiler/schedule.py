@@ -68,7 +68,13 @@ class WeightArea:
         self._slot_columns: dict[int, int] = {}
 
     def place(
-        self, step: int, operation: Operation, first: int, blocks: int, slot_columns: int, part: InputPart | None
+        self,
+        step: int,
+        operation: Operation,
+        first: int,
+        blocks: int,
+        slot_columns: int,
+        part: InputPart | None,
     ) -> tuple[int, int]:
         """Offset of these blocks' stream and the tiles of each block."""
         tiles = 1 if operation.hold_weights else operation.passes(self.machine, first, slot_columns)

@@ -20,20 +20,24 @@ from hw.sequencer import taps_pass_cycles
 
 __all__ = ["COMPUTE_OVERHEAD", "LEAST_PASS", "Tiling", "TilingProblem", "best_pitch", "choose_tiling"]
 
-#: Cycles that may pass between two COMPUTE instructions: the next one's tokens come late, or its first results
-#: wait for the last ones before.
+#: Cycles that may pass between two COMPUTE instructions: the next one's tokens come late, or its first
+#: results wait for the last ones before.
 COMPUTE_OVERHEAD = 6
 #: A pass lasts no less than the accumulators' read-add-write loop.
 LEAST_PASS = 6
-#: Cycles before the first word of a LOAD arrives, and between the rows of one that is not contiguous.
-LOAD_LATENCY = 30
+#: Cycles before the first word of a LOAD arrives, between two transfers, and between the rows of one that is
+#: not contiguous.
+LOAD_LATENCY = 40
+TRANSFER_OVERHEAD = 4
 ROW_OVERHEAD = 3
-#: How many cycles a bus beat takes, the weight of such a memory in the choice, and whether it reads and writes
-#: at once: one that is nearly as fast as the bus, and a narrow SDRAM.  So little traffic is preferred where it
-#: costs no cycles.
+#: Most places for inputs and for outputs of one operation.
+MOST_SLOTS = 4
+#: How many cycles a bus beat takes, the weight of such a memory in the choice, and whether it reads and
+#: writes at once: one that is nearly as fast as the bus, and a narrow SDRAM.  So little traffic is preferred
+#: where it costs no cycles.
 MEMORIES = ((1.3, 0.8, True), (4.5, 0.2, False))
-#: Most parts of the inputs that the first tile of an operation is loaded and computed in, and the output pixels
-#: from which on it is: with fewer the bus sets the pace, not the array.
+#: Most parts of the inputs that the first tile of an operation is loaded and computed in, and the output
+#: pixels from which on it is: with fewer the bus sets the pace, not the array.
 PARTS = 8
 LEAST_PIXELS_OF_PARTS = 16
 
@@ -187,7 +191,16 @@ class TilingProblem:
                             best = tiling
             if best is not None and columns * 4 < operation.columns:
                 break  # still narrower tiles only shorten bursts
-        return best if best is None else self._ramped(best)
+        return best if best is None else self._widened(self._ramped(best), words)
+
+    def _widened(self, tiling: Tiling, words: int) -> Tiling:
+        """The same with more than two slots, as far as there is room, for memory that is late to answer."""
+        for _ in range(MOST_SLOTS - 2):
+            for slots, size in (("destination_slots", tiling.destination_words),
+                                ("source_slots", tiling.source_words)):
+                if getattr(tiling, slots) >= 2 and tiling.words + size <= words:
+                    tiling = replace(tiling, **{slots: getattr(tiling, slots) + 1})
+        return tiling
 
     def _ramped(self, tiling: Tiling) -> Tiling:
         """The same with a lower first and last strip, where that is better."""
@@ -258,7 +271,7 @@ class TilingProblem:
         words = self._extent(0, rows) * self._extent(1, columns)
         whole = columns == self.operation.columns and pitch <= self._extent(1, columns)
         runs = 1 if whole else self._extent(0, rows)
-        return planes * (words * self.machine.beats_per_word + runs * ROW_OVERHEAD) + LOAD_LATENCY
+        return planes * (words * self.machine.beats_per_word + runs * ROW_OVERHEAD) + TRANSFER_OVERHEAD
 
     def _cycles(self, tiling: Tiling) -> int:
         operation, machine = self.operation, self.machine
@@ -291,38 +304,35 @@ class TilingProblem:
         weights = (share if operation.hold_weights else passes) * machine.tile_bytes
         weights = (weights + share * machine.parameter_bytes) / machine.bus_bytes  # of one tile
         most, planes = self._planes(group)
-        # what the units do alone: the first load, and of the second what takes longer than the first tile
-        load, alone = 0.0, 0.0
-        first = strips[0][0]
+        # before the array can begin, and what the second load takes longer than the first tile
+        load, begin, second = 0.0, 0.0, 0.0
+        first, last = strips[0][0], strips[-1][-1]
         following = first if across > 1 else strips[0][1] if len(strips[0]) > 1 else strips[-1][0]
-        begin, second = 0.0, 0.0
         if not self.source_resident:
             load = total(lambda rows: self._load(rows, columns, 1, pitch)) * planes / groups
             begin, second = (self._load(rows, columns, most, pitch) for rows in (first, following))
         elif self.source_arrives:
             beats = self._extent(1, operation.columns) * machine.beats_per_word
-            load = planes * beats * self._extent(0, operation.rows) + LOAD_LATENCY * tiles
-            begin = most * beats * self._extent(0, first) + LOAD_LATENCY
+            load = planes * beats * self._extent(0, operation.rows) + TRANSFER_OVERHEAD * tiles
+            begin = most * beats * self._extent(0, first)
             # of the next strip only the rows that are new
             second = most * beats * min(following * operation.stride[0], self._extent(0, following))
-        if begin:
-            alone = begin
-            if operation.mode is Mode.DENSE and first * width >= LEAST_PIXELS_OF_PARTS:
-                # its first output block is computed plane by plane while the others arrive
-                parts = min(most, PARTS)
-                hidden = passes / share * first * width * (parts - 1) / parts
-                alone = max(begin / parts, begin - hidden)
-            if tiles > 1:
-                alone += max(0.0, second + weights - compute_of(first))
+        parts, hidden = 1, 0.0
+        if operation.mode is Mode.DENSE and first * width >= LEAST_PIXELS_OF_PARTS:
+            # the first output block is computed plane by plane while the others arrive
+            parts = min(most, PARTS)
+            hidden = passes / share * first * width * (parts - 1) / parts
         pixels = operation.rows * operation.columns
-        store = blocks * pixels * machine.beats_per_word
+        store = blocks * pixels * machine.beats_per_word + TRANSFER_OVERHEAD * tiles * -(-group // chunk)
         if columns != operation.columns or self.destination_pitch > operation.destination.storage.columns:
             store += across * blocks * operation.rows * ROW_OVERHEAD
         if self.residual_arrives:
             load += store
+        # what is stored when all has been computed, unless the next operation goes on meanwhile
+        tail = 0.0
         if not self.destination_resident:
-            alone += strips[-1][-1] * width * chunk * machine.beats_per_word + LOAD_LATENCY
-        reads, writes, serial = tiles * weights, 0.0, alone
+            tail = last * width * chunk * machine.beats_per_word + LOAD_LATENCY
+        reads, writes, serial = tiles * weights, 0.0, 0.0
         if tiling.source_slots == 1 and tiles > 1:
             serial += load
         else:
@@ -331,14 +341,21 @@ class TilingProblem:
             serial += store
         else:
             writes += store
-        # a fast memory reads and writes at the same time, a narrow one does not
-        return int(
-            sum(
-                weight * (max(compute, slowness * (max(reads, writes) if fast else reads + writes))
-                          + slowness * serial)
-                for slowness, weight, fast in MEMORIES
-            )
-        )
+
+        def duration(slowness: float, fast: bool) -> float:
+            before = gap = 0.0
+            if begin:
+                before = LOAD_LATENCY + max(slowness * begin / parts, slowness * begin - hidden)
+            if begin and tiles > 1:
+                gap = max(0.0, slowness * (second + weights) - compute_of(first))
+            bound_by_array = before + gap + slowness * tail + compute
+            bound_by_bus = compute_of(last) + slowness * (reads + tail)
+            after_first = before + slowness * writes + compute_of(first)
+            if not fast:  # reads and writes share it
+                bound_by_bus = after_first = compute_of(last) + slowness * (reads + writes)
+            return max(bound_by_array, bound_by_bus, after_first) + slowness * serial
+
+        return int(sum(weight * duration(slowness, fast) for slowness, weight, fast in MEMORIES))
 
 
 def best_pitch(operation: Operation, machine: Machine, columns: int) -> int:

@@ -30,6 +30,8 @@ class ReadPortSignature(wiring.Signature):
     -------
     bursts : ``Out(stream.Signature(burst_layout(1)))``
         Bursts to be read.
+    urgent : ``Out(1)``
+        They go before those of clients that are not.
     beats : ``In(stream.Signature(beat_layout(bus_width), always_ready=True))``
         Their data, in order; a client asks for no more than it can take.
     """
@@ -38,6 +40,7 @@ class ReadPortSignature(wiring.Signature):
         self.bus_width = bus_width
         super().__init__({
             "bursts": Out(stream.Signature(burst_layout(1))),
+            "urgent": Out(1),
             "beats": In(stream.Signature(beat_layout(bus_width), always_ready=True)),
         })
 
@@ -61,6 +64,8 @@ class ReadClient(wiring.Component):
         Most beats in a burst, at most ``depth``.
     beats_width : int
         Bits of a transfer's number of beats.
+    urgent_below : int
+        Bursts are urgent while fewer beats are held or on their way; by default always.
 
     Members
     -------
@@ -73,13 +78,15 @@ class ReadClient(wiring.Component):
         cycle late.
     """
 
-    def __init__(self, bus_width: int, *, depth: int, maximum_burst: int, beats_width: int) -> None:
+    def __init__(self, bus_width: int, *, depth: int, maximum_burst: int, beats_width: int,
+                 urgent_below: int | None = None) -> None:
         if maximum_burst > depth:
             raise ValueError(f"maximum_burst must be at most depth ({depth}), not {maximum_burst!r}")
         self.bus_width = bus_width
         self.depth = depth
         self.maximum_burst = maximum_burst
         self.beats_width = beats_width
+        self.urgent_below = depth + 1 if urgent_below is None else urgent_below
         super().__init__({
             "transfers": In(stream.Signature(transfer_layout(beats_width, 1))),
             "output": Out(stream.Signature(beat_layout(bus_width))),
@@ -119,6 +126,7 @@ class ReadClient(wiring.Component):
             enough.eq(splitter.bursts.valid & ~ask & (room > length)),
             taken.eq(buffer.r_rdy & buffer.r_en),
             room.eq(room - asked + taken),
+            self.port.urgent.eq(room > self.depth - self.urgent_below),
             self.idle.eq(splitter.idle & ~splitter.transfers.valid & (room == self.depth)
                          & ~register.output.valid),
         ]

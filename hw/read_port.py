@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -31,7 +31,7 @@ class AXI4Read(wiring.Signature):
 
 
 class ReadPort(wiring.Component):
-    """Takes bursts from its clients in turn and hands the data back.
+    """Takes bursts from its clients in turn, urgent ones first, and hands the data back.
 
     All reads have one ID, so data comes back in the order of the addresses; a queue remembers
     whose turn it is.  The clients have room for everything they ask for: ``rready`` is always 1.
@@ -72,11 +72,13 @@ class ReadPort(wiring.Component):
         # addresses: a free address register is given to the next client after the last one served
         newest = Signal(range(count))
         chosen = Signal(range(count))
-        wanted = Signal(count)
+        wanted, urgent, served = Signal(count), Signal(count), Signal(count)
         free = Signal()
         entry = Signal(turn_layout)
         m.d.comb += [
             wanted.eq(sum(client.bursts.valid << n for n, client in enumerate(self.clients))),
+            urgent.eq(wanted & Cat(client.urgent for client in self.clients)),
+            served.eq(Mux(urgent.any(), urgent, wanted)),
             free.eq((~axi.arvalid | axi.arready) & order.w_rdy),
             entry.client.eq(chosen),
             order.w_data.eq(entry.as_value()),
@@ -87,7 +89,7 @@ class ReadPort(wiring.Component):
                 with m.Case(n):
                     for distance in range(count, 0, -1):
                         candidate = (n + distance) % count
-                        with m.If(wanted[candidate]):
+                        with m.If(served[candidate]):
                             m.d.comb += chosen.eq(candidate)
         for n, client in enumerate(self.clients):
             m.d.comb += client.bursts.ready.eq(free & (chosen == n))

@@ -46,7 +46,7 @@ class Slots(wiring.Component):
     instruction : ``In``
         Constant while slots are wanted.
     fill : ``In(1)``
-        Strobe: find the slots of the next pass; not before ``done``.
+        Strobe: find the slots of the next pass; after ``done``, not with it.
     first : ``In(1)``
         With ``fill``: it is the first pass of an output block.
     filling : ``Out(1)``
@@ -115,7 +115,7 @@ class Slots(wiring.Component):
                 m.d.sync += [
                     cursor.offset.eq(cursor.next_row),
                     cursor.next_row.eq(cursor.next_row + code.source_tap_row_step),
-                    cursor.row.eq(cursor.row + 1),
+                    cursor.row.eq(cursor.row + ~cursor.row[-1]),  # stays at 256, where no kernel has a row
                     cursor.column.eq(0),
                     cursor.columns_left.eq(code.slot_columns),
                 ]

@@ -13,6 +13,10 @@ from hw.read_client import ReadClient, ReadPortSignature
 
 __all__ = ["Weights", "weight_layout"]
 
+#: While fewer beats are in the weight FIFO or on their way to it, weights are read before feature maps may
+#: be: enough for the time that a memory takes to answer.
+URGENT_BEATS = 128
+
 
 def weight_layout(machine: Machine) -> data.StructLayout:
     """One beat of the weight stream: ``data``, and ``parameters`` = 1 if it belongs to a parameter block."""
@@ -55,7 +59,8 @@ class Weights(wiring.Component):
         machine = self.machine
         width = 32 - exact_log2(machine.bus_bytes)  # of a number of beats that fits into memory
         m.submodules.client = client = ReadClient(machine.bus_width, depth=machine.weight_fifo_words,
-                                                  maximum_burst=self.maximum_burst, beats_width=width)
+                                                  maximum_burst=self.maximum_burst, beats_width=width,
+                                                  urgent_below=URGENT_BEATS)
         wiring.connect(m, client.port, wiring.flipped(self.port))
         m.d.comb += [
             self.output.payload.data.eq(client.output.payload.data),

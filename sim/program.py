@@ -349,7 +349,7 @@ class _Compute:
             require(self.mode is not Mode.MAXIMUM, "partial sums of a maximum")
         require(not (i["partial"] and (i["residual"] or i["average"])), "partial with residual or average")
         left = self.simulator.partial_sums
-        require((left is not None) == bool(i["continues"]), "sums are left and not continued, or none are left")
+        require((left is not None) == bool(i["continues"]), "sums are left and not continued, or none are")
         require(left is None or len(left) == self.pixels, "continues sums of another number of pixels")
         require(i["first_block"] < self.machine.blocks_per_word, "first_block is past the first word")
         if i["residual"]:
