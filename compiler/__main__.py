@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from compiler.compile import compile_passes
 from compiler.error import CompileError
+from compiler.estimate import estimate
 from compiler.listing import listing
 from compiler.report import report_json, report_table
 from hw.machine import Machine, MachineError
@@ -142,8 +143,8 @@ def known_image(model: FixedModel, path: Path | None) -> NDArray[np.int64]:
 
 def _compile(arguments: argparse.Namespace) -> int:
     from quant.qdq_import import read_fixed_model  # these two need onnx and torch, a listing does not
+    from sim.memory_settings import memory_settings
     from sim.reference import run
-    from sim.timing import TimingModel
 
     machine = machine_from_arguments(arguments)
     output = arguments.output or arguments.model.with_suffix(".prog")
@@ -154,10 +155,12 @@ def _compile(arguments: argparse.Namespace) -> int:
     compilation = compile_passes(
         model, machine, image, lambda: run(model, image[None]), progress=not arguments.quiet
     )
-    timing = TimingModel(machine)
-    for entry in compilation.schedule.program:
-        timing.execute(entry.instruction)
-    report = report_json(compilation, {number: layer.cycles for number, layer in timing.layers.items()})
+    timing = estimate(
+        [entry.instruction for entry in compilation.schedule.program], machine, memory_settings("ideal")
+    )
+    report = report_json(
+        compilation, {number: round(layer.cycles) for number, layer in timing.layers.items()}
+    )
     report["estimated_cycles"] = timing.cycles
     compilation.program.save(output)
     if arguments.json is not None:
