@@ -229,7 +229,7 @@ class _Run:
         return True
 
     def _start(self, which: int, number: int, first_delay: float) -> None:
-        """``first_delay``: cycles before the first beat, unless beats of the instruction before still move."""
+        """``first_delay``: cycles before the first beat, unless the instruction before has just ended."""
         flow, transfer = self.flows[which], transfer_of(self.program[number], self.machine)
         self.begins[number] = self.now
         flow.active, flow.instruction, flow.left = True, number, transfer.beats

@@ -56,13 +56,14 @@ def compute_cycles(machine: Machine, instruction: Instruction) -> ComputeCycles:
         return (passes - 1) * max(pixels, least) + max(pixels * cadence, least)
 
     alone = block(PASS_CYCLES)
+    slots = i["output_blocks"] * (passes - 1 + cadence) * pixels
     block_beats = tiles * tile + parameters
     # the next tile arrives while a pass runs
     waiting = max(block(max(PASS_CYCLES, 0 if i["hold_weights"] else tile)), block_beats)
     return ComputeCycles(
         words=i["output_blocks"] * passes * pixels,
         cycles=i["output_blocks"] * waiting,
-        weight_wait=i["output_blocks"] * (waiting - (passes - 1 + cadence) * pixels) if waiting > alone else 0,
+        weight_wait=i["output_blocks"] * waiting - slots if waiting > alone else 0,
         weight_beats=i["output_blocks"] * block_beats,
         first_beats=tile + parameters,
     )

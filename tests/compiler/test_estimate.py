@@ -66,7 +66,7 @@ def test_units_overlap_unless_a_token_says_otherwise():
     )
     assert ordered.cycles > sum(apart) - 100
     [layer] = ordered.layers.values()
-    assert layer.idle_load == pytest.approx(1000, abs=100)
+    assert 1000 < layer.idle_load < 1000 + MACHINE.weight_fifo_words + 100
     assert layer.limit() == "array"
     (_, loaded), _, (began, _) = ordered.spans
     assert began == pytest.approx(loaded)
