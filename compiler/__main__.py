@@ -155,9 +155,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     compilation = compile_passes(
         model, machine, image, lambda: run(model, image[None]), progress=not arguments.quiet
     )
-    timing = estimate(
-        [entry.instruction for entry in compilation.schedule.program], machine, memory_settings("ideal")
-    )
+    timing = estimate(compilation.instructions, machine, memory_settings("ideal"))
     report = report_json(
         compilation, {number: round(layer.cycles) for number, layer in timing.layers.items()}
     )
