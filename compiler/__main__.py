@@ -1,6 +1,7 @@
 """The command line of the compiler.
 
 ``python -m compiler MODEL.onnx -o NET.prog`` compiles a fixed-point model;
+``python -m compiler fit MODEL.onnx --board BOARD`` compares machines for it;
 ``python -m compiler disassemble NET.prog`` prints a program's instructions.
 """
 
@@ -30,12 +31,13 @@ from quant.fixed_model import FixedModel
 
 __all__ = ["machine_from_arguments", "main"]
 
-_PACKAGES = ("quant", "hw", "compiler", "sim")
+_PACKAGES = ("quant", "hw", "compiler", "sim", "boards")
 
 _EXAMPLES = """\
 examples:
   python -m compiler fixed.onnx -o net.prog
   python -m compiler fixed.onnx -o net.prog --lanes 8x8 --json report.json
+  python -m compiler fit fixed.onnx --board ecp5
   python -m compiler disassemble net.prog | less
 """
 
@@ -44,6 +46,7 @@ def _compile_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m compiler",
         description="Compile a fixed-point model (QDQ ONNX) into a program.\n"
+        "python -m compiler fit MODEL --board BOARD compares machines for it.\n"
         "python -m compiler disassemble NET.prog prints a program's instructions.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -182,12 +185,20 @@ def _disassemble(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _fit(arguments: Sequence[str]) -> int:
+    from compiler.fit_command import fit_main  # needs boards, a compilation does not
+
+    return fit_main(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 after an error and 2 after wrong usage."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments[:1] == ["disassemble"]:
             code = _disassemble(arguments[1:])
+        elif arguments[:1] == ["fit"]:
+            code = _fit(arguments[1:])
         else:
             code = _compile(_compile_parser().parse_args(arguments))
         sys.stdout.flush()
