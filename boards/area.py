@@ -3,6 +3,8 @@
 Multipliers and block RAMs follow from the structure.  LUTs and flip-flops are sums of a few terms, one for
 each way in which the design grows; their factors are fitted to the designs measured in ``area.json`` when
 this module is first asked, so that there is nothing to keep in step.  `boards.area_command` measures.
+A machine without the divider, or with more than one bank of scratchpad, counts as one with and one
+without: no design tells these apart yet.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ __all__ = [
     "AreaPoint",
     "board_area",
     "factors",
+    "fit",
     "machine_block_rams",
     "read_points",
     "terms",
@@ -48,8 +51,6 @@ FITTED = ("luts", "ffs")
 _SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 #: What Yosys takes a memory of 16 x 4 bits in LUTs and a block RAM to cost.
 _LUT_MEMORY_COST, _BLOCK_RAM_COST = 4, 128
-#: Words of the scratchpad behind one multiplexer input (`hw.dual_port_memory`).
-_BANK_WORDS = 1 << 14
 _LOAD_BEATS = Load(Machine()).depth
 _STORE_WORDS = Store(Machine()).depth
 #: In the serial bridge.
@@ -93,9 +94,7 @@ TERMS = (
     "design",
     "bus bytes",
     "output lanes",
-    "divider lanes",
     "multipliers",
-    "scratchpad bank bits",
     "SDRAM and link",
     "DDR3 and link",
 )
@@ -103,15 +102,12 @@ TERMS = (
 
 def terms(machine: Machine, kind: str) -> NDArray[np.float64]:
     """How often a design has each of `TERMS`; ``kind``: of the board's memory, empty for a core alone."""
-    banks = -(-machine.scratchpad_words // _BANK_WORDS)
     return np.array(
         [
             1,
             machine.bus_bytes,
             machine.output_lanes,
-            machine.output_lanes * machine.average_pooling,
             machine.multipliers,
-            8 * machine.word_bytes * (banks - 1),
             kind == "sdram",
             kind == "ddr3",
         ],

@@ -72,7 +72,8 @@ def test_no_estimate_undercuts_the_bound(model, lanes, memory):
     bound = least_cycles(operations, machine, settings)
     found = estimate(place_instructions(model, machine).instructions, machine, settings).cycles
     assert 0.3 * found < bound <= found
-    assert weight_bytes(operations, replace(machine, accumulator_depth=128)) < weight_bytes(operations, machine)
+    deeper = replace(machine, accumulator_depth=128)
+    assert weight_bytes(operations, deeper) < weight_bytes(operations, machine)
 
 
 def test_all_that_is_short_is_named():
@@ -108,7 +109,8 @@ def test_the_choice(model):
     assert all(result.cycles >= best.cycles / 1.01 for result in choice.order + choice.slower)
     for result in [*choice.order, *choice.slower]:
         assert all(result.needs[name] <= TARGET.resources[name] for name in ("dsps", "luts", "block_rams"))
-    assert {(result.machine.input_lanes, result.machine.output_lanes) for result in choice.refused} >= {(8, 16)}
+    refused = [(result.machine.input_lanes, result.machine.output_lanes) for result in choice.refused]
+    assert (8, 16) in refused
     # the figures are those of the compiled program
     program = place_instructions(model, best.machine)
     assert best.cycles == estimate(program.instructions, best.machine, TARGET.memory).cycles
@@ -148,16 +150,15 @@ def test_command(onnx_file, tmp_path, capsys):
     first = found["candidates"][0]
     assert Machine.from_json(first["machine"]) == Machine.from_json(json.loads(chosen.read_text()))
     assert first["frames_per_second"] == pytest.approx(50e6 / first["cycles"])
-    assert [one["cycles"] for one in found["candidates"]] == sorted(
-        (one["cycles"] for one in found["candidates"]), key=lambda cycles: cycles // 1.01
-    ) or len(found["candidates"]) > 1
+    assert all(one["cycles"] >= first["cycles"] / 1.01 for one in found["candidates"])
     # what was chosen compiles
     assert main([str(onnx_file), "--machine", str(chosen), "-o", str(tmp_path / "net.prog"), "--quiet"]) == 0
     assert ProgramFile.load(tmp_path / "net.prog").machine == Machine.from_json(first["machine"])
     # the same from another backend
     capsys.readouterr()
     again = tmp_path / "again.json"
-    assert main([*arguments[:4], "--backend", "threading", "--jobs", "2", "--json", str(again), "--quiet"]) == 0
+    other = ["--backend", "threading", "--jobs", "2", "--json", str(again), "--quiet"]
+    assert main([*arguments[:4], *other]) == 0
     assert capsys.readouterr().out == ""
     assert json.loads(again.read_text()) == found
 
