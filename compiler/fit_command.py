@@ -110,6 +110,8 @@ def fit_main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     from compiler.parallel import evaluate_side_by_side
 
+    if options.jobs < 1 and options.jobs != -1:
+        raise FitError(f"--jobs must be at least 1, not {options.jobs}")
     check_writable(options.output)
     check_writable(options.json)
     target = board_target(options.board, options.clock)

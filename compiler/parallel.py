@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from compiler.fit import Candidate, Result, Target, evaluate
 
 __all__ = ["BackendError", "evaluate_side_by_side"]
 
-#: Backends of joblib itself; they give results as they come.
-_OWN = ("loky", "threading", "multiprocessing", "sequential")
+#: Backends that give results as they come; the others give them at the end.
+_ONE_BY_ONE = ("loky", "threading", "sequential")
 
 
 class BackendError(ValueError):
@@ -60,17 +61,15 @@ def evaluate_side_by_side(
     BackendError
         If there is no such backend.
     """
-    kept = _prepare(backend)
+    client = _prepare(backend)
     try:
-        workers = Parallel(
-            n_jobs=jobs, backend=backend, return_as="generator" if backend in _OWN else "list"
-        )
-    except (ValueError, RuntimeError) as error:
+        configured = parallel_config(backend=backend, n_jobs=jobs)
+    except (ValueError, RuntimeError, ImportError) as error:
         raise BackendError(f"backend {backend}: {str(error).splitlines()[0]}") from None
     results = []
-    for result in workers(delayed(evaluate)(model, candidate, target) for candidate in candidates):
-        results.append(result)
-        bar.update()
-    if kept is not None:
-        kept.close()
+    with client or nullcontext(), configured:
+        workers = Parallel(return_as="generator" if backend in _ONE_BY_ONE else "list")
+        for result in workers(delayed(evaluate)(model, candidate, target) for candidate in candidates):
+            results.append(result)
+            bar.update()
     return results

@@ -170,6 +170,7 @@ def test_command(onnx_file, tmp_path, capsys):
         (["--board", "icebreaker"], "there is an area model for ECP5 parts only"),
         (["--board", "ecp5", "--clock", "0"], "--clock must be 1 to 500 MHz, not 0"),
         (["--board", "ecp5", "--backend", "nobody"], "backend nobody: "),
+        (["--board", "ecp5", "--jobs", "0"], "--jobs must be at least 1, not 0"),
         (["--board", "ecp5", "-o", "/nowhere/machine.json"], "does not exist"),
     ],
 )
