@@ -108,8 +108,10 @@ def board_target(name: str, clock_mhz: float | None) -> Target:
 def fit_main(arguments: Sequence[str]) -> int:
     """Run ``fit`` with these arguments; the exit code is 0."""
     options = _parser().parse_args(arguments)
-    from compiler.parallel import evaluate_side_by_side
-
+    try:
+        from compiler.parallel import evaluate_side_by_side
+    except ImportError as error:
+        raise FitError(f"{error.name} is not installed: pip install pointshift[quant]") from None
     if options.jobs < 1 and options.jobs != -1:
         raise FitError(f"--jobs must be at least 1, not {options.jobs}")
     check_writable(options.output)
