@@ -27,6 +27,14 @@ def test_measured_designs(point):
     assert found["ffs"] == pytest.approx(point.ffs, rel=0.15)
 
 
+@pytest.mark.parametrize("number", range(len(POINTS)))
+def test_each_design_from_the_others(number):
+    point = POINTS[number]
+    for resource, factors in fit(POINTS[:number] + POINTS[number + 1 :]).items():
+        predicted = factors @ terms(point.machine, point.kind)
+        assert predicted == pytest.approx(getattr(point, resource), rel=0.15), resource
+
+
 def test_every_term_costs_something():
     for resource, factors in fit(POINTS).items():
         assert len(factors) == len(TERMS)
