@@ -64,7 +64,7 @@ class LayerProfile:
         """The reason with the most cycles, in words."""
         reasons = self.reasons
         reason = max(reasons, key=lambda one: reasons[one])
-        words = {"array": "array busy", "weights": "waits for weights", "other": "starts and ends"}
+        words = {"array": "array busy", "weights": "waits for weights", "other": "pipeline"}
         return words.get(reason, f"waits for {self.waits_for}")
 
 
@@ -184,7 +184,7 @@ def profile_lines(result: Profile) -> list[str]:
         rows.append(
             [
                 str(layer.number),
-                f"{layer.name} ({layer.kind})",
+                f"{_short(layer.name)} ({layer.kind})",
                 f"{counted:,}",
                 *shares,
                 *_estimate_cells(counted, layer.estimate and layer.estimate["cycles"]),
@@ -202,6 +202,10 @@ def profile_lines(result: Profile) -> list[str]:
         ).rstrip()
         for row in [head, *rows]
     ]
+
+
+def _short(name: str, most: int = 36) -> str:
+    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def _estimate_cells(counted: int, estimated: int | None) -> list[str]:
