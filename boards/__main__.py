@@ -1,4 +1,4 @@
-"""``python -m boards``: build a board's bitstream, list the boards."""
+"""``python -m boards``: build a board's bitstream, list the boards, check the area model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from boards.area_command import AreaError, add_area_options, area
 from boards.board import DEFAULT_BAUD, machine_text
 from boards.build import BitstreamError, build, machine_of
 from boards.fit import FitError
@@ -31,6 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="the boards there are", **with_examples("list", "list --json"))
     listing.add_argument("--json", action="store_true", help="for programs: one array on standard output")
+    add_area_options(
+        commands.add_parser(
+            "area",
+            help="the area model beside measured designs; measure them again",
+            **with_examples("area", "area --measure", "area --add build/ecp5/report.json"),
+        )
+    )
     command = commands.add_parser(
         "build",
         help="build a bitstream: build/BOARD/top.bit and report.json",
@@ -77,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _ERRORS = (
+    AreaError,
     BitstreamError,
     BoardError,
     FitError,
@@ -92,6 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0 if all went well."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "area":
+            area(options)
+            return 0
         if options.command == "list" or options.board == "list":
             _list(options.json)
             return 0

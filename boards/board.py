@@ -9,7 +9,15 @@ from typing import Any, Literal
 from boards.parts import Part
 from hw.machine import Machine
 
-__all__ = ["DEFAULT_BAUD", "Board", "BoardBuild", "Files", "MultiplierKind", "machine_text"]
+__all__ = [
+    "DEFAULT_BAUD",
+    "Board",
+    "BoardBuild",
+    "ExternalMemory",
+    "Files",
+    "MultiplierKind",
+    "machine_text",
+]
 
 DEFAULT_BAUD = 1_000_000
 
@@ -53,6 +61,25 @@ class BoardBuild:
     tries: int = 3
 
 
+@dataclass(frozen=True)
+class ExternalMemory:
+    """What estimates need to know of a board's memory.
+
+    Attributes
+    ----------
+    kind : str
+        ``"sdram"``: at the system clock; ``"ddr3"``: at twice the system clock; ``"spram"``: on the chip.
+    data_bits : int
+        Data pins.
+    megabytes : float
+        Its size, the smallest where boards carry several.
+    """
+
+    kind: Literal["sdram", "ddr3", "spram"]
+    data_bits: int
+    megabytes: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Board:
     """A board.
@@ -66,6 +93,8 @@ class Board:
     part : Part
     memory, link : str
         Its external memory and its connection to the host, in a few words.
+    external : ExternalMemory
+        The same memory in figures.
     machine : Machine
         What is built unless asked otherwise.
     clock_mhz : float
@@ -88,6 +117,7 @@ class Board:
     part: Part
     memory: str
     link: str
+    external: ExternalMemory
     machine: Machine
     clock_mhz: float
     design: Callable[[BoardBuild], Files]

@@ -14,7 +14,7 @@ from amaranth.build import Attrs, Clock, Pins, PinsN, Resource, Subsignal
 from amaranth.vendor import LatticeECP5Platform
 from amaranth_boards.resources import LEDResources, UARTResource
 
-from boards.board import Board, BoardBuild, Files
+from boards.board import Board, BoardBuild, ExternalMemory, Files
 from boards.parts import ecp5
 from boards.ulx3s_85f import sdram_design
 from hw.machine import Machine
@@ -72,6 +72,7 @@ BOARD = Board(
     part=_PART,
     memory="SDRAM, 8 MiB, 32 bits",
     link="USB debugger's serial port",
+    external=ExternalMemory("sdram", 32, 8),
     machine=Machine(input_lanes=8, output_lanes=8),
     clock_mhz=50.0,
     design=_design,

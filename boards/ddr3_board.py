@@ -10,7 +10,7 @@ from amaranth.lib import io
 from amaranth.lib.wiring import Component
 from amaranth.vendor import LatticeECP5Platform
 
-from boards.board import Board, BoardBuild, Files
+from boards.board import Board, BoardBuild, ExternalMemory, Files
 from boards.ddr3 import DDR3Chip, DDR3Controller, generate_ddr3
 from boards.ddr3_system import DDR3System
 from boards.fit import AREA_SCRIPT
@@ -129,6 +129,7 @@ def ddr3_board(
     platform: type[LatticeECP5Platform],
     chip: DDR3Chip,
     memory: str,
+    megabytes: int,
     link: str,
     oscillator: str,
     input_hz: float,
@@ -164,6 +165,7 @@ def ddr3_board(
         part=part,
         memory=memory,
         link=link,
+        external=ExternalMemory("ddr3", 16, megabytes),
         machine=Machine(),
         clock_mhz=clock_mhz,
         design=design,

@@ -21,6 +21,7 @@ BOARD = ddr3_board(
     platform=ECPIX585Platform,
     chip=DDR3Chip("MT41K256M16"),
     memory="DDR3, 512 MiB",
+    megabytes=512,
     link="USB serial port",
     oscillator="clk100",
     input_hz=100e6,

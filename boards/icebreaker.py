@@ -13,7 +13,7 @@ from amaranth.lib import io
 from amaranth.lib.wiring import Component
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 
-from boards.board import Board, BoardBuild, Files
+from boards.board import Board, BoardBuild, ExternalMemory, Files
 from boards.fit import AREA_SCRIPT
 from boards.parts import ice40_up5k
 from boards.pll import ClockError
@@ -83,6 +83,7 @@ BOARD = Board(
     part=ice40_up5k("sg48"),
     memory="SPRAM, 128 KiB",
     link="USB serial port",
+    external=ExternalMemory("spram", 64, 0.125),
     machine=Machine(
         input_lanes=4,
         output_lanes=4,

@@ -68,6 +68,7 @@ BOARD = ddr3_board(
     platform=_Platform,
     chip=DDR3Chip("MT41K64M16", termination="disabled", swap_masks=True, command_delay=100, refresh_ns=350),
     memory="DDR3, 128 MiB",
+    megabytes=128,
     link="UART on header pins 0 (RX) and 1 (TX)",
     oscillator="clk",
     input_hz=48e6,

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import Component
 from amaranth.vendor import LatticeECP5Platform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from boards.board import Board, BoardBuild, Files
+from boards.board import Board, BoardBuild, ExternalMemory, Files
 from boards.fit import AREA_SCRIPT
 from boards.litedram import MemoryController, generate
 from boards.parts import Part, ecp5
@@ -179,6 +179,7 @@ def ulx3s(
         part=part,
         memory="SDRAM, 32 or 64 MiB",
         link="USB serial port",
+        external=ExternalMemory("sdram", 16, 32),
         machine=machine,
         clock_mhz=50.0,
         design=design,

@@ -1,6 +1,7 @@
 """The command line of the compiler.
 
 ``python -m compiler MODEL.onnx -o NET.prog`` compiles a fixed-point model;
+``python -m compiler fit MODEL.onnx --board BOARD`` compares machines for it;
 ``python -m compiler disassemble NET.prog`` prints a program's instructions.
 """
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from compiler.compile import compile_passes
 from compiler.error import CompileError
+from compiler.estimate import estimate
 from compiler.listing import listing
 from compiler.report import report_json, report_table
 from hw.machine import Machine, MachineError
@@ -29,12 +31,13 @@ from quant.fixed_model import FixedModel
 
 __all__ = ["machine_from_arguments", "main"]
 
-_PACKAGES = ("quant", "hw", "compiler", "sim")
+_PACKAGES = ("quant", "hw", "compiler", "sim", "boards")
 
 _EXAMPLES = """\
 examples:
   python -m compiler fixed.onnx -o net.prog
   python -m compiler fixed.onnx -o net.prog --lanes 8x8 --json report.json
+  python -m compiler fit fixed.onnx --board ecp5
   python -m compiler disassemble net.prog | less
 """
 
@@ -43,6 +46,7 @@ def _compile_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m compiler",
         description="Compile a fixed-point model (QDQ ONNX) into a program.\n"
+        "python -m compiler fit MODEL --board BOARD compares machines for it.\n"
         "python -m compiler disassemble NET.prog prints a program's instructions.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -142,8 +146,8 @@ def known_image(model: FixedModel, path: Path | None) -> NDArray[np.int64]:
 
 def _compile(arguments: argparse.Namespace) -> int:
     from quant.qdq_import import read_fixed_model  # these two need onnx and torch, a listing does not
+    from sim.memory_settings import memory_settings
     from sim.reference import run
-    from sim.timing import TimingModel
 
     machine = machine_from_arguments(arguments)
     output = arguments.output or arguments.model.with_suffix(".prog")
@@ -154,10 +158,10 @@ def _compile(arguments: argparse.Namespace) -> int:
     compilation = compile_passes(
         model, machine, image, lambda: run(model, image[None]), progress=not arguments.quiet
     )
-    timing = TimingModel(machine)
-    for entry in compilation.schedule.program:
-        timing.execute(entry.instruction)
-    report = report_json(compilation, {number: layer.cycles for number, layer in timing.layers.items()})
+    timing = estimate(compilation.instructions, machine, memory_settings("ideal"))
+    report = report_json(
+        compilation, {number: round(layer.cycles) for number, layer in timing.layers.items()}
+    )
     report["estimated_cycles"] = timing.cycles
     compilation.program.save(output)
     if arguments.json is not None:
@@ -181,12 +185,20 @@ def _disassemble(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _fit(arguments: Sequence[str]) -> int:
+    from compiler.fit_command import fit_main  # needs boards, a compilation does not
+
+    return fit_main(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 after an error and 2 after wrong usage."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments[:1] == ["disassemble"]:
             code = _disassemble(arguments[1:])
+        elif arguments[:1] == ["fit"]:
+            code = _fit(arguments[1:])
         else:
             code = _compile(_compile_parser().parse_args(arguments))
         sys.stdout.flush()

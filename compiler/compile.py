@@ -23,18 +23,29 @@ from quant.fixed_model import FixedModel
 #: Values of tensors by name.
 KnownTensors = Mapping[str, NDArray[np.integer]]
 
-__all__ = ["Compilation", "KnownTensors", "compile_model", "compile_passes"]
+__all__ = ["Compilation", "KnownTensors", "Placed", "compile_model", "compile_passes", "place_instructions"]
 
 
 @dataclass
-class Compilation:
-    """A program file with what led to it, for reports and tests."""
+class Placed:
+    """Every instruction with its tokens and its final addresses, and what led to them."""
 
-    program: ProgramFile
     lowered: Lowered
     plan: Plan
     schedule: Schedule
     memory_map: MemoryMap
+
+    @property
+    def instructions(self) -> list[Instruction]:
+        """The program without its END."""
+        return [entry.instruction for entry in self.schedule.program]
+
+
+@dataclass
+class Compilation(Placed):
+    """A program file with what led to it, for reports and tests."""
+
+    program: ProgramFile
 
 
 def compile_model(
@@ -78,25 +89,10 @@ def compile_passes(
     """As `compile_model`, with the intermediate results."""
     graph = model.graph
     with tqdm(total=5, desc=f"compile {graph.name}", unit="pass", disable=None if progress else True) as bar:
-        lowered = lower(model, machine)
-        bar.update()
-        operations = [operation for layer in lowered.layers for operation in layer.operations]
-        layer_of = [number for number, layer in enumerate(lowered.layers) for _ in layer.operations]
-        planned = plan(operations, machine)
-        bar.update()
-        scheduled = schedule(
-            planned,
-            layer_of,
-            [lowered.views[name] for name in graph.shapes if name in lowered.views],
-            machine,
-        )
-        bar.update()
-        insert_tokens(scheduled.program, machine.scratchpad_words, scheduled.maps.words)
-        bar.update()
-        code_bytes = (len(scheduled.program) + 1) * INSTRUCTION_BYTES
-        memory = MemoryMap.of(code_bytes, scheduled.weights.byte_count, scheduled.maps.byte_count)
-        segments = [Segment("instructions", memory.instructions, _code(scheduled, memory))]
-        segments += _weight_segments(lowered, planned, scheduled, memory, layer_of)
+        placed = place_instructions(model, machine, bar.update)
+        lowered, scheduled, memory = placed.lowered, placed.schedule, placed.memory_map
+        segments = [Segment("instructions", memory.instructions, _code(placed))]
+        segments += _weight_segments(placed)
         bar.update()
     places = {
         name: memory.tensor(scheduled.maps, name, view, graph.shapes[name], model.formats[name])
@@ -137,7 +133,41 @@ def compile_passes(
         host_operations=graph.host_operations,
         input_layout=graph.input_layout,
     )
-    return Compilation(program, lowered, planned, scheduled, memory)
+    return Compilation(lowered, placed.plan, scheduled, memory, program)
+
+
+def place_instructions(
+    model: FixedModel, machine: Machine, passed: Callable[[], object] = lambda: None
+) -> Placed:
+    """The passes that choose instructions: all but the contents of the weights.
+
+    ``passed`` is called after each of the four passes.
+
+    Raises
+    ------
+    CompileError
+        If the machine cannot run the model.
+    """
+    lowered = lower(model, machine)
+    passed()
+    planned = plan([operation for layer in lowered.layers for operation in layer.operations], machine)
+    passed()
+    views = [lowered.views[name] for name in model.graph.shapes if name in lowered.views]
+    scheduled = schedule(planned, _layer_of_step(lowered), views, machine)
+    passed()
+    insert_tokens(scheduled.program, machine.scratchpad_words, scheduled.maps.words)
+    passed()
+    code_bytes = (len(scheduled.program) + 1) * INSTRUCTION_BYTES
+    memory = MemoryMap.of(code_bytes, scheduled.weights.byte_count, scheduled.maps.byte_count)
+    base = {"weights": memory.weights, "maps": memory.maps, "": 0}
+    for entry in scheduled.program:
+        if entry.base:
+            entry.instruction.fields["memory_address"] += base[entry.base]
+    return Placed(lowered, planned, scheduled, memory)
+
+
+def _layer_of_step(lowered: Lowered) -> list[int]:
+    return [number for number, layer in enumerate(lowered.layers) for _ in layer.operations]
 
 
 def _preparation(model: FixedModel) -> dict:
@@ -147,31 +177,23 @@ def _preparation(model: FixedModel) -> dict:
     }
 
 
-def _code(scheduled: Schedule, memory: MemoryMap) -> bytes:
-    base = {"weights": memory.weights, "maps": memory.maps, "": 0}
-    words = []
-    for entry in scheduled.program:
-        instruction = entry.instruction
-        if entry.base:
-            instruction.fields["memory_address"] += base[entry.base]
-        words.append(assemble(instruction))
-    words.append(assemble(Instruction(Opcode.END)))
-    return b"".join(words)
+def _code(placed: Placed) -> bytes:
+    return b"".join(map(assemble, [*placed.instructions, Instruction(Opcode.END)]))
 
 
-def _weight_segments(
-    lowered: Lowered, planned: Plan, scheduled: Schedule, memory: MemoryMap, layer_of: list[int]
-) -> list[Segment]:
+def _weight_segments(placed: Placed) -> list[Segment]:
     """One segment for the weights of each operation."""
+    lowered, layer_of = placed.lowered, _layer_of_step(placed.lowered)
     segments: list[Segment] = []
     start, content, current = 0, bytearray(), -1
 
     def finish() -> None:
         if content:
             name = f"weights {lowered.layers[layer_of[current]].name}"
-            segments.append(Segment(name, memory.weights + start, bytes(content)))
+            segments.append(Segment(name, placed.memory_map.weights + start, bytes(content)))
 
-    for step, offset, stream in scheduled.weights.contents([step.operation for step in planned.steps]):
+    operations = [step.operation for step in placed.plan.steps]
+    for step, offset, stream in placed.schedule.weights.contents(operations):
         if step != current:
             finish()
             start, content, current = offset, bytearray(), step

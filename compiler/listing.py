@@ -7,7 +7,23 @@ from collections.abc import Iterator
 from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, Unit, disassemble
 from hw.program_file import ProgramFile
 
-__all__ = ["listing"]
+__all__ = ["instructions_of", "listing"]
+
+
+def instructions_of(program: ProgramFile) -> list[Instruction]:
+    """A program's instructions, END left out."""
+    code = next(
+        segment.content[program.program_address - segment.address :]
+        for segment in program.segments
+        if segment.address <= program.program_address < segment.address + len(segment.content)
+    )
+    found = []
+    for first in range(0, len(code), INSTRUCTION_BYTES):
+        instruction = disassemble(code[first : first + INSTRUCTION_BYTES])
+        if instruction.opcode is Opcode.END:
+            break
+        found.append(instruction)
+    return found
 
 
 def _units(mask: int) -> str:
@@ -32,17 +48,9 @@ def listing(program: ProgramFile) -> Iterator[str]:
     """One line for each instruction, with a heading for each layer; fields that are zero are left out."""
     layers = {layer.number: layer for layer in program.layers}
     current = -1
-    code = next(
-        segment.content[program.program_address - segment.address :]
-        for segment in program.segments
-        if segment.address <= program.program_address < segment.address + len(segment.content)
-    )
-    for number in range(len(code) // INSTRUCTION_BYTES):
-        instruction = disassemble(code[number * INSTRUCTION_BYTES : (number + 1) * INSTRUCTION_BYTES])
+    for number, instruction in enumerate([*instructions_of(program), Instruction(Opcode.END)]):
         if instruction.opcode is not Opcode.END and instruction.layer != current:
             current = instruction.layer
             layer = layers[current]
             yield f"; layer {layer.number}: {layer.name} ({layer.kind}) → {layer.tensor.name}"
         yield _line(number, instruction)
-        if instruction.opcode is Opcode.END:
-            return

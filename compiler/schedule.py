@@ -49,7 +49,7 @@ class Scratch:
 
 @dataclass(frozen=True)
 class InputPart:
-    """Blocks of ``input_lanes`` channels whose products one COMPUTE adds to those of the parts before."""
+    """Blocks of ``input_lanes`` channels whose products a COMPUTE adds to those of the parts before."""
 
     first: int
     blocks: int
@@ -222,15 +222,13 @@ class _Emitter:
                     pieces = self._pieces(step, tile, group, count, split=not begun)
                     begun = True
                     self._bring(step, tile, source, *pieces[0])
-                    for chunk in range(group, group + count, tiling.chunk_blocks):
-                        self._chunk(
-                            step,
-                            tile,
-                            source,
-                            chunk,
-                            min(tiling.chunk_blocks, group + count - chunk),
-                            pieces if chunk == group else pieces[:1],
-                        )
+                    ends = (group + count, row + height, column + width) == (
+                        blocks, operation.first_row + operation.rows, operation.columns)
+                    together = self._together(step, tile, group, count) if len(pieces) > 1 else 0
+                    chunk = group
+                    for size in tiling.chunks(count, together, ends):
+                        self._chunk(step, tile, source, chunk, size, pieces if chunk == group else pieces[:1])
+                        chunk += size
                 row += height
 
     def _window(self, operation: Operation, tile: Rectangle) -> Rectangle:
@@ -331,14 +329,21 @@ class _Emitter:
                 if number:
                     self._bring(step, tile, source, *piece)
                 part = self._part(operation, first, piece, number == 0, number == len(pieces) - 1)
-                self._compute(step, tile, source, first, 1, place, offset, part)
-        done = int(len(pieces) > 1)
-        for run, count in self._runs(operation, first + done, blocks - done):
-            base = place.base + (run - first) * place.plane_step
-            self._compute(
-                step, tile, source, run, count, Scratch(base, place.plane_step, place.row_step), offset, None
-            )
+                self._compute(step, tile, source, first, blocks, place, offset, part)
+        else:
+            for run, count in self._runs(operation, first, blocks):
+                base = place.base + (run - first) * place.plane_step
+                here = Scratch(base, place.plane_step, place.row_step)
+                self._compute(step, tile, source, run, count, here, offset, None)
         self.transfer(Opcode.STORE, view.storage, view.first_plane + first, blocks, tile, place)
+
+    def _together(self, step: Step, tile: Rectangle, first: int, blocks: int) -> int:
+        """Output blocks whose sums are kept while pieces of the input arrive."""
+        pixels = tile.rows * tile.columns
+        most = self.machine.accumulator_depth // pixels
+        if step.destination is None:
+            most = min(most, step.tiling.destination_words // pixels)
+        return min(next(self._runs(step.operation, first, blocks))[1], most)
 
     def _part(
         self, operation: Operation, block: int, piece: tuple[int, int], first: bool, last: bool

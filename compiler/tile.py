@@ -85,6 +85,15 @@ class Tiling:
         or another group."""
         return _heights(rows, self.tile_rows, first * self.first_rows, last * self.last_rows)
 
+    def chunks(self, blocks: int, together: int, last: bool) -> list[int]:
+        """Output blocks of each store of a tile, the first one of ``together`` if that is not 0; the ``last``
+        tile of an operation ends with a single one, so that little is left to store in the end."""
+        whole, rest = divmod(blocks - together, self.chunk_blocks)
+        sizes = [together] * (together > 0) + [self.chunk_blocks] * whole + [rest] * (rest > 0)
+        if len(sizes) == 1 and together:
+            return sizes
+        return [*sizes[:-1], sizes[-1] - 1, 1] if last and sizes[-1] > 1 else sizes
+
     @property
     def words(self) -> int:
         """Scratchpad words of all slots."""
@@ -319,9 +328,11 @@ class TilingProblem:
             second = most * beats * min(following * operation.stride[0], self._extent(0, following))
         parts, hidden = 1, 0.0
         if operation.mode is Mode.DENSE and first * width >= LEAST_PIXELS_OF_PARTS:
-            # the first output block is computed plane by plane while the others arrive
+            # the first output blocks are computed plane by plane while the others arrive
             parts = min(most, PARTS)
-            hidden = passes / share * first * width * (parts - 1) / parts
+            room = group if self.destination_resident else tiling.destination_words // (first * columns)
+            together = min(group, room, machine.accumulator_depth // (first * columns))
+            hidden = together * passes / share * first * width * (parts - 1) / parts
         pixels = operation.rows * operation.columns
         store = blocks * pixels * machine.beats_per_word + TRANSFER_OVERHEAD * tiles * -(-group // chunk)
         if columns != operation.columns or self.destination_pitch > operation.destination.storage.columns:
@@ -331,7 +342,7 @@ class TilingProblem:
         # what is stored when all has been computed, unless the next operation goes on meanwhile
         tail = 0.0
         if not self.destination_resident:
-            tail = last * width * chunk * machine.beats_per_word + LOAD_LATENCY
+            tail = last * width * machine.beats_per_word + LOAD_LATENCY
         reads, writes, serial = tiles * weights, 0.0, 0.0
         if tiling.source_slots == 1 and tiles > 1:
             serial += load

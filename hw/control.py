@@ -47,7 +47,7 @@ class ControlRegisters(wiring.Component):
         Strobes that set the bits of `Status`.
     compute_busy, compute_token_wait, compute_weight_wait : ``In(1)``
     load_busy, store_busy, read_beats, write_beats : ``In(1)``
-        Each counted while high.
+        Each counted while high, in all cycles or those of one layer (`Register.COUNTED_LAYER`).
     layer : ``In(16)``
     done : ``Out(1)``
         `Status.DONE`, as an interrupt line.
@@ -94,12 +94,16 @@ class ControlRegisters(wiring.Component):
         with m.If(self.start):
             m.d.sync += [busy.eq(1), self.done.eq(0)]
 
-        # counters
+        # counters; whether they count is known a cycle late, and a program starts in layer 0: so every cycle
+        # belongs to one layer
+        counted_layer, one_layer = Signal(16), Signal()
+        counting = Signal()
+        m.d.sync += counting.eq(~one_layer | (Mux(self.start, 0, self.layer) == counted_layer))
         for counter, value in self._counters.items():
             event = busy if counter is Register.CYCLES else getattr(self, counter.name.lower())
             with m.If(self.start):
                 m.d.sync += value.eq(0)
-            with m.Elif(event):
+            with m.Elif(event & counting):
                 m.d.sync += value.eq(value + 1)
 
         # writes: address and data come in any order
@@ -130,6 +134,13 @@ class ControlRegisters(wiring.Component):
                         Mux(strobes[n], value.word_select(n, 8), self.program_address.word_select(n, 8))
                         for n in range(4)))
 
+                with m.Case(Register.COUNTED_LAYER >> 2):
+                    for number in range(2):
+                        with m.If(strobes[number]):
+                            m.d.sync += counted_layer.word_select(number, 8).eq(value.word_select(number, 8))
+                    with m.If(strobes[2]):
+                        m.d.sync += one_layer.eq(value[16])
+
         # reads; the word is chosen one cycle after its address came
         wanted, wanted_held = Signal(ADDRESS_WIDTH), Signal()
         high = Signal(32)  # of the counter whose low word was read last
@@ -156,6 +167,8 @@ class ControlRegisters(wiring.Component):
                     m.d.sync += bus.rdata.eq(self.program_address)
                 with m.Case(Register.LAYER >> 2):
                     m.d.sync += bus.rdata.eq(self.layer)
+                with m.Case(Register.COUNTED_LAYER >> 2):
+                    m.d.sync += bus.rdata.eq(Cat(counted_layer, one_layer))
                 for counter, count in self._counters.items():
                     with m.Case(counter >> 2):
                         m.d.sync += [bus.rdata.eq(count[:32]), high.eq(count[32:])]

@@ -126,6 +126,8 @@ class Core(wiring.Component):
         # status
         with m.If(fetch.compute.valid & fetch.compute.ready):
             m.d.sync += self.layer.eq(fetch.compute.payload.layer)
+        with m.Elif(control.start):
+            m.d.sync += self.layer.eq(0)
         m.d.comb += [
             control.read_error.eq(fetch.read_error | read_port.clients[1].beats.valid
                                   & read_port.clients[1].beats.payload.error

@@ -124,7 +124,8 @@ COMPUTE: dict[str, Any] = {
     "input_signed": unsigned(1),
     "hold_weights": unsigned(1),         # one tile for all passes of an output block
     "continues": unsigned(1),            # sums begin with those that the instruction before has left
-    "partial": unsigned(1),              # and are left for the next one, instead of being written
+    "partial": unsigned(1),              # and are left for the next one, instead of being written; with
+                                         # either, sums of all output blocks are kept, one behind the other
     "output_rows": unsigned(16),
     "output_columns": unsigned(16),
     # where output words go

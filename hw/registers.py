@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-__all__ = ["COUNTERS", "Control", "Register", "Status"]
+__all__ = ["COUNTERS", "Control", "Register", "Status", "counted_layer"]
 
 
 class Register(IntEnum):
@@ -19,7 +19,8 @@ class Register(IntEnum):
     CONTROL = 0x08           #: write `Control`; reads zero
     STATUS = 0x0C            #: `Status` (read only)
     PROGRAM_ADDRESS = 0x10   #: byte address of the first instruction, a multiple of 64
-    LAYER = 0x14             #: layer number of the newest compute instruction (read only)
+    LAYER = 0x14             #: layer number of the newest compute instruction; 0 before it (read only)
+    COUNTED_LAYER = 0x18     #: which cycles are counted: `counted_layer`; zero: all
     CYCLES = 0x40            #: cycles from start to done
     COMPUTE_BUSY = 0x48      #: cycles in which the array took a scratchpad word
     COMPUTE_TOKEN_WAIT = 0x50   #: cycles in which compute waited for a token
@@ -30,12 +31,19 @@ class Register(IntEnum):
     WRITE_BEATS = 0x78       #: beats of write data given to the bus
 
 
-#: The 64-bit counters, in address order; all are cleared by `Control.START`.
+#: The 64-bit counters, in address order; all are cleared by `Control.START`, and stand still in cycles
+#: that `Register.COUNTED_LAYER` leaves out.
 COUNTERS = (
     Register.CYCLES, Register.COMPUTE_BUSY, Register.COMPUTE_TOKEN_WAIT,
     Register.COMPUTE_WEIGHT_WAIT, Register.LOAD_BUSY, Register.STORE_BUSY,
     Register.READ_BEATS, Register.WRITE_BEATS,
 )
+
+
+def counted_layer(layer: int) -> int:
+    """Value of `Register.COUNTED_LAYER` for the cycles in which `Register.LAYER` is this one: bit 16
+    beside the number."""
+    return 1 << 16 | layer
 
 
 class Control(IntFlag):

@@ -379,6 +379,8 @@ class Sequencer(wiring.Component):
         last_block = Signal(reset_less=True)
         settings = Signal(_PixelSettings, reset_less=True)
         present = Signal(slots_layout(self.machine), reset_less=True)
+        first_pixel = Signal.like(word.pixel, reset_less=True)   # of the present block, in the accumulators
+        next_pixel = Signal.like(word.pixel)
         columns_left = Signal(count_bits, reset_less=True)
         rows_left = Signal(count_bits, reset_less=True)
         one_column = Signal(reset_less=True)
@@ -394,6 +396,8 @@ class Sequencer(wiring.Component):
             pass_end.eq(last_column & last_row),
             free.eq(~active | (issue & pass_end)),
             take.eq(free & startable),
+            # partial sums of an output block lie behind those of the block before
+            next_pixel.eq(first_pixel),
             self.issue_valid.eq(issue),
             self.issue.eq(word),
             self.slots.eq(present),
@@ -402,8 +406,13 @@ class Sequencer(wiring.Component):
             self.issue.flags.end.eq(pass_end & last_pass & last_block),
         ]
 
+        with m.If(prepared.first):
+            m.d.comb += next_pixel.eq(0)
+            with m.If(~prepared.first_block & (code.partial | code.continues)):
+                m.d.comb += next_pixel.eq(word.pixel + active)
         with m.If(take):
             m.d.sync += [
+                first_pixel.eq(next_pixel),
                 active.eq(1),
                 slow.eq(prepared.last & (code.residual | code.average)),
                 last_pass.eq(prepared.last),
@@ -413,7 +422,7 @@ class Sequencer(wiring.Component):
                 word.column.eq(prepared.column),
                 word.half.eq(prepared.half),
                 word.phase.eq(slots.phase),
-                word.pixel.eq(0),
+                word.pixel.eq(next_pixel),
                 word.flags.first.eq(prepared.first & ~code.continues),
                 word.flags.last.eq(prepared.last & ~code.partial),
                 word.flags.new_tile.eq(prepared.needs_tile),

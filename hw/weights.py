@@ -11,11 +11,13 @@ from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
 
-__all__ = ["Weights", "weight_layout"]
+__all__ = ["Weights", "urgent_beats", "weight_layout"]
 
-#: While fewer beats are in the weight FIFO or on their way to it, weights are read before feature maps may
-#: be: enough for the time that a memory takes to answer.
-URGENT_BEATS = 128
+
+def urgent_beats(machine: Machine) -> int:
+    """While fewer beats are in the weight FIFO or on their way to it, weights are read in turn with feature
+    maps, else after them: what one output block and its first pass take, and the next."""
+    return (machine.parameter_bytes + 2 * machine.tile_bytes) // machine.bus_bytes
 
 
 def weight_layout(machine: Machine) -> data.StructLayout:
@@ -60,7 +62,7 @@ class Weights(wiring.Component):
         width = 32 - exact_log2(machine.bus_bytes)  # of a number of beats that fits into memory
         m.submodules.client = client = ReadClient(machine.bus_width, depth=machine.weight_fifo_words,
                                                   maximum_burst=self.maximum_burst, beats_width=width,
-                                                  urgent_below=URGENT_BEATS)
+                                                  urgent_below=urgent_beats(machine))
         wiring.connect(m, client.port, wiring.flipped(self.port))
         m.d.comb += [
             self.output.payload.data.eq(client.output.payload.data),

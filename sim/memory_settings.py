@@ -16,7 +16,14 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass, fields, replace
 
-__all__ = ["MEMORY_NAMES", "MemorySettings", "MemorySettingsError", "memory_settings", "ulx3s"]
+__all__ = [
+    "MEMORY_NAMES",
+    "MemorySettings",
+    "MemorySettingsError",
+    "board_settings",
+    "memory_settings",
+    "ulx3s",
+]
 
 #: What `memory_settings` accepts.
 MEMORY_NAMES = ("ideal", "stalling", "ulx3s", "random")
@@ -119,6 +126,40 @@ def ulx3s(clock_mhz: float = 80.0) -> MemorySettings:
         sdram_refresh_period=int(7812.5 * clock_mhz / 1000),
         sdram_refresh=precharge + cycles(60) + 3,
     )
+
+
+def board_settings(kind: str, data_bits: int, clock_mhz: float) -> MemorySettings:
+    """What LiteDRAM gives on a board whose memory is not simulated.
+
+    Parameters
+    ----------
+    kind : str
+        ``"sdram"``: as `ulx3s`, with other data pins; ``"ddr3"``: at twice the system clock, two words in
+        each of its cycles, nothing lost between beats of up to four words.  That is LiteDRAM's data path;
+        its latency (20) and the cost of a row change (that of `ulx3s`) are assumptions.
+    data_bits : int
+        Data pins.
+    clock_mhz : float
+        System clock.
+
+    Raises
+    ------
+    MemorySettingsError
+        If the kind is another one.
+    """
+    settings = replace(ulx3s(clock_mhz), sdram_bytes=data_bits // 8)
+    if kind == "sdram":
+        return settings
+    if kind == "ddr3":
+        words_a_cycle = 4
+        return replace(
+            settings,
+            read_latency=20,
+            sdram_bytes=words_a_cycle * settings.sdram_bytes,
+            sdram_beat_overhead=0,
+            sdram_banks=8,
+        )
+    raise MemorySettingsError(f"memory of the kind {kind!r} has no settings; there are sdram and ddr3")
 
 
 def memory_settings(name: str, seed: int = 0) -> MemorySettings:

@@ -101,8 +101,8 @@ class ProgramSimulator:
         self._scratch_known = np.zeros(machine.scratchpad_words, np.bool_)
         self._fifo = _Fifo()
         self._hazards: HazardCheck | None = None
-        #: sums (pixels, lanes) that a partial COMPUTE has left for the next one
-        self.partial_sums: NDArray[np.int64] | None = None
+        #: sums (pixels, lanes) of each output block that a partial COMPUTE has left for the next one
+        self.partial_sums: list[NDArray[np.int64]] = []
 
     def load(self, program: ProgramFile) -> None:
         """Put a program's segments into the memory.
@@ -157,7 +157,7 @@ class ProgramSimulator:
         """Execute instructions from a byte address to END, in their order."""
         self._scratch_known[:] = False
         self._fifo = _Fifo()
-        self.partial_sums = None
+        self.partial_sums = []
         self._hazards = HazardCheck(len(self._scratch_known), len(self._known)) if self.check else None
         timing = TimingModel(self.machine)
         number = 0
@@ -176,7 +176,7 @@ class ProgramSimulator:
             address += INSTRUCTION_BYTES
         if len(self._fifo):
             raise ProgramSimulatorError(f"END: {len(self._fifo)} bytes of weights are left over")
-        if self.partial_sums is not None:
+        if self.partial_sums:
             raise ProgramSimulatorError("END: sums are left that no COMPUTE continues")
         if self._hazards is not None and (left := self._hazards.leftover()):
             raise ProgramSimulatorError(f"END: tokens are left over: {left}")
@@ -345,12 +345,19 @@ class _Compute:
         if self.mode is Mode.THIN:
             require(1 <= i["thin_channels"] <= THIN_CHANNELS, f"thin_channels must be 1 to {THIN_CHANNELS}")
         if i["partial"] or i["continues"]:
-            require(i["output_blocks"] == 1, "partial sums of more than one output block")
+            sums = i["output_blocks"] * self.pixels
+            require(
+                sums <= self.machine.accumulator_depth,
+                f"{sums} partial sums, the accumulators hold {self.machine.accumulator_depth}",
+            )
             require(self.mode is not Mode.MAXIMUM, "partial sums of a maximum")
         require(not (i["partial"] and (i["residual"] or i["average"])), "partial with residual or average")
         left = self.simulator.partial_sums
-        require((left is not None) == bool(i["continues"]), "sums are left and not continued, or none are")
-        require(left is None or len(left) == self.pixels, "continues sums of another number of pixels")
+        require(bool(left) == bool(i["continues"]), "sums are left and not continued, or none are")
+        require(
+            not left or (len(left), len(left[0])) == (i["output_blocks"], self.pixels),
+            "continues sums of another number of output blocks or pixels",
+        )
         require(i["first_block"] < self.machine.blocks_per_word, "first_block is past the first word")
         if i["residual"]:
             require(i["sum_low"] <= i["sum_high"], "sum_low is above sum_high")
@@ -400,15 +407,14 @@ class _Compute:
             )
             if i["hold_weights"]:
                 weights = np.broadcast_to(weights, (passes, *weights.shape[1:]))
-            start = bias if self.simulator.partial_sums is None else self.simulator.partial_sums
-            self.simulator.partial_sums = None
+            start = self.simulator.partial_sums.pop(0) if i["continues"] else bias
             if shared is not None:
                 sums = self._dense(shared, weights, start)
             else:
                 sums = self._channelwise(block, weights, start)
             self.simulator._require(sums.min() >= -_INT32 and sums.max() < _INT32, "a sum passes 32 bits")
             if i["partial"]:
-                self.simulator.partial_sums = sums
+                self.simulator.partial_sums.append(sums)
             else:
                 self._write(block, self._post(block, sums, shift))
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, Unit
+from hw.compute_cycles import compute_cycles
+from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit
 from hw.machine import Machine
-from hw.sequencer import taps_pass_cycles
 
 __all__ = ["LayerTiming", "TimingModel"]
 
 #: Cycles from a read request to its first beat, and from the last word of a COMPUTE to its last result.
 READ_LATENCY = 12
 PIPELINE = 24
-LEAST_PASS = 6
 
 
 @dataclass
@@ -102,17 +101,10 @@ class TimingModel:
         return begin + beats
 
     def _compute(self, i: Instruction, start: int, layer: LayerTiming) -> int:
-        machine = self.machine
-        pixels = i["output_rows"] * i["output_columns"]
-        passes, least = i["input_blocks"], taps_pass_cycles(machine)
-        if not Mode(i["mode"]).reads_taps:
-            passes, least = passes * i["kernel_rows"] * i["kernel_columns"], LEAST_PASS
+        work = compute_cycles(self.machine, i)
         arrival, beats = self._weights.popleft() if self._weights else (0, 0)
-        tile = 0 if i["hold_weights"] else machine.tile_bytes // machine.bus_bytes
-        slow = 16 if i["average"] else 2 if i["residual"] else 1
-        block = (passes - 1) * max(pixels, tile, least) + max(pixels * slow, tile, least)
-        busy = i["output_blocks"] * block
-        first = max(start, arrival + (machine.parameter_bytes + machine.tile_bytes) // machine.bus_bytes)
+        busy = work.cycles
+        first = max(start, arrival + work.first_beats)
         end = max(first + busy, arrival + beats) + PIPELINE
         layer.compute_cycles += busy
         self._compute_starts.append(first)

@@ -1,4 +1,4 @@
-"""``python -m sw_driver``: run, selftest, calibrate, info, counters."""
+"""``python -m sw_driver``: run, selftest, profile, calibrate, info, counters."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sw_driver.ddr3 import CalibrationError, calibrate
 from sw_driver.link import LinkError
 from sw_driver.open_link import open_link
 from sw_driver.prepare import PrepareError, dequantize, load_images, prepare, quantize
+from sw_driver.profile import profile, profile_lines
 from sw_driver.progress import transfer_bar
 from sw_driver.self_test import SelfTest, self_test, self_test_bytes
 
@@ -82,6 +83,22 @@ def _parser() -> argparse.ArgumentParser:
         **_with_examples("selftest net.prog --link sim", "selftest net.prog --link serial:/dev/ttyUSB0"),
     )
     common(selftest)
+    profiling = commands.add_parser(
+        "profile",
+        help="cycles of each layer, what the array waited for, and what the compiler expected",
+        **_with_examples(
+            "profile net.prog --link sim",
+            "profile net.prog --link sim --memory ulx3s --json profile.json",
+            "profile net.prog --link serial:/dev/ttyUSB0 --memory ecp5",
+        ),
+    )
+    common(profiling)
+    profiling.add_argument(
+        "--memory",
+        metavar="NAME",
+        help="memory to estimate with and, with the link sim, to simulate: ideal, stalling, ulx3s or a board "
+        "(default: ideal in simulation; without an estimate on a board)",
+    )
     calibration = commands.add_parser(
         "calibrate",
         help="calibrate a board's DDR3 memory again; what it holds is lost",
@@ -117,6 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = {
         "run": _run,
         "selftest": _selftest,
+        "profile": _profile,
         "calibrate": _calibrate,
         "info": _info,
         "counters": _counters,
@@ -224,6 +242,54 @@ def _print_self_test(program: str, link: str, result: SelfTest) -> None:
     for layer in result.layers:
         print(f"layer {layer.number:>3}  {layer.result:<11}  {layer.name}")
     print(f"self-test of {program} over {link}: {result.verdict}")
+
+
+def _memory_timing(name: str) -> Any:
+    """Memory settings by their own name or a board's."""
+    try:
+        from sim.memory_settings import MEMORY_NAMES, board_settings, memory_settings
+    except ImportError as error:
+        raise AcceleratorError(f"--memory {name}: {error}; install pointshift[sim]") from None
+    if name in MEMORY_NAMES:
+        return memory_settings(name)
+    try:
+        from boards.registry import find_board
+
+        board = find_board(name)
+        return board_settings(board.external.kind, board.external.data_bits, board.clock_mhz)
+    except (ImportError, ValueError) as error:
+        names = ", ".join(MEMORY_NAMES)
+        raise AcceleratorError(f"--memory {name}: neither one of {names} nor a board ({error})") from None
+
+
+def _profile(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    program = ProgramFile.load(options.program)
+    simulated = options.link == "sim"
+    name = options.memory or ("ideal" if simulated else None)
+    memory = None if name is None else _memory_timing(name)
+    with open_link(
+        options.link,
+        program.machine,
+        program.memory_bytes,
+        timeout=options.link_timeout,
+        memory=memory if simulated else "ideal",
+    ) as link:
+        accelerator = Accelerator(link, run_timeout=options.run_timeout)
+        runs = len(program.layers) + 1
+        with transfer_bar("profile", runs, quiet=options.quiet, unit=" runs") as progress:
+            result = profile(accelerator, program, memory, progress)
+        clock_hz = link.clock_hz
+    for line in profile_lines(result):
+        print(line)
+    if not result.output_right:
+        print(f"the output of {program.name} is wrong; run the self-test")
+    return {
+        "program": program.name,
+        "link": options.link,
+        "memory": name,
+        "clock_hz": clock_hz,
+        **result.to_json(),
+    }, 0 if result.output_right else 1
 
 
 def _calibrate(options: argparse.Namespace) -> tuple[dict[str, Any], int]:

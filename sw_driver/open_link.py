@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hw.machine import Machine
 from sw_driver.link import Link, LinkError
 
@@ -9,7 +11,12 @@ __all__ = ["open_link"]
 
 
 def open_link(
-    name: str, machine: Machine | None = None, memory_bytes: int = 0, *, timeout: float | None = None
+    name: str,
+    machine: Machine | None = None,
+    memory_bytes: int = 0,
+    *,
+    timeout: float | None = None,
+    memory: Any = "ideal",
 ) -> Link:
     """Open the link with this name.
 
@@ -19,6 +26,8 @@ def open_link(
         What a simulated accelerator is built with.
     timeout : float or None
         Seconds to wait for a board's answer; None: the link's own.
+    memory : str or MemorySettings
+        How a simulated memory behaves (`sim.memory_settings`).
 
     Raises
     ------
@@ -31,7 +40,7 @@ def open_link(
 
         if machine is None:
             raise LinkError("sim: a simulated accelerator needs a program, whose machine it is")
-        return SimulatedLink(machine, memory_bytes)
+        return SimulatedLink(machine, memory_bytes, memory)
     if kind == "serial" and rest:
         from sw_driver.serial_link import DEFAULT_BAUD, SerialLink
 

@@ -12,7 +12,9 @@ __all__ = ["transfer_bar"]
 
 
 @contextmanager
-def transfer_bar(what: str, total: int, *, quiet: bool = False) -> Iterator[Progress | None]:
+def transfer_bar(
+    what: str, total: int, *, quiet: bool = False, unit: str = "B"
+) -> Iterator[Progress | None]:
     """What to give as ``progress``; None without tqdm, a terminal, or anything to show."""
     try:
         from tqdm import tqdm
@@ -21,5 +23,5 @@ def transfer_bar(what: str, total: int, *, quiet: bool = False) -> Iterator[Prog
     if tqdm is None or quiet or not sys.stderr.isatty():
         yield None
         return
-    with tqdm(total=total, desc=what, unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar:
+    with tqdm(total=total, desc=what, unit=unit, unit_scale=True, leave=False, file=sys.stderr) as bar:
         yield bar.update

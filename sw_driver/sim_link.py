@@ -26,7 +26,7 @@ class SimulatedLink(Link):
         The accelerator.
     memory_bytes : int
         Size of the external memory.
-    memory : str
+    memory : str or MemorySettings
         Memory setting of `sim.verilator`; ``"ideal"`` answers at once.
 
     Raises
@@ -37,7 +37,7 @@ class SimulatedLink(Link):
 
     run_seconds = 24 * 3600.0  # a run in which nothing moves any more ends by itself
 
-    def __init__(self, machine: Machine, memory_bytes: int, memory: str = "ideal") -> None:
+    def __init__(self, machine: Machine, memory_bytes: int, memory: Any = "ideal") -> None:
         self.name = "sim"
         self.memory_bytes = memory_bytes
         self.clock_hz = None

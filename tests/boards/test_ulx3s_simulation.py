@@ -18,9 +18,11 @@ from compiler.compile import compile_model
 from hw.machine import Machine
 from hw.program_file import ProgramFile
 from hw.registers import Register
+from sim.memory_settings import ulx3s
 from sim.reference import run
 from sw_driver.__main__ import main
 from sw_driver.accelerator import Accelerator, AcceleratorError
+from sw_driver.profile import profile
 from sw_driver.self_test import self_test
 from sw_driver.serial_link import SerialLink
 
@@ -66,6 +68,20 @@ def test_self_test(board: BoardSimulation) -> None:
         assert result.counters["cycles"] > result.counters["compute_busy"] > 0
         assert np.array_equal(accelerator.run(image), expected)
         assert link.repeated == 0
+
+
+def test_profile(board: BoardSimulation) -> None:
+    """Layer by layer over the serial line: together the whole run, but for when the memory refreshes."""
+    program, _, _ = network(MACHINE)
+    with connect(board) as link:
+        result = profile(Accelerator(link), program, ulx3s(50.0))
+    assert result.output_right
+    assert [layer.number for layer in result.layers] == [layer.number for layer in program.layers]
+    for name in ("cycles", "compute_busy", "read_beats", "write_beats"):
+        counted = sum(layer.counters[name] for layer in result.layers)
+        assert counted == pytest.approx(result.counters[name], rel=0.02), name
+    busy = [layer.counters["compute_busy"] for layer in result.layers]
+    assert busy == [layer.estimate["array"] for layer in result.layers if layer.estimate]
 
 
 def test_noise_on_the_line(board: BoardSimulation) -> None:

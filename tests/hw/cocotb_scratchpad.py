@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,12 +16,16 @@ import cocotb
 from cocotb.triggers import RisingEdge
 from cocotb_bench import pauses, reset, start_clock
 
-from hw.dual_port_memory import READ_LATENCY
 from hw.machine import Machine
+from hw.scratchpad import ADDRESS_WIDTH, READ_LATENCY
 
 MACHINE = Machine.from_json(json.loads(os.environ["MACHINE"]))
 WORDS = MACHINE.scratchpad_words
+BANKS = MACHINE.input_lanes
 BITS = 8 * MACHINE.word_bytes
+
+#: A word, or None if it may be any.
+Word = int | None
 
 
 class Bench:
@@ -36,20 +40,52 @@ class Bench:
         self.rng = random.Random(seed)
         self.writes, self.residuals, self.wishes = writes, residuals, wishes
         self.stalls: list[Iterator[int]] = [pauses(1000 * seed + number) for number in range(4)]
-        self.words: list[int | None] = [None] * WORDS  # not written yet: unknown
-        self.port_a: deque[int | None] = deque([None] * READ_LATENCY)
-        self.residual: deque[int | None] = deque([None] * READ_LATENCY)
-        self.store: deque[tuple[int | None] | None] = deque([None] * READ_LATENCY)
-        self.newest: set[int] = set()  # written in the last cycle: port A sees them one cycle later
-        self.waits = {"load": 0, "store": 0}
-        self.taken = {"load": 0, "store": 0, "port_a": 0, "residual": 0, "compute": 0}
+        self.words: list[Word] = [None] * WORDS  # not written yet: unknown
+        self.port_a: deque[list[Word]] = deque([[None] * BANKS for _ in range(READ_LATENCY)])
+        self.residual: deque[Word] = deque([None] * READ_LATENCY)
+        self.store: deque[tuple[Word] | None] = deque([None] * READ_LATENCY)
+        self.newest: list[int] = []  # written in the last cycle
+        self.load_was_last = False
+        self.bank = 0  # where most want to go
+        #: How often each thing happened that must not be missing.
+        self.seen: Counter[str] = Counter()
 
     def _address(self) -> int:
-        # few addresses, so that words are read soon after they were written
-        return self.rng.choice((self.rng.randrange(8), self.rng.randrange(WORDS)))
+        """Any word, or one of a bank that is busy, one of few, the last one, one that was just written."""
+        rng = self.rng
+        if rng.random() < 0.05:
+            self.bank = rng.randrange(BANKS)
+        among = rng.choice((WORDS, 2 * BANKS))
+        choices = [rng.randrange(among), rng.randrange(0, among, BANKS) + self.bank, WORDS - 1]
+        return rng.choice(choices + self.newest)
+
+    def _slots(self) -> tuple[list[int], list[bool]]:
+        """The addresses of a read of all words, and which of them fit their bank and the scratchpad.
+
+        They are consecutive, or jump as at the end of a kernel's row, or are anywhere.
+        """
+        rng = self.rng
+        first = self._address()
+        if self.newest and rng.random() < 0.3:  # a word that was just written, in any slot
+            first = (rng.choice(self.newest) - rng.randrange(BANKS)) % WORDS
+        addresses = [(first + slot) % (1 << ADDRESS_WIDTH) for slot in range(BANKS)]
+        kind = rng.random()
+        if kind < 0.5:
+            jump = rng.randrange(BANKS)
+            for slot in range(jump, BANKS):
+                addresses[slot] = (addresses[slot] + BANKS * rng.randrange(WORDS)) % WORDS
+        elif kind < 0.7:
+            addresses = [(first + slot + BANKS * rng.randrange(WORDS)) % WORDS for slot in range(BANKS)]
+        # some lie elsewhere, which must not disturb the others
+        wrong = rng.choice((0.0, 0.0, 0.2, 0.9))
+        for slot in range(BANKS):
+            if rng.random() < wrong:
+                addresses[slot] = rng.randrange(1 << ADDRESS_WIDTH)
+        fit = [at < WORDS and (at - addresses[0] - slot) % BANKS == 0 for slot, at in enumerate(addresses)]
+        return addresses, fit
 
     async def run(self, cycles: int) -> None:
-        dut, rng = self.dut, self.rng
+        dut, rng, seen = self.dut, self.rng, self.seen
         edge = RisingEdge(dut.clk)
         load: tuple[int, int] | None = None  # kept until they are taken
         store: int | None = None
@@ -65,67 +101,87 @@ class Bench:
                 load = self._address(), rng.getrandbits(BITS)
             if store is None and not store_rests and rng.random() < self.wishes:
                 store = self._address()
-            read = self._address() if reads else None
-            written = write or load
-            if read in self.newest or (written and read == written[0]):
-                read = None
+            addresses, fit = self._slots()
+            read_all = bool(rng.getrandbits(1))
             dut.compute_write_enable.value = write is not None
             dut.compute_write_address.value, dut.compute_write_data.value = write or self._garbage()
             dut.compute_residual_enable.value = residual is not None
             dut.compute_residual_address.value = self._garbage()[0] if residual is None else residual
-            dut.compute_read_enable.value = read is not None
-            dut.compute_read_address.value = self._garbage()[0] if read is None else read
+            dut.compute_read_enable.value = reads
+            dut.compute_read_all.value = read_all
+            dut.compute_read_addresses.value = sum(
+                address << ADDRESS_WIDTH * slot for slot, address in enumerate(addresses)
+            )
             dut.write_valid.value = load is not None
             address, word = load or self._garbage()
-            dut.write_payload.value = address | word << 16
+            dut.write_payload.value = address | word << ADDRESS_WIDTH
             dut.read_valid.value = store is not None
             dut.read_payload.value = self._garbage()[0] if store is None else store
             await edge
 
             # what they get
-            for name, handle, pipeline in (
-                ("port_a", dut.compute_read_data, self.port_a),
-                ("residual", dut.compute_residual_data, self.residual),
-            ):
-                expected = pipeline.popleft()
-                if expected is not None:
-                    self.taken[name] += 1
-                    assert int(handle.value) == expected, name
-            answer = self.store.popleft()
-            assert int(dut.word_valid.value) == (answer is not None)
-            if answer is not None and answer[0] is not None:
-                assert int(dut.word.value) == answer[0], "store"
+            self._check_words()
             load_done = load is not None and bool(int(dut.write_ready.value))
             store_done = store is not None and bool(int(dut.read_ready.value))
-            free = write is None and residual is None
-            wanted = load is not None or store is not None
-            assert load_done + store_done == int(free and wanted), "port B idle, or given twice"
-            for name, wish, done in (
-                ("load", load is not None, load_done),
-                ("store", store is not None, store_done),
-            ):
-                self.waits[name] = self.waits[name] + 1 if wish and free and not done else 0
-                assert self.waits[name] <= 1, f"{name} is not served in turn"
+            compute = write[0] if write else residual
+            taken = None if compute is None else compute % BANKS
+            load_bank = None if load is None else load[0] % BANKS
+            store_bank = None if store is None else store % BANKS
+            together = load_bank is not None and load_bank == store_bank
+            load_may = load is not None and load_bank != taken and not (together and self.load_was_last)
+            store_may = (
+                store is not None and store_bank != taken and not (together and not self.load_was_last)
+            )
+            assert load_done == load_may, "load"
+            assert store_done == store_may, "store"
+            if load_done or store_done:
+                self.load_was_last = load_done
+            seen["load and store in one cycle"] += load_done and store_done
+            seen["in turn"] += together and load_done != store_done
+            seen["all three"] += load_done and store_done and taken is not None
+            seen["refused for compute"] += taken is not None and taken in (load_bank, store_bank)
 
             # what that does
-            self.port_a.append(None if read is None else self.words[read])
+            written = [done for done in (write, load if load_done else None) if done is not None]
+            unknown = {address for address, _ in written}  # read in the cycle in which it is written
+            port_a: list[Word] = [None] * BANKS
+            for slot, at in enumerate(addresses):
+                if reads and fit[slot] and (slot == 0 or read_all) and at not in unknown:
+                    port_a[slot] = self.words[at]
+                    seen["newest word, port A"] += at in self.newest
+                    seen["behind a wrong one"] += slot > 0 and not all(fit[:slot])
+            self.port_a.append(port_a)
             self.residual.append(None if residual is None else self.words[residual])
             self.store.append((self.words[store],) if store_done and store is not None else None)
-            self.newest.clear()
-            for done in (write, load if load_done else None):
-                if done is not None:
-                    self.words[done[0]] = done[1]
-                    self.newest.add(done[0])
-            self.taken["compute"] += write is not None
-            if load_done:
-                load = None
-                self.taken["load"] += 1
-            if store_done:
-                store = None
-                self.taken["store"] += 1
+            seen["newest word, store"] += store_done and store in self.newest
+            seen["newest word, residual"] += residual in self.newest
+            self.newest = sorted(unknown)
+            for address, word in written:
+                self.words[address] = word
+            seen["write"] += write is not None
+            seen["load"] += load_done
+            seen["store"] += store_done
+            load = None if load_done else load
+            store = None if store_done else store
+
+    def _check_words(self) -> None:
+        dut = self.dut
+        words = int(dut.compute_read_data.value)
+        for slot, expected in enumerate(self.port_a.popleft()):
+            if expected is not None:
+                self.seen["port A"] += 1
+                assert words >> BITS * slot & (1 << BITS) - 1 == expected, f"slot {slot}"
+        expected = self.residual.popleft()
+        if expected is not None:
+            self.seen["residual"] += 1
+            assert int(dut.compute_residual_data.value) == expected, "residual"
+        answer = self.store.popleft()
+        assert int(dut.word_valid.value) == (answer is not None)
+        if answer is not None and answer[0] is not None:
+            assert int(dut.word.value) == answer[0], "store"
 
     def _garbage(self) -> tuple[int, int]:
-        return self.rng.randrange(WORDS), self.rng.getrandbits(BITS)
+        return self.rng.randrange(1 << ADDRESS_WIDTH), self.rng.getrandbits(BITS)
 
 
 INPUTS = (
@@ -136,6 +192,19 @@ INPUTS = (
     "read_valid",
 )
 
+#: What does not happen if compute does not use port B, or does not write.
+NOT_WITHOUT_COMPUTE = {"all three", "refused for compute", "residual", "newest word, residual", "write"}
+EVERYTHING = NOT_WITHOUT_COMPUTE | {
+    "port A",
+    "newest word, port A",
+    "behind a wrong one",
+    "load",
+    "store",
+    "load and store in one cycle",
+    "in turn",
+    "newest word, store",
+}
+
 
 @cocotb.test()
 @cocotb.parametrize(
@@ -144,8 +213,8 @@ INPUTS = (
         [
             (1, 0.0, 0.0, 1.0),
             (2, 0.3, 0.3, 0.7),
-            (3, 0.9, 0.05, 0.9),
-            (4, 0.1, 0.5, 0.3),
+            (3, 0.7, 0.25, 0.9),
+            (4, 0.1, 0.5, 0.5),
             (5, 0.5, 0.5, 1.0),
             (6, 0.2, 0.1, 1.0),
         ],
@@ -156,9 +225,8 @@ async def random_accesses(dut: Any, seed: int, writes: float, residuals: float, 
     await reset(dut, low=INPUTS)
     bench = Bench(dut, seed, writes, residuals, wishes)
     await bench.run(4000)
-    idle = {"compute"} if writes == 0 else set()
-    idle |= {"residual"} if residuals == 0 else set()
-    assert all(bench.taken[name] > 60 for name in bench.taken.keys() - idle), bench.taken
+    expected = EVERYTHING if writes else EVERYTHING - NOT_WITHOUT_COMPUTE
+    assert all(bench.seen[name] >= 10 for name in expected), bench.seen
 
 
 @cocotb.test()
@@ -166,8 +234,8 @@ async def random_accesses(dut: Any, seed: int, writes: float, residuals: float, 
 async def reset_in_the_middle(dut: Any, seed: int) -> None:
     """Words stay, answers that were on their way do not come."""
     start_clock(dut)
-    words: list[int | None] = [None] * WORDS
-    for cycles in (300, 1, 2, 3, 57, 1500):
+    words: list[Word] = [None] * WORDS
+    for cycles in (300, 1, 2, 3, 57, 2, 5, 1500):
         await reset(dut, low=INPUTS)
         bench = Bench(dut, seed + cycles, 0.3, 0.3, 0.8)
         bench.words = words

@@ -16,9 +16,9 @@ from cocotb_bench import FaultyRamWrite, Sender, never, pauses, quiet, reset, st
 from cocotbext.axi import AxiWriteBus
 from random_transfers import MEMORY_BYTES, places, random_stores
 
-from hw.dual_port_memory import READ_LATENCY
 from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
+from hw.scratchpad import READ_LATENCY
 
 MACHINE = Machine.from_json(json.loads(os.environ["MACHINE"]))
 WORD = MACHINE.word_bytes

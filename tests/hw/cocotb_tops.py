@@ -89,14 +89,15 @@ def run_bench(
     tests: int,
     visible: tuple[str, ...] = (),
     renamed: Mapping[str, str] | None = None,
+    models: str = "",
 ) -> None:
     """Build a unit and run the tests of ``cocotb_{name}.py`` on it.
 
     ``tests`` is how many there are, ``visible`` signals that the bench sees beside the ports,
-    ``renamed`` as in `cocotb_build.component_verilog`.
+    ``renamed`` as in `cocotb_build.component_verilog`, ``models`` Verilog of primitives that the unit has.
     """
     names = dict(renamed or {})
-    text = component_verilog(top, name, names)
+    text = component_verilog(top, name, names) + models
     ports = {f"{names.get(str(path[0]), path[0])}*" for path, _, _ in top.signature.flatten(top)}
     simulator = build(text, name, sorted(ports | {"clk", "rst", *visible}), monkeypatch)
     bench = Path(__file__).with_name(f"cocotb_{name}.py")

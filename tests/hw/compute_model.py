@@ -267,14 +267,16 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
 
 
 def random_chain(machine: Machine, rng: Generator) -> list[Instruction]:
-    """Instructions of one output block each that go on with each other's sums; the last one writes."""
+    """Instructions that go on with each other's sums; the last one writes."""
     chain: list[Instruction] = []
     while len(chain) < int(rng.integers(2, 5)):
         code = random_instruction(machine, rng, rng.choice([Mode.DENSE, Mode.DEPTHWISE, Mode.THIN]))
-        code.fields |= {"output_blocks": 1}
-        if code["average"]:
+        sums = code["output_blocks"] * code["output_rows"] * code["output_columns"]
+        if code["average"] or sums > machine.accumulator_depth:
             continue
         if chain:
+            if code["output_blocks"] != chain[0]["output_blocks"]:
+                continue
             code.fields |= {name: chain[0][name] for name in ("output_rows", "output_columns")}
             pitch = code["source_row_step"] // code["stride_rows"]
             window = (code["output_rows"] - 1) * code["source_row_step"] + code["kernel_rows"] * pitch

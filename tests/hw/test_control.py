@@ -11,7 +11,7 @@ from amaranth.sim import Simulator
 
 from hw.control import ControlRegisters
 from hw.machine import Machine
-from hw.registers import COUNTERS, Control, Register, Status
+from hw.registers import COUNTERS, Control, Register, Status, counted_layer
 
 MACHINE = Machine()
 COUNTED = [counter for counter in COUNTERS if counter is not Register.CYCLES]
@@ -104,11 +104,16 @@ def test_registers(wait: int) -> None:
             assert ctx.get(dut.program_address) == held
             assert await host.read(Register.PROGRAM_ADDRESS) == held
         # what is read only, or does not exist, is not written
-        for address in (Register.ID_LOW, Register.STATUS, Register.LAYER, Register.CYCLES, 0x18, 0x80, 0xFC):
+        for address in (Register.ID_LOW, Register.STATUS, Register.LAYER, Register.CYCLES, 0x1C, 0x80, 0xFC):
             before = await host.read(address)
             await host.write(address, 0xFFFFFFFF)
             assert await host.read(address) == before
-        assert await host.read(0x18) == await host.read(0xFC) == await host.read(Register.CONTROL) == 0
+        assert await host.read(0x1C) == await host.read(0xFC) == await host.read(Register.CONTROL) == 0
+        await host.write(Register.COUNTED_LAYER, 0xFFFF1234)
+        await host.write(Register.COUNTED_LAYER, 0xFF5678, 2)
+        assert await host.read(Register.COUNTED_LAYER) == counted_layer(0x5634)
+        await host.write(Register.COUNTED_LAYER, 0, 4)
+        assert await host.read(Register.COUNTED_LAYER) == 0x5634
         ctx.set(dut.layer, 0xABCD)
         assert await host.read(Register.LAYER) == 0xABCD
         assert await host.read(Register.PROGRAM_ADDRESS) == held
@@ -218,3 +223,29 @@ def test_the_high_word_belongs_to_the_low_word() -> None:
 
     sim.add_testbench(testbench)
     sim.run()
+
+
+def test_cycles_of_one_layer() -> None:
+    """The same run for each layer: every cycle is counted for one of them, those before the first for 0."""
+    layers = [4, 0, 0, 1, 1, 1, 2, 4, 4]  # in each cycle; first what the run before left
+    found = {}
+
+    async def story(ctx: Any, host: Host, dut: ControlRegisters) -> None:
+        for layer in (None, *range(5)):
+            await host.write(Register.COUNTED_LAYER, 0 if layer is None else counted_layer(layer))
+            ctx.set(dut.layer, layers[0])
+            ctx.set(dut.load_busy, 1)
+            ctx.set(dut.finished, 0)
+            await host.write(Register.CONTROL, Control.START)
+            for number in layers[1:]:
+                ctx.set(dut.layer, number)
+                await ctx.tick()
+            ctx.set(dut.finished, 1)
+            await ctx.tick().repeat(3)
+            ctx.set(dut.load_busy, 0)
+            found[layer] = [await host.read_counter(one) for one in (Register.CYCLES, Register.LOAD_BUSY)]
+
+    run(story, 0)
+    for which in (0, 1):
+        assert sum(found[layer][which] for layer in range(5)) == found[None][which] > 8
+    assert [found[layer][0] for layer in (1, 2, 3)] == [3, 1, 0]

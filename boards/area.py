@@ -1,0 +1,176 @@
+"""What a machine takes of an ECP5, without synthesis.
+
+Multipliers and block RAMs follow from the structure.  LUTs and flip-flops are sums of a few terms, one for
+each way in which the design grows; their factors are fitted to the designs measured in ``area.json`` when
+this module is first asked, so that there is nothing to keep in step.  `boards.area_command` measures.
+A machine without the divider, or with more than one bank of scratchpad, counts as one with and one
+without: no design tells these apart yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.dual_port_memory import block_rams as dual_port_block_rams
+from hw.fetch import READ_AHEAD
+from hw.isa import INSTRUCTION_BYTES
+from hw.load import Load
+from hw.machine import Machine
+from hw.store import Store
+
+__all__ = [
+    "AREA_FAMILY",
+    "BASELINE",
+    "FITTED",
+    "TERMS",
+    "AreaPoint",
+    "board_area",
+    "factors",
+    "fit",
+    "machine_block_rams",
+    "read_points",
+    "terms",
+    "write_points",
+]
+
+#: Parts whose name begins like this are covered.
+AREA_FAMILY = "LFE5U"
+BASELINE = Path(__file__).with_suffix(".json")
+#: Resources that are fitted; the others are counted.
+FITTED = ("luts", "ffs")
+
+#: Depth and width of a block RAM with one port for each direction.
+_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+#: What Yosys takes a memory of 16 x 4 bits in LUTs and a block RAM to cost.
+_LUT_MEMORY_COST, _BLOCK_RAM_COST = 4, 128
+_LOAD_BEATS = Load(Machine()).depth
+_STORE_WORDS = Store(Machine()).depth
+#: In the serial bridge.
+_LINK_BLOCK_RAMS = 1
+
+
+@dataclass(frozen=True)
+class AreaPoint:
+    """One measured design.
+
+    Attributes
+    ----------
+    design : str
+        ``"core"``: the accelerator's netlist; otherwise a board, routed.
+    kind : str
+        The board's memory: ``"sdram"`` or ``"ddr3"``; empty for a core.
+    machine : Machine
+    luts, ffs, dsps, block_rams : int
+    """
+
+    design: str
+    kind: str
+    machine: Machine
+    luts: int
+    ffs: int
+    dsps: int
+    block_rams: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The point as a JSON object; `from_json` reads it back."""
+        return {**asdict(self), "machine": self.machine.to_json()}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> AreaPoint:
+        """The point that `to_json` described."""
+        return cls(**{**entry, "machine": Machine.from_json(entry["machine"])})
+
+
+#: The terms of the sums: what each counts.
+TERMS = (
+    "design",
+    "bus bytes",
+    "output lanes",
+    "multipliers",
+    "SDRAM and link",
+    "DDR3 and link",
+)
+
+
+def terms(machine: Machine, kind: str) -> NDArray[np.float64]:
+    """How often a design has each of `TERMS`; ``kind``: of the board's memory, empty for a core alone."""
+    return np.array(
+        [
+            1,
+            machine.bus_bytes,
+            machine.output_lanes,
+            machine.multipliers,
+            kind == "sdram",
+            kind == "ddr3",
+        ],
+        np.float64,
+    )
+
+
+def read_points(path: Path = BASELINE) -> list[AreaPoint]:
+    """The measured designs."""
+    return [AreaPoint.from_json(entry) for entry in json.loads(path.read_text())]
+
+
+def write_points(points: Sequence[AreaPoint], path: Path = BASELINE) -> None:
+    """Make these the measured designs."""
+    path.write_text(json.dumps([point.to_json() for point in points], indent=1) + "\n")
+
+
+def fit(points: Sequence[AreaPoint]) -> dict[str, NDArray[np.float64]]:
+    """Factors of `TERMS` for each of `FITTED`: least squares of the relative errors."""
+    found = {}
+    for resource in FITTED:
+        sizes = np.array([getattr(point, resource) for point in points], np.float64)
+        rows = np.array([terms(point.machine, point.kind) for point in points]) / sizes[:, None]
+        found[resource] = np.linalg.lstsq(rows, np.ones(len(points)), rcond=None)[0]
+    return found
+
+
+@cache
+def factors() -> dict[str, NDArray[np.float64]]:
+    """`fit` of the measured designs."""
+    return fit(read_points())
+
+
+def _block_rams(width: int, depth: int) -> int:
+    """Block RAMs of a memory with one port for each direction, left to Yosys: none if LUTs cost less."""
+    blocks = min(-(-width // wide) * -(-depth // deep) for deep, wide in _SHAPES)
+    lut_memories = -(-width // 4) * -(-depth // 16)
+    return 0 if lut_memories * _LUT_MEMORY_COST < blocks * _BLOCK_RAM_COST else blocks
+
+
+def machine_block_rams(machine: Machine) -> int:
+    """Block RAMs of the accelerator."""
+    word, beat = 8 * machine.word_bytes, machine.bus_width + 2
+    return (
+        dual_port_block_rams(word, machine.scratchpad_words)
+        + _block_rams(32 * machine.output_lanes, machine.accumulator_depth)
+        + _block_rams(beat, machine.weight_fifo_words)
+        + _block_rams(beat, _LOAD_BEATS)
+        + _block_rams(word, _STORE_WORDS)
+        + _block_rams(beat, READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes)
+    )
+
+
+def board_area(machine: Machine, kind: str) -> dict[str, int]:
+    """LUTs, flip-flops, DSP blocks and block RAMs of a board's whole design, or of a core alone.
+
+    Parameters
+    ----------
+    machine : Machine
+    kind : str
+        ``"sdram"`` or ``"ddr3"``: with that memory's controller and the serial link; empty: the core.
+    """
+    found = {name: round(float(factor @ terms(machine, kind))) for name, factor in factors().items()}
+    found["dsps"] = machine.multipliers
+    found["block_rams"] = machine_block_rams(machine) + (_LINK_BLOCK_RAMS if kind else 0)
+    return found

@@ -1,0 +1,51 @@
+"""The least cycles that a network can take on a machine, however it is tiled: known without tiling it.
+
+The array takes a word of each pass for every output pixel; the bus carries the weights of each rectangle
+of at most ``accumulator_depth`` pixels, and every result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compiler.operation import Operation
+from compiler.traffic import Bus, MemoryTiming
+from hw.isa import Mode
+from hw.machine import Machine
+from hw.sequencer import AVERAGE_CADENCE, RESIDUAL_CADENCE
+
+__all__ = ["least_cycles", "weight_bytes"]
+
+
+def weight_bytes(operations: Sequence[Operation], machine: Machine) -> int:
+    """Weights and parameters that cross the bus, at least."""
+    total = 0
+    for operation in operations:
+        rectangles = -(-operation.rows * operation.columns // machine.accumulator_depth)
+        blocks = operation.destination.planes
+        tiles = blocks if operation.hold_weights else _passes(operation)
+        total += rectangles * (tiles * machine.tile_bytes + blocks * machine.parameter_bytes)
+    return total
+
+
+def _passes(operation: Operation) -> int:
+    """Of all output blocks."""
+    blocks = operation.destination.planes
+    if operation.mode is not Mode.DENSE:
+        return blocks * operation.taps
+    return sum(operation.passes(block) for block in range(blocks))
+
+
+def least_cycles(operations: Sequence[Operation], machine: Machine, memory: MemoryTiming) -> int:
+    """Cycles that no schedule of these operations, lowered for the machine's lanes, can undercut."""
+    array = maps = 0
+    for operation in operations:
+        pixels = operation.rows * operation.columns
+        blocks = operation.destination.planes
+        cadence = AVERAGE_CADENCE if operation.average else RESIDUAL_CADENCE if operation.residual else 1
+        array += (_passes(operation) + blocks * (cadence - 1)) * pixels
+        maps += blocks * pixels * machine.word_bytes
+    beats = [weight_bytes(operations, machine) // machine.bus_bytes, maps // machine.bus_bytes]
+    bus = Bus(machine, memory)
+    moved = sum(beats) if bus.one_direction else max(beats)
+    return max(array, int(moved * bus.beat_cycles))

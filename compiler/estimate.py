@@ -1,0 +1,384 @@
+"""Cycles of a compiled program on a memory, without a simulation of every cycle.
+
+Fetch, load, weights and store are *flows* of bus beats, and the array is a flow of words that takes
+weights in proportion.  Rates change only when something begins or ends, or when the weight FIFO becomes
+full or empty; between two such moments everything is linear.  So a program takes a few steps for each
+of its instructions, however long these are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compiler.traffic import LONGEST_BURST, Bus, MemoryTiming, transfer_of
+from hw.compute_cycles import DRAIN_CYCLES, START_CYCLES, ComputeCycles, compute_cycles
+from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit
+from hw.machine import Machine
+
+__all__ = ["REASONS", "Estimate", "LayerEstimate", "estimate"]
+
+#: Instructions in a unit's queue (`hw.fetch.InstructionQueue`).
+_QUEUE = 16
+#: Beats that a load may ask for ahead (`hw.load.Load`).
+_LOAD_AHEAD = 512
+#: Cycles besides the memory's latency: from START to the first instruction's request and from the last
+#: unit's end to DONE; from a request to an instruction in its queue, a word in the scratchpad, a weight at
+#: the array; from a store's tokens to its first burst; from the memory's answer to the store's tokens.
+_BEGIN, _END = 4, 10
+_FETCH_PIPELINE, _LOAD_PIPELINE, _WEIGHT_PIPELINE, _STORE_PIPELINE, _ANSWER_PIPELINE = 8, 14, 13, 12, 4
+#: Cycles to hand out an instruction.
+_DISPATCH = 1
+
+_FETCH, _LOAD, _WEIGHTS, _STORE = range(4)
+#: Beats and cycles less than this are rounding.
+_NOTHING = 1e-6
+
+#: What a layer's cycles are spent on, as in the benchmark: the array took a word, or why it did not.
+REASONS: tuple[str, ...] = ("array", "weights in", "maps in", "maps out", "maps in and out", "gaps")
+
+
+@dataclass
+class LayerEstimate:
+    """Cycles in which the newest COMPUTE instruction belonged to one layer, and what the array did in them.
+
+    Attributes
+    ----------
+    cycles, array_busy : float
+        All of them, and those in which the array took a word.
+    idle_weights, idle_load, idle_store, idle_both : float
+        The array took none, because weights were missing, or because it waited for a load, a store, or
+        one of both; what remains of ``cycles`` are gaps: the pipeline fills or drains.
+    """
+
+    cycles: float = 0.0
+    array_busy: float = 0.0
+    idle_weights: float = 0.0
+    idle_load: float = 0.0
+    idle_store: float = 0.0
+    idle_both: float = 0.0
+
+    def reasons(self) -> dict[str, float]:
+        """Cycles for each of `REASONS`."""
+        idle = (self.idle_weights, self.idle_load, self.idle_store, self.idle_both)
+        gaps = max(self.cycles - self.array_busy - sum(idle), 0.0)
+        return dict(zip(REASONS, (self.array_busy, *idle, gaps), strict=True))
+
+    def limit(self) -> str:
+        """The reason with the most cycles."""
+        reasons = self.reasons()
+        return max(reasons, key=lambda reason: reasons[reason])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A program's run.
+
+    Attributes
+    ----------
+    cycles : int
+        From start to done.
+    layers : dict
+        `LayerEstimate` by layer number; their cycles add up to ``cycles``.
+    spans : list of (float, float)
+        When each instruction began (it had its tokens) and ended (it gave its own), in cycles of the run.
+    """
+
+    cycles: int
+    layers: dict[int, LayerEstimate]
+    spans: list[tuple[float, float]]
+
+    def total(self) -> LayerEstimate:
+        """All layers together."""
+        total = LayerEstimate()
+        for layer in self.layers.values():
+            for name, value in vars(layer).items():
+                setattr(total, name, getattr(total, name) + value)
+        return total
+
+
+def estimate(program: Sequence[Instruction], machine: Machine, memory: MemoryTiming) -> Estimate:
+    """Estimate the cycles of one run.
+
+    Parameters
+    ----------
+    program : sequence of Instruction
+        With tokens, without END.
+    machine : Machine
+    memory : MemoryTiming
+        `sim.memory_settings.MemorySettings`; what is random in them is left out.
+    """
+    return _Run(program, machine, memory).run()
+
+
+@dataclass(slots=True)
+class _Flow:
+    """Beats on their way for the present instruction of one unit."""
+
+    active: bool = False
+    ready_at: float = 0.0  # nothing moves before
+    left: float = 0.0  # beats
+    burst: float = 1.0  # beats of an average burst
+    cost: float = 1.0  # cycles of one on a memory that does nothing else
+    rate: float = 0.0  # beats a cycle until the next event
+    instruction: int = -1
+    free_at: float = 0.0  # when the last beat of the instruction before moved
+    busy_until: float = 0.0  # when that instruction ended
+
+
+@dataclass(slots=True)
+class _Array:
+    """What the array executes, and how far it is."""
+
+    work: ComputeCycles | None = None  # None: it has no instruction
+    started: bool = False  # its first weights are there
+    instruction: int = -1
+    ready_at: float = 0.0  # no word before
+    left: float = 0.0  # cycles, as long as weights are there
+    speed: float = 0.0  # of these a cycle: below 1 while weights are missing
+    demand: float = 0.0  # weight beats in each of them
+    free_at: float = 0.0
+
+
+class _Run:
+    def __init__(self, program: Sequence[Instruction], machine: Machine, memory: MemoryTiming) -> None:
+        self.program = program
+        self.machine = machine
+        self.memory = memory
+        self.bus = Bus(machine, memory)
+        self.now = 0.0
+        self.flows = [_Flow() for _ in range(4)]
+        self.array = _Array()
+        self.fetched = 0
+        self.queues: dict[Opcode, deque[int]] = {code: deque() for code in Opcode}
+        self.tokens = {(giver, taker): deque[float]() for giver in Unit for taker in Unit}
+        self.level = 0.0  # weight beats that are there and not yet taken
+        # besides the FIFO: two tiles and a parameter block in the compute unit
+        ahead = 2 * machine.tile_bytes + machine.parameter_bytes
+        self.capacity = machine.weight_fifo_words + ahead // machine.bus_bytes
+        self.layer = 0
+        self.layers: dict[int, LayerEstimate] = {}
+        self.begins = [0.0] * len(program)
+        self.ends = [0.0] * len(program)
+
+    def run(self) -> Estimate:
+        self._fetch_next(_BEGIN + self.memory.read_latency + _FETCH_PIPELINE)
+        while True:
+            while self._fetch() | self._load() | self._store() | self._weights() | self._compute():
+                pass
+            self._rates()
+            step = self._step()
+            if step is None:
+                break
+            self._advance(step)
+        end = max(self.now, self.array.free_at, *(flow.busy_until for flow in self.flows)) + _END
+        self._layer().cycles += end - self.now
+        return Estimate(round(end), self.layers, list(zip(self.begins, self.ends, strict=True)))
+
+    def _layer(self) -> LayerEstimate:
+        return self.layers.setdefault(self.layer, LayerEstimate())
+
+    def _past(self, time: float) -> bool:
+        return time <= self.now + _NOTHING
+
+    # what happens at this moment; True: something did, so that more may
+
+    def _fetch_next(self, delay: float) -> None:
+        flow = self.flows[_FETCH]
+        flow.active, flow.ready_at = True, self.now + delay
+        flow.burst = flow.left = INSTRUCTION_BYTES / self.machine.bus_bytes
+        flow.cost = flow.burst * self.bus.beat_cycles
+
+    def _fetch(self) -> bool:
+        flow = self.flows[_FETCH]
+        if self.fetched == len(self.program) or flow.left > _NOTHING:
+            return False
+        flow.active = False
+        queue = self.queues[self.program[self.fetched].opcode]
+        if len(queue) == _QUEUE:
+            return False
+        queue.append(self.fetched)
+        self.fetched += 1
+        if self.fetched < len(self.program):
+            self._fetch_next(_DISPATCH)
+        return True
+
+    def _take_tokens(self, number: int, unit: Unit) -> bool:
+        wait = self.program[number].wait
+        queues = [self.tokens[(giver, unit)] for giver in Unit if wait >> giver & 1]
+        if not all(queue and self._past(queue[0]) for queue in queues):
+            return False
+        for queue in queues:
+            queue.popleft()
+        return True
+
+    def _end(self, number: int, unit: Unit, when: float) -> None:
+        self.ends[number] = when
+        signal = self.program[number].signal
+        for receiver in Unit:
+            if signal >> receiver & 1:
+                self.tokens[(unit, receiver)].append(when)
+
+    def _finished(self, which: int) -> bool:
+        """Whether the last beat of a flow's instruction has just moved."""
+        flow = self.flows[which]
+        if not flow.active or flow.left > _NOTHING:
+            return False
+        flow.active, flow.free_at = False, self.now
+        return True
+
+    def _start(self, which: int, number: int, first_delay: float) -> None:
+        """``first_delay``: cycles before the first beat, unless the instruction before has just ended."""
+        flow, transfer = self.flows[which], transfer_of(self.program[number], self.machine)
+        self.begins[number] = self.now
+        flow.active, flow.instruction, flow.left = True, number, transfer.beats
+        flow.ready_at = self.now + (0.0 if flow.free_at == self.now else first_delay)
+        flow.burst = transfer.beats / transfer.bursts
+        flow.cost = self.bus.burst_cycles(transfer)
+
+    def _backlog(self, other: int, ahead: float) -> float:
+        """Cycles until what another reader has asked for, at most ``ahead`` beats, has passed."""
+        flow = self.flows[other]
+        return min(flow.left, ahead) * self.bus.beat_cycles if flow.active else 0.0
+
+    def _load(self) -> bool:
+        flow, queue = self.flows[_LOAD], self.queues[Opcode.LOAD]
+        if self._finished(_LOAD):
+            flow.busy_until = self.now + self.memory.read_latency + _LOAD_PIPELINE
+            self._end(flow.instruction, Unit.LOAD, flow.busy_until)
+            return True
+        if flow.active or not queue or not self._take_tokens(queue[0], Unit.LOAD):
+            return False
+        room = min(self.capacity - self.level, self.machine.weight_fifo_words)
+        self._start(_LOAD, queue.popleft(), self._backlog(_WEIGHTS, room))
+        return True
+
+    def _store(self) -> bool:
+        flow, queue = self.flows[_STORE], self.queues[Opcode.STORE]
+        if self._finished(_STORE):
+            flow.busy_until = self.now + self.memory.write_latency + _ANSWER_PIPELINE
+            self._end(flow.instruction, Unit.STORE, flow.busy_until)
+            return True
+        if flow.active or not queue or not self._take_tokens(queue[0], Unit.STORE):
+            return False
+        number = queue.popleft()
+        # a burst's address is given when its words have been read
+        words = min(self.program[number]["words"], LONGEST_BURST / self.machine.beats_per_word)
+        self._start(_STORE, number, words + _STORE_PIPELINE)
+        return True
+
+    def _weights(self) -> bool:
+        flow, queue = self.flows[_WEIGHTS], self.queues[Opcode.WEIGHTS]
+        if self._finished(_WEIGHTS):
+            flow.busy_until = self.ends[flow.instruction] = self.now
+            return True
+        if flow.active or not queue:
+            return False
+        delay = self.memory.read_latency + _WEIGHT_PIPELINE
+        self._start(_WEIGHTS, queue.popleft(), delay + self._backlog(_LOAD, _LOAD_AHEAD))
+        return True
+
+    def _compute(self) -> bool:
+        array, queue = self.array, self.queues[Opcode.COMPUTE]
+        if (work := array.work) is not None:
+            if not array.started and self._past(array.ready_at) and self.level > work.first_beats - _NOTHING:
+                self.level -= work.first_beats
+                array.started = True
+                return True
+            if array.left > _NOTHING:
+                return False
+            array.work, array.free_at = None, self.now + DRAIN_CYCLES
+            self._end(array.instruction, Unit.COMPUTE, array.free_at)
+            return True
+        if not queue or not self._past(array.free_at):
+            return False
+        self.layer = self.program[queue[0]].layer
+        if not self._take_tokens(queue[0], Unit.COMPUTE):
+            return False
+        array.instruction = queue.popleft()
+        array.work = work = compute_cycles(self.machine, self.program[array.instruction])
+        array.started, array.ready_at = False, self.now + START_CYCLES
+        array.left = float(work.cycles)
+        array.demand = (work.weight_beats - work.first_beats) / work.cycles
+        self.begins[array.instruction] = self.now
+        return True
+
+    # what lasts until the next event
+
+    def _rates(self) -> None:
+        """Set the rates of all flows and of the array."""
+        array, weights = self.array, self.flows[_WEIGHTS]
+        moving = [flow for flow in self.flows if flow.active and flow.ready_at <= self.now + _NOTHING]
+        for flow in self.flows:
+            flow.rate = 0.0
+        demand = array.demand if array.work is not None and array.started else 0.0
+        self._share(moving, 1.0)
+        if weights.rate > demand and self.level > self.capacity - _NOTHING:
+            # a full FIFO takes what the array takes; the others share the rest
+            weights.rate = demand
+            moving = [flow for flow in moving if flow is not weights]
+            self._share(moving, 1.0 - demand * weights.cost / weights.burst)
+        array.speed = 0.0
+        if array.work is not None and array.started:
+            array.speed = weights.rate / demand if self.level < _NOTHING and weights.rate < demand else 1.0
+
+    def _share(self, moving: list[_Flow], free: float) -> None:
+        store = self.flows[_STORE]
+        reads = [flow for flow in moving if flow is not store]
+        writing = any(flow is store for flow in moving)
+        read_turn, write_turn = self.bus.turns(
+            [flow.cost for flow in reads], store.cost if writing else None, free
+        )
+        for flow in reads:
+            flow.rate = flow.burst / read_turn
+        if writing:
+            store.rate = store.burst / write_turn
+
+    def _step(self) -> float | None:
+        """Cycles until the next event; None: there is none."""
+        array, now = self.array, self.now
+        times = [flow.left / flow.rate for flow in self.flows if flow.rate]
+        times += [flow.ready_at - now for flow in self.flows if flow.ready_at > now + _NOTHING]
+        moments = [array.free_at, *(queue[0] for queue in self.tokens.values() if queue)]
+        change = self.flows[_WEIGHTS].rate
+        if array.work is not None:
+            if array.started:
+                change -= array.demand * array.speed
+                if array.speed:
+                    times.append(array.left / array.speed)
+            else:
+                moments.append(array.ready_at)
+                if change and self.level < array.work.first_beats:
+                    times.append((array.work.first_beats - self.level) / change)
+        times += [moment - now for moment in moments if moment > now + _NOTHING]
+        if change > _NOTHING and self.level < self.capacity - _NOTHING:
+            times.append((self.capacity - self.level) / change)
+        elif change < -_NOTHING and self.level > _NOTHING:
+            times.append(self.level / -change)
+        return max(min(times), _NOTHING) if times else None
+
+    def _advance(self, step: float) -> None:
+        array, layer = self.array, self._layer()
+        layer.cycles += step
+        for flow in self.flows:
+            if flow.rate:
+                flow.left = max(flow.left - flow.rate * step, 0.0)
+        self.level += self.flows[_WEIGHTS].rate * step
+        if (work := array.work) is not None and array.started:
+            done = array.speed * step
+            self.level = max(self.level - array.demand * done, 0.0)
+            array.left -= done
+            layer.array_busy += done * work.words / work.cycles
+            layer.idle_weights += step - done + done * work.weight_wait / work.cycles
+        elif work is not None:
+            layer.idle_weights += step if self._past(array.ready_at) else 0.0
+        elif self._past(array.free_at):
+            loading, storing = (
+                flow.active or flow.busy_until > self.now
+                for flow in (self.flows[_LOAD], self.flows[_STORE])
+            )
+            layer.idle_both += step if loading and storing else 0.0
+            layer.idle_load += step if loading and not storing else 0.0
+            layer.idle_store += step if storing and not loading else 0.0
+        self.now += step

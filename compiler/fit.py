@@ -1,0 +1,399 @@
+"""Choosing a machine: candidates for a network on a part, each compiled and its cycles estimated.
+
+Every array that the part holds is tried with the largest scratchpad that fits, then the best one with
+other buffers and buses, one change at a time, until nothing gets better.  What `compiler.bounds` proves
+slower than the best is not compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from compiler.bounds import least_cycles, weight_bytes
+from compiler.compile import place_instructions
+from compiler.error import CompileError
+from compiler.estimate import estimate
+from compiler.lower import lower
+from compiler.operation import Operation
+from compiler.traffic import MemoryTiming
+from hw.machine import Machine, MachineError
+from quant.fixed_model import FixedModel
+
+__all__ = [
+    "Candidate",
+    "Choice",
+    "Evaluator",
+    "FitError",
+    "Result",
+    "Target",
+    "check",
+    "choose_machine",
+    "evaluate",
+    "frames_per_second",
+    "ranked",
+    "read_model",
+]
+
+#: Cycles that differ by less than this are called equal, and the smaller machine comes first.
+_EQUAL = 0.01
+#: Rounds of changes to the best machine.
+_ROUNDS = 2
+#: Arrays that are compiled before bounds are compared with what came out.
+_FIRST = 2
+_LEAST_SCRATCHPAD, _MOST_SCRATCHPAD = 256, 65536
+#: Share of the cycles in which weights are missing, and of weights that need not cross the bus, which
+#: make other buffers for weights worth a try.
+_WORTH = 0.02
+
+_WHAT_LIMITS = {
+    "weights in": "bus: weights in",
+    "maps in": "bus: activations in",
+    "maps out": "bus: results out",
+    "maps in and out": "bus: activations in and out",
+    "gaps": "pipeline between instructions",
+}
+
+
+class FitError(ValueError):
+    """No machine on this part runs the network; the message names the limit and what to change."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a machine is chosen for.
+
+    Attributes
+    ----------
+    name, part : str
+        The board and its FPGA.
+    resources : dict
+        What the part has: ``luts``, ``ffs``, ``dsps``, ``block_rams``.
+    area : callable
+        What the whole design needs of these with a machine.
+    memory : MemoryTiming
+        How the external memory behaves.
+    memory_bytes : int
+        Its size.
+    clock_mhz : float
+    """
+
+    name: str
+    part: str
+    resources: Mapping[str, int]
+    area: Callable[[Machine], Mapping[str, int]]
+    memory: MemoryTiming
+    memory_bytes: int
+    clock_mhz: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A machine with what its design needs; ``problem`` says why it does not fit, or is empty."""
+
+    machine: Machine
+    needs: Mapping[str, int]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A network on a candidate.
+
+    Attributes
+    ----------
+    machine : Machine
+    needs : dict
+        ``luts``, ``ffs``, ``dsps``, ``block_rams`` of the whole design.
+    cycles : int
+        Of one image; 0 if it does not fit.
+    bottleneck : str
+        What most of the cycles are spent on.
+    shares : dict
+        Share of the cycles by reason.
+    memory_bytes : int
+        External memory that the program takes.
+    problem : str
+        Why it does not fit; empty if it does.
+    """
+
+    machine: Machine
+    needs: Mapping[str, int]
+    cycles: int = 0
+    bottleneck: str = ""
+    shares: Mapping[str, float] | None = None
+    memory_bytes: int = 0
+    problem: str = ""
+
+    def to_json(self, clock_mhz: float) -> dict[str, Any]:
+        """For programs; ``frames_per_second`` at this clock."""
+        entry = {**asdict(self), "machine": self.machine.to_json(), "needs": dict(self.needs)}
+        entry["frames_per_second"] = frames_per_second(self, clock_mhz)
+        return entry
+
+
+def frames_per_second(result: Result, clock_mhz: float) -> float:
+    """Images in a second, one after another; 0 for what does not fit."""
+    return clock_mhz * 1e6 / result.cycles if result.cycles else 0.0
+
+
+@lru_cache(maxsize=1)
+def read_model(path: Path) -> FixedModel:
+    """The fixed-point model of a file, read once in each process."""
+    from quant.qdq_import import read_fixed_model
+
+    return read_fixed_model(path)
+
+
+def evaluate(model: FixedModel | Path, candidate: Candidate, target: Target) -> Result:
+    """Compile for a candidate and estimate.  A `CompileError` becomes the result's ``problem``."""
+    machine = candidate.machine
+    fixed = read_model(model) if isinstance(model, Path) else model
+    try:
+        placed = place_instructions(fixed, machine)
+    except CompileError as error:
+        return Result(machine, candidate.needs, problem=str(error).splitlines()[0])
+    needed = placed.memory_map.end
+    if needed > target.memory_bytes:
+        return Result(
+            machine,
+            candidate.needs,
+            memory_bytes=needed,
+            problem=f"the program takes {needed:,} bytes of memory, {target.name} has "
+            f"{target.memory_bytes:,}; use a smaller network or input, or a board with more memory",
+        )
+    run = estimate(placed.instructions, machine, target.memory)
+    useful = sum(layer.macs for layer in placed.lowered.layers) / machine.multipliers
+    reasons = run.total().reasons()
+    array = reasons.pop("array")
+    named = {"multipliers": useful, "multipliers: unused lanes": max(array - useful, 0.0)}
+    named |= {_WHAT_LIMITS[reason]: cycles for reason, cycles in reasons.items()}
+    return Result(
+        machine,
+        candidate.needs,
+        cycles=run.cycles,
+        bottleneck=max(named, key=lambda reason: named[reason]),
+        shares={reason: cycles / run.cycles for reason, cycles in named.items()},
+        memory_bytes=needed,
+    )
+
+
+def _names(resource: str) -> str:
+    return {"luts": "LUTs", "ffs": "flip-flops", "dsps": "DSP blocks", "block_rams": "block RAMs"}[resource]
+
+
+def check(machine: Machine, target: Target) -> Candidate:
+    """A machine's needs, and whether the part has them."""
+    needs = target.area(machine)
+    short = [
+        f"{needs[name]:,} {_names(name)} of {target.resources[name]:,}"
+        for name in ("dsps", "block_rams", "luts", "ffs")
+        if needs[name] > target.resources[name]
+    ]
+    return Candidate(machine, needs, f"needs {', '.join(short)}" if short else "")
+
+
+def ranked(results: Sequence[Result]) -> list[Result]:
+    """Those that fit, best first: the fewest cycles, and the smaller machine where these are about equal."""
+    left = sorted((result for result in results if not result.problem), key=lambda result: result.cycles)
+    order: list[Result] = []
+    while left:
+        equal = [result for result in left if result.cycles <= left[0].cycles * (1 + _EQUAL)]
+        best = min(equal, key=_size)
+        order.append(best)
+        left.remove(best)
+    return order
+
+
+def _size(result: Result) -> tuple[float, ...]:
+    return (
+        result.needs["luts"] + 100 * result.needs["block_rams"],
+        result.cycles,
+        *result.machine.to_json().values(),
+    )
+
+
+def _with(machine: Machine, **changes: int | bool) -> Machine | None:
+    try:
+        return replace(machine, **changes)
+    except MachineError:
+        return None
+
+
+def arrays(target: Target, *, average_pooling: bool, bus_widths: Sequence[int]) -> Iterator[Candidate]:
+    """Every array with the widest bus it takes and the largest scratchpad that fits.
+
+    Those that do not fit come with the smallest buffers.
+    """
+    for inputs, outputs in product((4, 8, 16), (4, 8, 16, 32, 64)):
+        widths = [width for width in bus_widths if width <= 8 * outputs]
+        if inputs > outputs or not widths:
+            continue
+        fifo = max(512, 4 * inputs * outputs * 8 // max(widths))
+        smallest = _with(
+            Machine(average_pooling=average_pooling),
+            input_lanes=inputs,
+            output_lanes=outputs,
+            bus_width=max(widths),
+            scratchpad_words=_LEAST_SCRATCHPAD,
+            weight_fifo_words=fifo,
+        )
+        if smallest is not None:
+            yield _largest_scratchpad(smallest, target)
+
+
+def _largest_scratchpad(machine: Machine, target: Target) -> Candidate:
+    found = check(replace(machine, scratchpad_words=_LEAST_SCRATCHPAD), target)
+    words = _LEAST_SCRATCHPAD
+    while not found.problem and words < _MOST_SCRATCHPAD:
+        words *= 2
+        larger = check(replace(machine, scratchpad_words=words), target)
+        if larger.problem:
+            break
+        found = larger
+    return found
+
+
+def changes(
+    best: Result, operations: Sequence[Operation], target: Target, bus_widths: Sequence[int]
+) -> Iterator[Candidate]:
+    """The best machine with one buffer or the bus changed; the scratchpad gives way if it must."""
+    machine = best.machine
+    varied = [_with(machine, scratchpad_words=machine.scratchpad_words // step) for step in (2, 4)]
+    varied += [_with(machine, bus_width=width) for width in bus_widths]
+    if (best.shares or {}).get(_WHAT_LIMITS["weights in"], 0) > _WORTH:
+        varied.append(_with(machine, weight_fifo_words=4 * machine.weight_fifo_words))
+        now = weight_bytes(operations, machine)
+        for step in (2, 4):
+            deeper = _with(machine, accumulator_depth=step * machine.accumulator_depth)
+            if deeper is not None and weight_bytes(operations, deeper) < now * (1 - _WORTH):
+                varied.append(deeper)
+    for other in varied:
+        if other is None:
+            continue
+        candidate = check(other, target)
+        while candidate.problem and candidate.machine.scratchpad_words > _LEAST_SCRATCHPAD:
+            smaller = replace(candidate.machine, scratchpad_words=candidate.machine.scratchpad_words // 2)
+            candidate = check(smaller, target)
+        yield candidate
+
+
+#: Evaluates candidates, in any order of its own, and gives the results in theirs.
+Evaluator = Callable[[Sequence[Candidate]], Sequence[Result]]
+
+
+class _Choice:
+    """The search for one network and target."""
+
+    def __init__(self, model: FixedModel, target: Target, evaluator: Evaluator) -> None:
+        self.model = model
+        self.target = target
+        self.evaluator = evaluator
+        self.results: list[Result] = []
+        self.refused: list[Result] = []
+        self.slower: list[Result] = []
+        self._seen: set[Machine] = set()
+        self._lowered: dict[tuple[int, int], list[Operation]] = {}
+        self.average_pooling = True
+        try:
+            self.lowered(Machine(average_pooling=False))
+            self.average_pooling = False
+        except CompileError:
+            self.lowered(Machine())  # raises, if there is another reason
+
+    def lowered(self, machine: Machine) -> list[Operation]:
+        """The network's operations for a machine's lanes."""
+        key = (machine.input_lanes, machine.output_lanes)
+        if key not in self._lowered:
+            layers = lower(self.model, machine).layers
+            self._lowered[key] = [operation for layer in layers for operation in layer.operations]
+        return self._lowered[key]
+
+    def bound(self, candidate: Candidate) -> int:
+        """`least_cycles` of a candidate."""
+        return least_cycles(self.lowered(candidate.machine), candidate.machine, self.target.memory)
+
+    def best(self) -> Result | None:
+        """The first of those that have been compiled."""
+        return next(iter(ranked(self.results)), None)
+
+    def compile(self, candidates: Sequence[Candidate]) -> None:
+        """Evaluate those that fit, have not been seen, and might be better than the best."""
+        best = self.best()
+        chosen = []
+        for candidate in candidates:
+            if candidate.machine in self._seen:
+                continue
+            self._seen.add(candidate.machine)
+            bound = self.bound(candidate)
+            if best is not None and bound > best.cycles * (1 + _EQUAL):
+                self.slower.append(Result(candidate.machine, candidate.needs, bound))
+            else:
+                chosen.append(candidate)
+        for result in self.evaluator(chosen) if chosen else ():
+            (self.refused if result.problem else self.results).append(result)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a search found.
+
+    Attributes
+    ----------
+    order : list of Result
+        Machines that run the network, best first.
+    slower : list of Result
+        Machines that fit and cannot be better than the best; ``cycles`` is what they take at least.
+    refused : list of Result
+        Machines that do not fit; ``problem`` says why.
+    """
+
+    order: list[Result]
+    slower: list[Result]
+    refused: list[Result]
+
+
+def choose_machine(
+    model: FixedModel,
+    target: Target,
+    evaluator: Evaluator,
+    *,
+    bus_widths: Sequence[int] = (32, 64, 128),
+) -> Choice:
+    """Search the machines for a network on a part.
+
+    Raises
+    ------
+    CompileError
+        If no machine can run the network.
+    FitError
+        If none fits; with the reason that holds for the smallest.
+    """
+    choice = _Choice(model, target, evaluator)
+    first = list(arrays(target, average_pooling=choice.average_pooling, bus_widths=bus_widths))
+    choice.refused += [
+        Result(candidate.machine, candidate.needs, problem=candidate.problem)
+        for candidate in first
+        if candidate.problem
+    ]
+    fitting = sorted((candidate for candidate in first if not candidate.problem), key=choice.bound)
+    choice.compile(fitting[:_FIRST])
+    choice.compile(fitting[_FIRST:])
+    for _ in range(_ROUNDS):
+        before = choice.best()
+        if before is None:
+            break
+        varied = changes(before, choice.lowered(before.machine), target, bus_widths)
+        choice.compile([candidate for candidate in varied if not candidate.problem])
+        after = choice.best()
+        if after is None or after.machine == before.machine:
+            break
+    order = ranked(choice.results)
+    if not order:
+        least = choice.refused[-1] if fitting else choice.refused[0]
+        raise FitError(f"{target.name}: no machine in {target.part} runs this network: {least.problem}")
+    return Choice(order, sorted(choice.slower, key=lambda result: result.cycles), choice.refused)

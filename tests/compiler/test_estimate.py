@@ -1,0 +1,105 @@
+"""Estimated cycles: those of the RTL, within 5 %, and what overlaps and waits."""
+
+import pytest
+
+from bench.accuracy_data import BenchDataError, shared_folder
+from bench.baseline import read_baseline
+from bench.work import WORK, compile_work
+from compiler.estimate import REASONS, estimate
+from compiler.listing import instructions_of
+from hw.isa import Instruction, Mode, Opcode
+from hw.machine import Machine
+from sim.memory_settings import memory_settings
+
+MACHINE = Machine()
+IDEAL = memory_settings("ideal")
+SLOW = ("N4", "N5", "N5-SVD")
+CASES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else (), id=name) for name in WORK]
+
+LOAD = {"planes": 1, "rows": 1, "words": 500}
+COMPUTE = {
+    "output_rows": 16,
+    "output_columns": 16,
+    "kernel_rows": 3,
+    "kernel_columns": 3,
+    "input_blocks": 2,
+    "output_blocks": 4,
+    "mode": Mode.DENSE.value,
+}
+WORDS = 4 * 18 * 256
+WEIGHTS = Instruction(Opcode.WEIGHTS, {"blocks": 4, "tiles": 18})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_within_5_percent_of_rtl(name):
+    rows = [row for row in read_baseline() if row.name == name]
+    try:
+        program = compile_work(WORK[name], MACHINE).program
+    except BenchDataError:
+        if shared_folder() is not None:
+            raise
+        pytest.skip("the folder of models and images that POINTSHIFT_SHARED names is missing")
+    for row in rows:
+        found = estimate(instructions_of(program), MACHINE, memory_settings(row.memory))
+        assert found.cycles == pytest.approx(row.cycles, rel=0.05), row.memory
+        assert sum(layer.cycles for layer in found.layers.values()) == pytest.approx(found.cycles, abs=1)
+        busy = sum(layer.array_busy for layer in row.layers)
+        assert found.total().array_busy == pytest.approx(busy, rel=1e-6)
+
+
+def _run(*instructions, memory=IDEAL):
+    return estimate(instructions, MACHINE, memory)
+
+
+def test_nothing_to_do():
+    assert 0 < _run(Instruction(Opcode.LOAD, LOAD)).cycles < 1100
+
+
+def test_units_overlap_unless_a_token_says_otherwise():
+    load, compute = Instruction(Opcode.LOAD, LOAD), Instruction(Opcode.COMPUTE, COMPUTE)
+    apart = [_run(load).cycles, _run(WEIGHTS, compute).cycles]
+    assert WORDS <= apart[1] < 1.01 * WORDS + 100
+    # instructions and weights arrive between the load's bursts
+    assert _run(load, WEIGHTS, compute).cycles < max(apart) + 700
+    ordered = _run(
+        Instruction(Opcode.LOAD, LOAD, signal=2), WEIGHTS, Instruction(Opcode.COMPUTE, COMPUTE, wait=1)
+    )
+    assert ordered.cycles > sum(apart) - 100
+    [layer] = ordered.layers.values()
+    assert 1000 < layer.idle_load < 1000 + MACHINE.weight_fifo_words + 100
+    assert layer.limit() == "array"
+    (_, loaded), _, (began, _) = ordered.spans
+    assert began == pytest.approx(loaded)
+
+
+def test_both_directions_share_an_sdram():
+    load, store = Instruction(Opcode.LOAD, LOAD), Instruction(Opcode.STORE, LOAD)
+    assert _run(load, store).cycles < 1.2 * _run(load).cycles
+    sdram = memory_settings("ulx3s")
+    assert _run(load, store, memory=sdram).cycles > 1.9 * _run(load, memory=sdram).cycles
+
+
+def test_one_pixel_runs_at_the_speed_of_weights():
+    fields = {"output_rows": 1, "output_columns": 1, "kernel_rows": 1, "kernel_columns": 1}
+    weights = Instruction(Opcode.WEIGHTS, {"blocks": 8, "tiles": 64})
+    compute = Instruction(Opcode.COMPUTE, COMPUTE | fields | {"input_blocks": 64, "output_blocks": 8})
+    beats = 8 * (64 * 16 + 16)
+    for memory, beat in (("ideal", 1), ("stalling", 19 / 15), ("ulx3s", 5.2)):
+        found = _run(weights, compute, memory=memory_settings(memory))
+        assert found.cycles == pytest.approx(beats * beat, rel=0.03, abs=100)
+        assert found.layers[0].limit() == "weights in"
+
+
+def test_layers_are_told_apart():
+    program = []
+    for layer in (0, 1):
+        program += [
+            Instruction(Opcode.WEIGHTS, WEIGHTS.fields, layer=layer),
+            Instruction(Opcode.COMPUTE, COMPUTE, layer=layer),
+        ]
+    found = _run(*program)
+    assert [layer.array_busy for layer in found.layers.values()] == pytest.approx([WORDS, WORDS])
+    assert sum(layer.cycles for layer in found.layers.values()) == pytest.approx(found.cycles, abs=1)
+    for layer in found.layers.values():
+        assert list(layer.reasons()) == list(REASONS)
+        assert sum(layer.reasons().values()) == pytest.approx(layer.cycles)

@@ -1,0 +1,51 @@
+"""Beats, bursts and turns on the memory bus."""
+
+import pytest
+
+from compiler.traffic import Bus, Transfer, transfer_of
+from hw.isa import Instruction, Opcode
+from hw.machine import Machine
+from sim.memory_settings import MemorySettings, memory_settings, ulx3s
+
+MACHINE = Machine()
+
+
+def _load(**fields):
+    return transfer_of(Instruction(Opcode.LOAD, {"planes": 1, "rows": 1, "words": 1, **fields}), MACHINE)
+
+
+def test_bursts_end_at_multiples_of_their_size():
+    assert _load(words=32) == Transfer(64, 1, 1)
+    assert _load(words=32, memory_address=16) == Transfer(64, 2, 1)
+    assert _load(words=65) == Transfer(130, 3, 1)
+    # rows of 10 words, 30 words apart: every one is a run, and some of them cross a boundary
+    strided = _load(planes=2, rows=3, words=10, memory_row_step=480, memory_plane_step=2048)
+    assert strided == Transfer(2 * 3 * 20, 2 * (1 + 2 + 2), 6)
+
+
+def test_weights_are_a_parameter_block_and_tiles():
+    weights = Instruction(Opcode.WEIGHTS, {"memory_address": 0, "blocks": 2, "tiles": 3})
+    assert transfer_of(weights, MACHINE) == Transfer(2 * 64, 4, 1)
+    only_parameters = Instruction(Opcode.WEIGHTS, {"memory_address": 0, "blocks": 4, "tiles": 0})
+    assert transfer_of(only_parameters, MACHINE) == Transfer(64, 4, 1)
+
+
+def test_beats_of_each_memory():
+    assert Bus(MACHINE, memory_settings("ideal")).beat_cycles == 1
+    assert Bus(MACHINE, memory_settings("stalling")).beat_cycles == pytest.approx(19 / 15)
+    assert 5 < Bus(MACHINE, ulx3s()).beat_cycles < 5.3
+    plain = MemorySettings(sdram_bytes=4, sdram_row_miss=10)
+    assert Bus(MACHINE, plain).beat_cycles == 2
+    # 512 bytes are a quarter of a row; a run that begins elsewhere opens another
+    assert Bus(MACHINE, plain).burst_cycles(Transfer(64, 1, 1)) == 64 * 2 + 10
+    assert Bus(MACHINE, plain).burst_cycles(Transfer(1024, 16, 1)) == 64 * 2 + 10 / 4
+
+
+def test_who_takes_turns():
+    own_channels = Bus(MACHINE, memory_settings("ideal"))
+    assert own_channels.turns([64.0, 8.0], 64.0, 1.0) == (72.0, 64.0)
+    one_bus = Bus(MACHINE, MemorySettings(sdram_bytes=2, sdram_turnaround=4))
+    assert one_bus.turns([64.0, 8.0], None, 1.0) == (72.0, 0.0)
+    assert one_bus.turns([], 64.0, 0.5) == (0.0, 128.0)
+    # a write after every read, two turnarounds
+    assert one_bus.turns([64.0, 8.0], 64.0, 1.0) == (2 * (36 + 64 + 8), 36 + 64 + 8)
