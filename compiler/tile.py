@@ -87,12 +87,16 @@ class Tiling:
 
     def chunks(self, blocks: int, together: int, last: bool) -> list[int]:
         """Output blocks of each store of a tile, the first one of ``together`` if that is not 0; the ``last``
-        tile of an operation ends with a single one, so that little is left to store in the end."""
+        tile of an operation ends with fewer and fewer, so that little is left to store in the end."""
         whole, rest = divmod(blocks - together, self.chunk_blocks)
         sizes = [together] * (together > 0) + [self.chunk_blocks] * whole + [rest] * (rest > 0)
-        if len(sizes) == 1 and together:
-            return sizes
-        return [*sizes[:-1], sizes[-1] - 1, 1] if last and sizes[-1] > 1 else sizes
+        if last and (len(sizes) > 1 or not together):
+            left = sizes.pop()
+            while left > 1:
+                sizes.append(-(-left // 2))
+                left //= 2
+            sizes.append(left)
+        return sizes
 
     @property
     def words(self) -> int:

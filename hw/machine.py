@@ -59,7 +59,7 @@ class Machine:
     bus_width: int = 64
     scratchpad_words: int = 8192
     accumulator_depth: int = 512
-    weight_fifo_words: int = 512
+    weight_fifo_words: int = 4096
     average_pooling: bool = True
 
     def __post_init__(self) -> None:
