@@ -78,6 +78,7 @@ def main(arguments: list[str]) -> int:
 
     from boards.litedram_axi import use_axi
     from boards.litedram_bank import use_bank_machine
+    from boards.litedram_chooser import use_command_chooser
     from boards.litedram_converter import use_down_converter
 
     settings = json.loads(Path(arguments[0]).read_text())
@@ -85,6 +86,7 @@ def main(arguments: list[str]) -> int:
     use_axi()
     use_down_converter()
     use_bank_machine()
+    use_command_chooser()
     _use_read_latency(phy.GENSDRPHY, settings["read_latency"])
     clock_hz = float(settings["clock_hz"])
     geometry = settings["geometry"]
