@@ -11,7 +11,7 @@ from typing import Any
 from litedram.common import cmd_layout, cmd_request_rw_layout, tXXDController
 from litedram.core import controller
 from litex.soc.interconnect import stream
-from migen import FSM, Cat, If, Module, NextState, Record, Signal, log2_int
+from migen import Cat, If, Module, Mux, Record, Signal, log2_int
 
 __all__ = ["BankMachine", "use_bank_machine"]
 
@@ -25,6 +25,7 @@ class BankMachine(Module):
     In place of ``litedram.core.bankmachine.BankMachine``, with the same states.  That one compares rows of
     13 bits in the cycle in which a command is chosen.  Here each access is compared with the one before
     as it is queued: what follows an access to the open row is in the open row if its row is the same.
+    Whether an access can be made is known in a register as its cycle begins.
 
     Parameters
     ----------
@@ -67,93 +68,95 @@ class BankMachine(Module):
             queue.sink.same.eq(req.addr[column_bits:] == newest_row),
             req.ready.eq(queue.sink.ready),
             queue.source.connect(access.sink),
-            access.source.ready.eq(req.wdata_ready | req.rdata_valid),
             req.lock.eq(queue.source.valid | access.source.valid),
         ]
         self.sync += If(req.valid & req.ready, newest_row.eq(req.addr[column_bits:]))
 
-        # Every access that has left found its row open, so the next one does if its row is the same.
+        # One flip-flop for each thing that the bank may be doing, and one for each cycle of waiting.
+        regular, refreshing = Signal(reset=1), Signal()
+        precharging, precharged_alone, activating = Signal(), Signal(), Signal()
         opened, hit = Signal(), Signal()
-        opens, closes = Signal(), Signal()
+        go = Signal()  # regular, and the access finds its row open
         precharge_after = Signal()
-        self.sync += [
-            If(closes, opened.eq(0)).Elif(opens, opened.eq(1)),
-            If(access.sink.valid & access.sink.ready, hit.eq(access.sink.same)).Elif(opens, hit.eq(1)),
-        ]
-        self.comb += precharge_after.eq(
-            bool(settings.with_auto_precharge) & queue.source.valid & ~queue.source.same & ~closes
-        )
-
-        address = access.source.addr
-        column = Signal(settings.geom.addressbits)
+        leaves, arrives = Signal(), Signal()
         self.comb += [
-            column.eq(address[:column_bits] << address_align),
-            cmd.ba.eq(n),
-            cmd.a.eq(Cat(column[:_PRECHARGE_BIT], precharge_after, column[_PRECHARGE_BIT:])),
-            If(opens, cmd.a.eq(address[column_bits:])),
+            leaves.eq(go & cmd.ready),
+            arrives.eq(access.sink.valid & access.sink.ready),
+            precharge_after.eq(
+                bool(settings.with_auto_precharge) & go & queue.source.valid & ~queue.source.same
+            ),
+            access.source.ready.eq(leaves),
+            req.wdata_ready.eq(leaves & access.source.we),
+            req.rdata_valid.eq(leaves & ~access.source.we),
         ]
 
         # what must have passed; the multiplexer knows the rest (tRRD, tCCD, tWTR)
         timing = settings.timing
         to_precharge = math.ceil(settings.phy.cwl / settings.phy.nphases) + timing.tWR + timing.tCCD
-        done = cmd.valid & cmd.ready
         self.submodules.written = written = tXXDController(to_precharge)
         self.submodules.cycle = cycle = tXXDController(timing.tRC)
         self.submodules.active = active = tXXDController(timing.tRAS)
         may_precharge = written.ready & active.ready
+        opens = activating & cycle.ready
+        activated = opens & cmd.ready
+        precharged = may_precharge & ((precharging & cmd.ready) | precharged_alone)
         self.comb += [
-            written.valid.eq(done & cmd.is_write),
-            cycle.valid.eq(done & opens),
-            active.valid.eq(done & opens),
+            written.valid.eq(leaves & access.source.we),
+            cycle.valid.eq(activated),
+            active.valid.eq(activated),
         ]
 
-        # A refresh may wait a cycle longer, but what says that the bank is ready for it must not.
+        address = access.source.addr
+        column = Signal(settings.geom.addressbits)
+        self.comb += [
+            column.eq(address[:column_bits] << address_align),
+            cmd.valid.eq(go | (precharging & may_precharge) | opens),
+            cmd.is_cmd.eq(~go),
+            cmd.is_write.eq(go & access.source.we),
+            cmd.is_read.eq(go & ~access.source.we),
+            cmd.cas.eq(go),
+            cmd.ras.eq(~go),
+            cmd.we.eq(Mux(go, access.source.we, precharging)),
+            cmd.ba.eq(n),
+            cmd.a.eq(Cat(column[:_PRECHARGE_BIT], precharge_after, column[_PRECHARGE_BIT:])),
+            If(activating, cmd.a.eq(address[column_bits:])),
+            # A refresh may wait a cycle longer, but what says that the bank is ready for it must not.
+            refresh_gnt.eq(refreshing & may_precharge & refresh_req),
+        ]
+
+        activates = self._later(precharged, timing.tRP - 1)
+        # `go` comes a cycle after `regular`
+        settles = self._later(activated, max(timing.tRCD - 2, 0))
         refresh_waits = Signal()
-        self.sync += refresh_waits.eq(refresh_req)
-        self.submodules.fsm = fsm = FSM()
-        fsm.act("REGULAR",
-            If(refresh_waits, NextState("REFRESH"))
-            .Elif(access.source.valid & opened & hit,
-                cmd.valid.eq(1),
-                cmd.cas.eq(1),
-                cmd.we.eq(access.source.we),
-                cmd.is_write.eq(access.source.we),
-                cmd.is_read.eq(~access.source.we),
-                req.wdata_ready.eq(cmd.ready & access.source.we),
-                req.rdata_valid.eq(cmd.ready & ~access.source.we),
-                If(cmd.ready & precharge_after, NextState("AUTOMATIC PRECHARGE")),
-            )
-            .Elif(access.source.valid & opened, NextState("PRECHARGE"))
-            .Elif(access.source.valid, NextState("ACTIVATE")),
-        )  # fmt: skip
-        fsm.act("PRECHARGE",
-            closes.eq(1),
-            If(may_precharge,
-                cmd.valid.eq(1),
-                cmd.ras.eq(1),
-                cmd.we.eq(1),
-                cmd.is_cmd.eq(1),
-                If(cmd.ready, NextState("PRECHARGING")),
+        self.sync += [
+            refresh_waits.eq(refresh_req),
+            If(activates, activating.eq(1)),
+            If(activated, activating.eq(0)),
+            If(precharging & may_precharge & cmd.ready, precharging.eq(0)),
+            If(precharged_alone & may_precharge, precharged_alone.eq(0)),
+            If(settles | (refreshing & ~refresh_req), regular.eq(1)),
+            If(~refresh_req, refreshing.eq(0)),
+            If(regular,
+                If(refresh_waits, regular.eq(0), refreshing.eq(1))
+                .Elif(leaves & precharge_after, regular.eq(0), precharged_alone.eq(1))
+                .Elif(access.source.valid & ~opened, regular.eq(0), activating.eq(1))
+                .Elif(access.source.valid & ~hit, regular.eq(0), precharging.eq(1)),
             ),
-        )  # fmt: skip
-        fsm.act("AUTOMATIC PRECHARGE", closes.eq(1), If(may_precharge, NextState("PRECHARGING")))
-        fsm.act("ACTIVATE",
-            If(cycle.ready,
-                opens.eq(1),
-                cmd.valid.eq(1),
-                cmd.ras.eq(1),
-                cmd.is_cmd.eq(1),
-                If(cmd.ready, NextState("ACTIVATING")),
+            # Every access that has left found its row open, so the next one does if its row is the same.
+            If(precharging | precharged_alone | refreshing, opened.eq(0)).Elif(opens, opened.eq(1)),
+            If(arrives, hit.eq(access.sink.same)).Elif(opens, hit.eq(1)),
+            go.eq(
+                regular & opened & ~refresh_req & ~refresh_waits
+                & Mux(arrives, queue.source.same & ~precharge_after, access.source.valid & hit & ~leaves)
             ),
-        )  # fmt: skip
-        fsm.act("REFRESH",
-            closes.eq(1),
-            cmd.is_cmd.eq(1),
-            If(written.ready & refresh_req, refresh_gnt.eq(1)),
-            If(~refresh_req, NextState("REGULAR")),
-        )  # fmt: skip
-        fsm.delayed_enter("PRECHARGING", "ACTIVATE", timing.tRP - 1)
-        fsm.delayed_enter("ACTIVATING", "REGULAR", timing.tRCD - 1)
+        ]  # fmt: skip
+
+    def _later(self, strobe: Any, cycles: int) -> Any:
+        """A strobe after some cycles."""
+        for _ in range(cycles):
+            before, strobe = strobe, Signal()
+            self.sync += strobe.eq(before)
+        return strobe
 
 
 def use_bank_machine() -> None:

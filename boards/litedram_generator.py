@@ -76,15 +76,17 @@ def main(arguments: list[str]) -> int:
     """Write FOLDER/litedram_core.v and FOLDER/controller.json."""
     from litedram import phy
 
+    from boards.litedram_axi import use_axi
     from boards.litedram_bank import use_bank_machine
-    from boards.litedram_bursts import use_burst_to_beats
+    from boards.litedram_chooser import use_command_chooser
     from boards.litedram_converter import use_down_converter
 
     settings = json.loads(Path(arguments[0]).read_text())
     _use_pin_registers()
-    use_burst_to_beats()
+    use_axi()
     use_down_converter()
     use_bank_machine()
+    use_command_chooser()
     _use_read_latency(phy.GENSDRPHY, settings["read_latency"])
     clock_hz = float(settings["clock_hz"])
     geometry = settings["geometry"]

@@ -121,15 +121,19 @@ class Fetch(wiring.Component):
                                                   beats_width=beats.bit_length())
         wiring.connect(m, client.port, wiring.flipped(self.port))
 
-        # reading: one burst after another, while the client has room, until told to stop
+        # reading: one burst after another, not too far ahead, until told to stop
         reading = Signal()
         address = Signal(32)
+        ahead = Signal(range(READ_AHEAD + 1))  # asked for and not gathered
+        asked, gathered = Signal(), Signal()
+        m.d.sync += ahead.eq(ahead + asked - gathered)
         m.d.comb += [
-            client.transfers.valid.eq(reading),
+            asked.eq(client.transfers.valid & client.transfers.ready),
+            client.transfers.valid.eq(reading & (ahead != READ_AHEAD)),
             client.transfers.payload.address.eq(address),
             client.transfers.payload.beats.eq(beats),
         ]
-        with m.If(client.transfers.valid & client.transfers.ready):
+        with m.If(asked):
             m.d.sync += address.eq(address + INSTRUCTION_BYTES)
 
         # gathering beats into an instruction, then handing it out
@@ -138,6 +142,7 @@ class Fetch(wiring.Component):
         damaged = Signal()
         beat = client.output
         accepted = Signal()
+        m.d.comb += gathered.eq(beat.valid & beat.ready & (part == beats - 1))
         with m.If(beat.valid & beat.ready):
             m.d.sync += [words.word_select(part, bus_width).eq(beat.payload.data), part.eq(part + 1)]
 
@@ -156,7 +161,7 @@ class Fetch(wiring.Component):
                 m.d.comb += beat.ready.eq(1)
                 with m.If(beat.valid):
                     m.d.sync += damaged.eq(damaged | beat.payload.error)
-                    with m.If(part == beats - 1):
+                    with m.If(gathered):
                         m.next = "DISPATCH"
             with m.State("DISPATCH"):
                 with m.Switch(opcode):
@@ -179,7 +184,7 @@ class Fetch(wiring.Component):
             with m.State("DRAIN"):
                 # what was read ahead past the end
                 m.d.comb += beat.ready.eq(1)
-                with m.If(client.idle & ~client.transfers.valid):
+                with m.If(ahead == 0):
                     m.next = "IDLE"
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
         return m

@@ -67,15 +67,14 @@ class Load(wiring.Component):
         m.submodules.walks = walks = SyncFIFO(width=SCRATCH_WALK.size, depth=4)
         wiring.connect(m, client.port, wiring.flipped(self.port))
 
-        # a LOAD starts when its tokens are there and the row loops are free
+        # a LOAD takes its tokens when they are there and the row loops are free, and starts a cycle later
         memory_walk, scratch_walk = Signal(MEMORY_WALK), Signal(SCRATCH_WALK)
         for walk in (memory_walk, scratch_walk):
             m.d.comb += [walk[name].eq(self.instructions.payload[name]) for name in walk.shape().members]
         start = Signal()
         m.d.comb += [
             self.tokens.wait.eq(self.instructions.payload.wait),
-            self.tokens.wait_valid.eq(self.instructions.valid & rows.walks.ready & walks.w_rdy),
-            start.eq(self.tokens.wait_valid & self.tokens.wait_ready),
+            self.tokens.wait_valid.eq(self.instructions.valid & rows.walks.ready & walks.w_rdy & ~start),
             self.instructions.ready.eq(start),
             rows.walks.valid.eq(start),
             rows.walks.payload.eq(memory_walk),
@@ -85,6 +84,7 @@ class Load(wiring.Component):
             words.walks.payload.eq(walks.r_data),
             walks.r_en.eq(words.walks.ready),
         ]
+        m.d.sync += start.eq(self.tokens.wait_valid & self.tokens.wait_ready)
         m.d.comb += [
             client.transfers.valid.eq(rows.rows.valid),
             client.transfers.payload.address.eq(rows.rows.payload.address),

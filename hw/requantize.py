@@ -76,7 +76,6 @@ class Requantize(wiring.Component):
         m = Module()
         code = self.instruction
         lanes = self.machine.output_lanes
-        average = code.average if self.machine.average_pooling else 0
 
         # Flags: a ring for words that come back.  `again` marks their second time.
         stages = [Signal(OutputFlags, name=f"flags{stage}") for stage in range(_CLIPPED + 1)]
@@ -168,6 +167,8 @@ class Requantize(wiring.Component):
             rounded = Signal(signed(RESULT_BITS), name=f"rounded{lane}")
             m.d.comb += rounded.eq(shifter.result)
             if quotients is not None:
+                average = Signal(name=f"average{lane}", attrs={"keep": 1}, reset_less=True)
+                m.d.sync += average.eq(code.average)
                 with m.If(average):
                     m.d.comb += rounded.eq(quotients[lane])
             # compared in one cycle, replaced in the next

@@ -143,7 +143,7 @@ class SerialBridge(Component):
         # --- checks of a whole request -----------------------------------------------------------
         data_bytes = Signal.like(length)
         memory_fits, register_fits, acceptable = Signal(), Signal(), Signal()
-        # registers: nothing has changed since the cycle before, in which the frame's end was seen
+        # in two cycles after the frame's last byte: with its end, and in the state JUDGE
         m.d.sync += [
             data_bytes.eq(length - (REQUEST_HEADER_BYTES + _CRC_BYTES)),
             memory_fits.eq(
@@ -155,17 +155,18 @@ class SerialBridge(Component):
             ),
             register_fits.eq((address % 4 == 0) & (address < 1 << self.register_address_bits) & (count == 4)),
         ]
+        m.d.sync += acceptable.eq(0)
         with m.Switch(command):
             with m.Case(Command.IDENTIFY):
-                m.d.comb += acceptable.eq((data_bytes == 0) & (count == 0))
+                m.d.sync += acceptable.eq((data_bytes == 0) & (count == 0))
             with m.Case(Command.READ_MEMORY):
-                m.d.comb += acceptable.eq((data_bytes == 0) & memory_fits)
+                m.d.sync += acceptable.eq((data_bytes == 0) & memory_fits)
             with m.Case(Command.WRITE_MEMORY):
-                m.d.comb += acceptable.eq((data_bytes == count) & memory_fits)
+                m.d.sync += acceptable.eq((data_bytes == count) & memory_fits)
             with m.Case(Command.READ_REGISTER):
-                m.d.comb += acceptable.eq((data_bytes == 0) & register_fits)
+                m.d.sync += acceptable.eq((data_bytes == 0) & register_fits)
             with m.Case(Command.WRITE_REGISTER):
-                m.d.comb += acceptable.eq((data_bytes == 4) & register_fits)
+                m.d.sync += acceptable.eq((data_bytes == 4) & register_fits)
 
         m.d.comb += [
             self.m_axi.awaddr.eq(address),
@@ -205,21 +206,22 @@ class SerialBridge(Component):
         )
 
         # `length` counts the bytes of the answer, header and checksum included.
-        content_bytes = RESPONSE_HEADER_BYTES + answer_bytes
+        content_bytes = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + 1))
+        m.d.sync += content_bytes.eq(RESPONSE_HEADER_BYTES + answer_bytes)
         answer_byte, plain = Signal(8), Signal(8)
         with m.If(length == 0):
-            m.d.comb += plain.eq(sequence)
+            m.d.sync += plain.eq(sequence)
         with m.Elif(length == 1):
-            m.d.comb += plain.eq(status)
+            m.d.sync += plain.eq(status)
         with m.Elif(length >= content_bytes):
-            m.d.comb += plain.eq(crc_out.crc.word_select((length - content_bytes)[:2], 8))
+            m.d.sync += plain.eq(crc_out.crc.word_select((length - content_bytes)[:2], 8))
         with m.Else(), m.Switch(command):
             with m.Case(Command.IDENTIFY):
-                m.d.comb += plain.eq(identity_bytes[position[:4]])
+                m.d.sync += plain.eq(identity_bytes[position[:4]])
             with m.Case(Command.READ_MEMORY):
-                m.d.comb += plain.eq(buffered)
+                m.d.sync += plain.eq(buffered)
             with m.Default():
-                m.d.comb += plain.eq(register_value.word_select(position[:2], 8))
+                m.d.sync += plain.eq(register_value.word_select(position[:2], 8))
 
         with m.FSM() as fsm:
             with m.State("RECEIVE"), m.If(waiting.r_rdy):
@@ -232,7 +234,7 @@ class SerialBridge(Component):
                         & ~too_long
                         & (length >= REQUEST_HEADER_BYTES + _CRC_BYTES)
                     ):
-                        m.next = "CHECK"
+                        m.next = "JUDGE"
                     with m.Else():
                         m.d.comb += crc_in.start.eq(1)
                         m.d.sync += [length.eq(0), position.eq(0)]
@@ -251,6 +253,8 @@ class SerialBridge(Component):
                         with m.If(length < REQUEST_HEADER_BYTES + 4):
                             m.d.sync += register_value.eq(Cat(register_value[8:], taken))
 
+            with m.State("JUDGE"):
+                m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.sync += [
                     previous.eq(sequence),
@@ -339,6 +343,8 @@ class SerialBridge(Component):
             with m.State("FETCH"):
                 m.next = "FETCH WAIT"
             with m.State("FETCH WAIT"):
+                m.next = "CHOOSE"
+            with m.State("CHOOSE"):
                 m.next = "LATCH"
             with m.State("LATCH"):
                 m.d.sync += answer_byte.eq(plain)

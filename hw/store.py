@@ -103,7 +103,7 @@ class Store(wiring.Component):
         m.submodules.buffer = buffer = SyncFIFOBuffered(width=8 * machine.word_bytes, depth=self.depth + 1)
         wiring.connect(m, rows.rows, splitter.transfers)
 
-        # a STORE starts when its tokens are there and both loops are free
+        # a STORE takes its tokens when they are there and both loops are free, and starts a cycle later
         start = Signal()
         for walker, shape in ((rows, MEMORY_WALK), (words, SCRATCH_WALK)):
             m.d.comb += [walker.walks.payload[name].eq(self.instructions.payload[name])
@@ -111,10 +111,11 @@ class Store(wiring.Component):
             m.d.comb += walker.walks.valid.eq(start)
         m.d.comb += [
             self.tokens.wait.eq(self.instructions.payload.wait),
-            self.tokens.wait_valid.eq(self.instructions.valid & rows.walks.ready & words.walks.ready),
-            start.eq(self.tokens.wait_valid & self.tokens.wait_ready),
+            self.tokens.wait_valid.eq(
+                self.instructions.valid & rows.walks.ready & words.walks.ready & ~start),
             self.instructions.ready.eq(start),
         ]
+        m.d.sync += start.eq(self.tokens.wait_valid & self.tokens.wait_ready)
 
         # scratchpad to buffer: `room` counts words that have neither been asked for nor are held;
         # `more_room` is a cycle late, so it leaves one for what was asked in the meantime

@@ -90,7 +90,8 @@ class _Rows:
 
 
 class RowWalker(wiring.Component):
-    """Gives the rows of one LOAD or STORE in external memory, one a cycle.
+    """Gives the rows of one LOAD or STORE in external memory, one a cycle; the next one's after
+    a pause of one.
 
     Members
     -------
@@ -126,18 +127,19 @@ class RowWalker(wiring.Component):
             self.rows.payload.tag.last.eq(loops.last),
             self.rows.payload.tag.signal.eq(walk.signal),
             advance.eq(busy & self.rows.ready),
-            self.walks.ready.eq(~busy | (advance & loops.last)),
+            self.walks.ready.eq(~busy),
             load.eq(self.walks.valid & self.walks.ready),
         ]
-        with m.If(self.walks.ready):
-            m.d.sync += busy.eq(self.walks.valid)
         with m.If(load):
-            m.d.sync += walk.eq(new)
+            m.d.sync += [walk.eq(new), busy.eq(1)]
+        with m.Elif(advance & loops.last):
+            m.d.sync += busy.eq(0)
         return m
 
 
 class WordWalker(wiring.Component):
-    """Gives the scratchpad addresses of one LOAD or STORE, one a cycle, from registers.
+    """Gives the scratchpad addresses of one LOAD or STORE, one a cycle, from registers;
+    the next one's after a pause of one.
 
     Members
     -------
@@ -176,14 +178,12 @@ class WordWalker(wiring.Component):
             output.input.payload.address.eq(address),
             output.input.payload.last.eq(last_word & loops.last),
             output.input.payload.signal.eq(walk.signal),
-            self.walks.ready.eq(~busy | (advance & last_word & loops.last)),
+            self.walks.ready.eq(~busy),
             load.eq(self.walks.valid & self.walks.ready),
         ]
-        with m.If(self.walks.ready):
-            m.d.sync += busy.eq(self.walks.valid)
         with m.If(load):
             m.d.sync += [
-                walk.eq(new), address.eq(new.scratch_address), words_left.eq(new.words),
+                busy.eq(1), walk.eq(new), address.eq(new.scratch_address), words_left.eq(new.words),
                 last_word.eq(new.words == 1), one_word.eq(new.words == 1),
             ]
         with m.Elif(advance):
@@ -192,4 +192,6 @@ class WordWalker(wiring.Component):
             ]
             with m.If(last_word):
                 m.d.sync += [address.eq(loops.next), words_left.eq(walk.words), last_word.eq(one_word)]
+                with m.If(loops.last):
+                    m.d.sync += busy.eq(0)
         return m

@@ -103,9 +103,9 @@ def ulx3s(clock_mhz: float = 80.0) -> MemorySettings:
     crossbar, bank machine, CAS and read buffer, without contention.
 
     Measured on the board's gateware with LiteDRAM's Verilog and an SDRAM at its pins (80 MHz, 8x16
-    lanes, 64-bit bus): the width converter loses a cycle with every beat, so a 64-bit beat takes
-    five.  With that, cycle counts are within 5 % of the gateware's: a fully connected layer +2.7 %, a
-    pooling layer bound by loads and stores +4.5 %, two convolutions +0.2 %.
+    lanes, 64-bit bus): a 64-bit beat takes four cycles (`boards.litedram_converter`).  Cycle counts are
+    within 5 % of the gateware's: a fully connected layer -0.2 %, a pooling layer bound by loads and
+    stores -1.1 %, two convolutions +0.1 %.
     """
 
     def cycles(nanoseconds: float) -> int:
@@ -117,7 +117,6 @@ def ulx3s(clock_mhz: float = 80.0) -> MemorySettings:
         write_latency=6,
         outstanding=16,
         sdram_bytes=2,
-        sdram_beat_overhead=1,
         sdram_row_bytes=2048,
         sdram_banks=4,
         sdram_row_miss=precharge + activate + 3,
