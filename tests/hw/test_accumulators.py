@@ -13,18 +13,19 @@ from hw.machine import Machine
 MACHINE = Machine(input_lanes=4, output_lanes=4, bus_width=32, accumulator_depth=16)
 
 
-@pytest.mark.parametrize("maximum", [0, 1])
-def test_passes(maximum: int) -> None:
-    rng = np.random.default_rng(maximum)
+@pytest.mark.parametrize("kind", ["sums", "maxima", "both in turn"])
+def test_passes(kind: str) -> None:
+    rng = np.random.default_rng(len(kind))
     dut = Accumulators(MACHINE)
     lanes = MACHINE.output_lanes
-    # (pixel, first, bias, products) of each cycle, or None
-    schedule: list[tuple[int, bool, list[int], list[int]] | None] = []
+    # (pixel, first, bias, products, maximum) of each cycle, or None
+    schedule: list[tuple[int, bool, list[int], list[int], bool] | None] = []
     expected: dict[int, list[int]] = {}
     memory: dict[int, list[int]] = {}
     limit = 1 << (sum_bits(MACHINE) - 1)
     for _ in range(12):
         length = int(rng.integers(1, 9))
+        maximum = kind == "maxima" or (kind != "sums" and bool(rng.random() < 0.5))
         bias = [int(value) for value in rng.integers(-2**30, 2**30, lanes)]
         for number in range(int(rng.integers(1, 4))):
             for pixel in range(length):
@@ -37,13 +38,12 @@ def test_passes(maximum: int) -> None:
                     new = [a + p for a, p in zip(memory[pixel], products)]
                 memory[pixel] = new
                 expected[len(schedule)] = new
-                schedule.append((pixel, number == 0, bias, products))
+                schedule.append((pixel, number == 0, bias, products, maximum))
                 if rng.random() < 0.1:
                     schedule.append(None)
             schedule += [None] * max(0, LOOP_LATENCY - length)
 
     async def bench(ctx: SimulatorContext) -> None:
-        ctx.set(dut.maximum, maximum)
         for cycle in range(len(schedule) + SUM_LATENCY):
             now = schedule[cycle] if cycle < len(schedule) else None
             ctx.set(dut.valid, int(now is not None))
@@ -51,6 +51,7 @@ def test_passes(maximum: int) -> None:
             before = cycle - OPERAND_DELAY
             operands = schedule[before] if 0 <= before < len(schedule) else None
             ctx.set(dut.first, int(operands[1]) if operands else 1)
+            ctx.set(dut.maximum, int(operands[4]) if operands else cycle % 2)
             for lane in range(lanes):
                 ctx.set(dut.bias[lane], operands[2][lane] if operands else 12345)
                 ctx.set(dut.products[lane], operands[3][lane] if operands else -777)

@@ -25,10 +25,10 @@ MEMORY_BYTES = 1 << 16
 class Bench(wiring.Component):
     """Three clients of different depth at one port."""
 
-    def __init__(self, bus_width: int, outstanding: int) -> None:
+    def __init__(self, bus_width: int, outstanding: int, urgent_below: int | None) -> None:
         self.clients = [
-            ReadClient(bus_width, depth=depth, maximum_burst=burst, beats_width=12)
-            for depth, burst in ((16, 8), (64, 64), (128, 32))
+            ReadClient(bus_width, depth=depth, maximum_burst=burst, beats_width=12, urgent_below=urgent)
+            for depth, burst, urgent in ((16, 8, None), (64, 64, None), (128, 32, urgent_below))
         ]
         self.read_port = ReadPort(bus_width, 3, outstanding=outstanding)
         super().__init__({"axi": Out(AXI4Read(bus_width))})
@@ -53,6 +53,7 @@ def run(
     outstanding: int = 32,
     seed: int = 0,
     forever_blocked: int | None = None,
+    urgent_below: int | None = None,
 ) -> tuple[AxiMemory, list[int], int]:
     """Each client's transfers (address, beats); the cycles in which each was done, and the beats counted."""
     rng = random.Random(seed)
@@ -64,7 +65,7 @@ def run(
         latency,
         bad_read=lambda address: address // 8 % 5 == 0,
     )
-    dut = Bench(bus_width, outstanding)
+    dut = Bench(bus_width, outstanding, urgent_below)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     memory.attach_read(sim, dut.axi)
@@ -159,3 +160,13 @@ def test_nobody_starves() -> None:
     work = [[(0, 8)] * 10, [(0x1000, 1000)], [(0x4000, 1000)]]
     _, done, _ = run(64, work, taken=(1.0, 1.0, 1.0), latency=(4, 4))
     assert done[0] < 1200 < min(done[1:])
+
+
+@pytest.mark.parametrize(("urgent_below", "limit"), [(8, 80), (128, 220)])
+def test_what_is_not_urgent_waits(urgent_below: int, limit: int) -> None:
+    """A client with enough beats lets the others go first; with a higher mark it fills its buffer."""
+    work = [[], [(0x1000, 1000)], [(0x8000, 400)]]
+    memory, _, _ = run(64, work, taken=(1.0, 1.0, 0.02), latency=(4, 4), urgent_below=urgent_below)
+    ends = [number for number, (address, _) in enumerate(memory.read_bursts) if address < 0x8000]
+    ahead = sum(beats for address, beats in memory.read_bursts[: ends[-1]] if address >= 0x8000)
+    assert limit - 70 < ahead < limit

@@ -7,124 +7,178 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from amaranth.hdl import Value
 from amaranth.sim import Simulator, SimulatorContext
 
-from hw.isa import Instruction, Mode
+from hw.isa import COMPUTE, Instruction, Mode
 from hw.machine import Machine
 from hw.sequencer import PASS_CYCLES, Sequencer
 
 sys.path.append(str(Path(__file__).parent))
-from compute_model import passes, random_instruction
+from compute_model import passes, random_chain, random_instruction
 
 MACHINE = Machine(input_lanes=4, output_lanes=8, bus_width=32, scratchpad_words=1024, accumulator_depth=64)
 
 
-def words(code: Instruction) -> list[tuple[int, ...]]:
-    """Address, row, column, half, pixel, new_tile, new_block, first, last, row_end, block_end, end."""
+FLAGS = ("new_tile", "new_block", "first", "last", "maximum", "row_end", "block_end", "end")
+COPIES = ("mode", "thin_channels", "input_signed", "image_rows", "image_columns")
+
+#: Offset, row, column and whether it is used of each slot.
+Slots = tuple[tuple[int, int, int, int], ...]
+
+
+def slots(code: Instruction, pass_number: int) -> tuple[int, Slots]:
+    """First channel and slots of a pass where input lanes are taps."""
+    channels = code["thin_channels"] if code["mode"] == Mode.THIN.value else 1
+    first, phase = divmod(pass_number * MACHINE.input_lanes, channels)
     found = []
-    dense = code["mode"] == Mode.DENSE.value
+    for slot in range(first, first + MACHINE.input_lanes):
+        row, column = divmod(slot, code["slot_columns"])
+        used = row < code["kernel_rows"] and column < code["kernel_columns"]
+        found.append(((row * code["source_tap_row_step"] + column) % 65536, row, column, int(used)))
+    return phase, tuple(found)
+
+
+def words(code: Instruction) -> list[tuple[bool, tuple]]:
+    """Whether a pass begins, and address, row, column, half, phase, pixel, flags, copied fields, slots."""
+    found = []
+    mode = Mode(code["mode"])
+    pixels = code["output_rows"] * code["output_columns"]
+    stacked = code["partial"] or code["continues"]
     for ob in range(code["output_blocks"]):
         schedule = iter(passes(code))
         for ib in range(code["input_blocks"]):
             plane, half = divmod(code["first_block"] + ib, MACHINE.blocks_per_word)
-            plane = plane if dense else ob
-            for ky in range(code["kernel_rows"]):
-                for kx in range(code["kernel_columns"]):
-                    now = next(schedule)
-                    for r in range(code["output_rows"]):
-                        for c in range(code["output_columns"]):
-                            start = r == 0 and c == 0
-                            row_end = c == code["output_columns"] - 1
-                            block_end = row_end and r == code["output_rows"] - 1 and now.last
-                            found.append((
-                                (code["source_address"] + plane * code["source_plane_step"]
-                                 + r * code["source_row_step"] + ky * code["source_tap_row_step"]
-                                 + c * code["stride_columns"] + kx * code["dilation_columns"]) % 65536,
-                                code["origin_row"] + r * code["stride_rows"] + ky * code["dilation_rows"],
-                                code["origin_column"] + c * code["stride_columns"]
-                                + kx * code["dilation_columns"],
-                                half, r * code["output_columns"] + c, int(start and now.tile),
-                                int(start and now.first), int(now.first), int(now.last), int(row_end),
-                                int(block_end), int(block_end and ob == code["output_blocks"] - 1)))
+            taps = [(ky, kx) for ky in range(code["kernel_rows"]) for kx in range(code["kernel_columns"])]
+            phase, present = 0, ((0, 0, 0, 1), *[(0, 0, 0, 0)] * (MACHINE.input_lanes - 1))
+            if mode is Mode.MAXIMUM:
+                plane = ob
+            if mode.reads_taps:
+                plane, half, taps = 0 if mode is Mode.THIN else ob, 0, [(0, 0)]
+                phase, present = slots(code, ib)
+            for ky, kx in taps:
+                now = next(schedule)
+                for r, c in np.ndindex(code["output_rows"], code["output_columns"]):
+                    start = r == 0 and c == 0
+                    row_end = c == code["output_columns"] - 1
+                    block_end = row_end and r == code["output_rows"] - 1 and now.last
+                    flags = (start and now.tile, start and now.first, now.first and not code["continues"],
+                             now.last and not code["partial"], mode is Mode.MAXIMUM, row_end, block_end,
+                             block_end and ob == code["output_blocks"] - 1)
+                    found.append((start, (
+                        (code["source_address"] + plane * code["source_plane_step"]
+                         + r * code["source_row_step"] + ky * code["source_tap_row_step"]
+                         + c * code["stride_columns"] + kx * code["dilation_columns"]) % 65536,
+                        code["origin_row"] + r * code["stride_rows"] + ky * code["dilation_rows"],
+                        code["origin_column"] + c * code["stride_columns"] + kx * code["dilation_columns"],
+                        half, phase, r * code["output_columns"] + c + ob * pixels * stacked,
+                        *map(int, flags), *(code[name] for name in COPIES), present)))
     return found
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_words(seed: int) -> None:
+    """Words of instructions that overlap; results of each are written some time after its last word."""
     rng = np.random.default_rng(seed)
     codes: list[Instruction] = []
-    while len(codes) < 6:
-        code = random_instruction(MACHINE, rng)
-        if len(words(code)) < 400 and not code["average"]:
-            codes.append(code)
+    while len(codes) < 8:
+        more = random_chain(MACHINE, rng) if rng.random() < 0.2 else [random_instruction(MACHINE, rng)]
+        if all(len(words(code)) < 400 and not code["average"] for code in more):
+            codes += more
     if seed == 0:  # the farthest positions that fit
-        codes[0].fields |= {"origin_row": -32768, "origin_column": 32767, "stride_rows": 255,
-                            "dilation_rows": 255, "stride_columns": 255, "dilation_columns": 255}
+        code = next(code for code in codes if not Mode(code["mode"]).reads_taps)
+        code.fields |= {"origin_row": -32768, "origin_column": 32767, "stride_rows": 255,
+                        "dilation_rows": 255, "stride_columns": 255, "dilation_columns": 255}
     dut = Sequencer(MACHINE)
-    stall = (0.0, 0.5, 0.9, 0.2)[seed]
+    stall = (0.0, 0.5, 0.9, 0.2, 0.0, 0.3)[seed]
+    slowest = (0, 30, 3, 60, 12, 0)[seed]  # cycles from the last word to its result, at most
 
     async def source(ctx: SimulatorContext) -> None:
         for code in codes:
             ctx.set(dut.instructions.valid, 1)
-            for name, value in {**code.fields, "wait": code.wait, "signal": code.signal}.items():
+            fields = {name: code[name] for name in COMPUTE}
+            for name, value in {**fields, "wait": code.wait, "signal": code.signal}.items():
                 ctx.set(dut.instructions.payload[name], value)
             await ctx.tick().until(dut.instructions.ready)
             ctx.set(dut.instructions.valid, 0)
 
     async def checker(ctx: SimulatorContext) -> None:
+        expected = [(number, *word) for number, code in enumerate(codes) for word in words(code)]
+        issued = granted = done = 0         # words, instructions that have their tokens, that have ended
+        last_start, turn = -PASS_CYCLES, (-1, 0)
+        finish_at: list[int] = []           # when the results of instructions will have been written
+        signal_due = writes = -1
+        present: Slots = ()
+        state = 0
         cycle = 0
-        for code in codes:
-            expected = words(code)
-            granted, number, last_start, turn = code.wait == 0, 0, -PASS_CYCLES, None
-            while number < len(expected):
-                # availability only goes away when claimed
-                for flag, claim in ((dut.tile_available, dut.claim_tile),
-                                    (dut.parameters_available, dut.claim_parameters)):
-                    if not ctx.get(flag) and rng.random() >= stall:
-                        ctx.set(flag, 1)
-                    claimed = ctx.get(claim)
-                    assert not (claimed and not ctx.get(flag))
-                if ctx.get(dut.issue_valid):
-                    assert granted
-                    issue = dut.issue
-                    flags = ("new_tile", "new_block", "first", "last", "row_end", "block_end", "end")
-                    got = tuple(ctx.get(issue[name])
-                                for name in ("address", "row", "column", "half", "pixel"))
-                    got += tuple(ctx.get(issue.flags[name]) for name in flags)
-                    assert got == expected[number], f"word {number} of {code}"
-                    if got[4] == 0:
-                        assert cycle - last_start >= PASS_CYCLES
-                        last_start = cycle
-                    if code["residual"] and got[8]:
-                        turn = cycle % 2 if turn is None else turn
-                        assert cycle % 2 == turn, "residual words in both kinds of cycles"
-                    number += 1
-                claims = [flag for flag, claim in ((dut.tile_available, dut.claim_tile),
-                                                   (dut.parameters_available, dut.claim_parameters))
-                          if ctx.get(claim)]
-                if ctx.get(dut.tokens.wait_valid):
-                    assert ctx.get(dut.tokens.wait) == code.wait
-                    granting = not granted and rng.random() >= stall
-                    ctx.set(dut.tokens.wait_ready, int(granting))
-                    granted = granted or granting
-                assert not ctx.get(dut.tokens.signal_valid)
-                await ctx.tick()
-                cycle += 1
+        while done < len(codes):
+            # availability only goes away when claimed
+            for flag, claim in ((dut.tile_available, dut.claim_tile),
+                                (dut.parameters_available, dut.claim_parameters)):
+                if not ctx.get(flag) and rng.random() >= stall:
+                    ctx.set(flag, 1)
+                assert not (ctx.get(claim) and not ctx.get(flag))
+            if ctx.get(dut.start):
+                writes += 1
+                assert writes == done, "settings of post-processing change while they are used"
+                assert ctx.get(dut.writing["signal"]) == codes[writes].signal
+                assert ctx.get(dut.writing.destination_address) == codes[writes]["destination_address"]
+            if ctx.get(dut.issue_valid):
+                number, new_pass, word = expected[issued]
+                assert number < granted, "words are read before the tokens are taken"
+                issue = dut.issue
+                got = tuple(ctx.get(issue[name]) for name in ("address", "row", "column", "half", "phase",
+                                                              "pixel"))
+                got += tuple(ctx.get(issue.flags[name]) for name in FLAGS)
+                got += tuple(int(ctx.get(Value.cast(issue[name]))) for name in COPIES)
+                if new_pass:
+                    present = tuple(tuple(ctx.get(slot[name]) for name in ("offset", "row", "column", "used"))
+                                    for slot in dut.slots)
+                    state = int(ctx.get(Value.cast(dut.slots)))
+                assert ctx.get(Value.cast(dut.slots)) == state
+                got += (present,)
+                assert got == word, f"word {issued} of all, of {codes[number]}"
+                first, last, end = (got[6 + FLAGS.index(name)] for name in ("first", "last", "end"))
+                if new_pass:
+                    # sums that begin need none of the pass before
+                    assert first or cycle - last_start >= PASS_CYCLES
+                    last_start = cycle
+                if last or end:
+                    assert number == done, "results before those of the instruction before have been written"
+                if codes[number]["residual"] and last:
+                    turn = turn if turn[0] == number else (number, cycle % 2)
+                    assert cycle % 2 == turn[1], "residual words in both kinds of cycles"
+                if end:
+                    finish_at.append(cycle + 4 + int(rng.integers(0, slowest + 1)))
+                issued += 1
+            claims = [flag for flag, claim in ((dut.tile_available, dut.claim_tile),
+                                               (dut.parameters_available, dut.claim_parameters))
+                      if ctx.get(claim)]
+            if ctx.get(dut.tokens.wait_valid):
+                wait = codes[granted].wait
+                assert ctx.get(dut.tokens.wait) == wait
+                ready = rng.random() >= stall
+                ctx.set(dut.tokens.wait_ready, int(ready))
+                granted += bool(ready or not wait)
+            else:
                 ctx.set(dut.tokens.wait_ready, 0)
-                for flag in claims:
-                    ctx.set(flag, int(rng.random() >= stall))
-            for _ in range(int(rng.integers(0, 5))):
-                assert not ctx.get(dut.issue_valid)
-                assert not ctx.get(dut.tokens.signal_valid)
-                await ctx.tick()
-                cycle += 1
-            ctx.set(dut.finished, 1)
+            assert ctx.get(dut.tokens.signal_valid) == (cycle == signal_due)
+            if cycle == signal_due:
+                assert ctx.get(dut.tokens.signal) == codes[done].signal
+                done += 1
+            assert not ctx.get(dut.idle) or not issued or issued == sum(
+                number < done for number, *_ in expected)
+            finished = bool(finish_at) and finish_at[0] <= cycle
+            ctx.set(dut.finished, int(finished))
+            if finished:
+                finish_at.pop(0)
+                signal_due = cycle + 1
             await ctx.tick()
-            ctx.set(dut.finished, 0)
-            assert ctx.get(dut.tokens.signal_valid)
-            assert ctx.get(dut.tokens.signal) == code.signal
-            await ctx.tick()
-            cycle += 2
+            cycle += 1
+            for flag in claims:
+                ctx.set(flag, int(rng.random() >= stall))
+        assert issued == len(expected)
+        await ctx.tick()
         assert ctx.get(dut.idle)
 
     simulator = Simulator(dut)
