@@ -31,7 +31,7 @@ class ReadPortSignature(wiring.Signature):
     bursts : ``Out(stream.Signature(burst_layout(1)))``
         Bursts to be read.
     urgent : ``Out(1)``
-        They go before those of clients that are not.
+        There is one, or will be in a few cycles, and it goes before those of clients that are not.
     beats : ``In(stream.Signature(beat_layout(bus_width), always_ready=True))``
         Their data, in order; a client asks for no more than it can take.
     """
@@ -126,7 +126,8 @@ class ReadClient(wiring.Component):
             enough.eq(splitter.bursts.valid & ~ask & (room > length)),
             taken.eq(buffer.r_rdy & buffer.r_en),
             room.eq(room - asked + taken),
-            self.port.urgent.eq(room > self.depth - self.urgent_below),
+            self.port.urgent.eq((room > self.depth - self.urgent_below) & (
+                reserved.output.valid | (~splitter.idle & (room >= self.maximum_burst)))),
             self.idle.eq(splitter.idle & ~splitter.transfers.valid & (room == self.depth)
                          & ~register.output.valid),
         ]

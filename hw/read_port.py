@@ -77,12 +77,12 @@ class ReadPort(wiring.Component):
         entry = Signal(turn_layout)
         m.d.comb += [
             wanted.eq(sum(client.bursts.valid << n for n, client in enumerate(self.clients))),
-            urgent.eq(wanted & Cat(client.urgent for client in self.clients)),
-            served.eq(Mux(urgent.any(), urgent, wanted)),
+            urgent.eq(Cat(client.urgent for client in self.clients)),
+            served.eq(Mux(urgent.any(), wanted & urgent, wanted)),
             free.eq((~axi.arvalid | axi.arready) & order.w_rdy),
             entry.client.eq(chosen),
             order.w_data.eq(entry.as_value()),
-            order.w_en.eq(free & wanted.any()),
+            order.w_en.eq(free & served.any()),
         ]
         with m.Switch(newest):
             for n in range(count):
@@ -92,7 +92,7 @@ class ReadPort(wiring.Component):
                         with m.If(served[candidate]):
                             m.d.comb += chosen.eq(candidate)
         for n, client in enumerate(self.clients):
-            m.d.comb += client.bursts.ready.eq(free & (chosen == n))
+            m.d.comb += client.bursts.ready.eq(free & served.any() & (chosen == n))
         burst = Signal.like(self.clients[0].bursts.payload)
         m.d.comb += [
             burst.eq(Array(client.bursts.payload.as_value() for client in self.clients)[chosen]),

@@ -15,11 +15,11 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_bench import Sender, never, pauses, reset, start_clock
-from compute_model import beats_of, execute, passes, random_instruction
+from compute_model import beats_of, execute, passes, random_chain, random_instruction
 
-from hw.compute import SCRATCHPAD_LATENCY
-from hw.isa import Instruction, Mode, assemble
+from hw.isa import Instruction, Mode, Unit, assemble
 from hw.machine import Machine
+from hw.scratchpad import READ_LATENCY
 
 MACHINE = Machine.from_json(json.loads(os.environ["MACHINE"]))
 WORD = MACHINE.word_bytes
@@ -52,6 +52,7 @@ class Bench:
         await reset(self.dut, self.tasks, low)
         self.codes: list[Instruction] = []
         self.blocks: list[bytes] = []
+        self.sums: list[Any] = []  # that an instruction has left for the next
         self.waited = self.signalled = self.busy = self.words = 0
         self.scratch = self.numbers.integers(0, 256, (MACHINE.scratchpad_words, WORD), dtype=np.uint8)
         self.model = self.scratch.copy()
@@ -78,25 +79,37 @@ class Bench:
         """Words come some cycles after their address; what is there without one, means nothing."""
         dut = self.dut
         edge = RisingEdge(dut.clk)
-        inputs = [self.random.getrandbits(8 * WORD) for _ in range(SCRATCHPAD_LATENCY - 1)]
-        residuals = list(inputs)
+        lanes = MACHINE.input_lanes
+        inputs = [self.random.getrandbits(8 * WORD * lanes) for _ in range(READ_LATENCY - 1)]
+        residuals = [self.random.getrandbits(8 * WORD) for _ in range(READ_LATENCY - 1)]
         while True:
             await edge
             read, write, residual = (
-                int(getattr(dut, f"{name}_enable").value) for name in ("read", "write", "residual")
+                int(getattr(dut, f"scratchpad_{name}_enable").value) for name in ("read", "write", "residual")
             )
+            addresses = int(dut.scratchpad_read_addresses.value)
+            places = [addresses >> 16 * slot & 0xFFFF for slot in range(lanes)]
+            every = int(dut.scratchpad_read_all.value)
+            words = 0
+            for slot, address in enumerate(places):
+                word = self.random.getrandbits(8 * WORD)
+                # what is not asked for, or not in its slot's bank, is anything
+                if read and (slot == 0 or every) and (address - places[0] - slot) % lanes == 0:
+                    word = self._read(address)
+                words |= word << 8 * WORD * slot
+            inputs.append(words)
             garbage = self.random.getrandbits(8 * WORD)
-            inputs.append(self._read(int(dut.read_address.value)) if read else garbage)
-            residuals.append(self._read(int(dut.residual_address.value)) if residual else garbage)
-            dut.read_data.value = inputs.pop(0)
-            dut.residual_data.value = residuals.pop(0)
+            residuals.append(
+                self._read(int(dut.scratchpad_residual_address.value)) if residual else garbage)
+            dut.scratchpad_read_data.value = inputs.pop(0)
+            dut.scratchpad_residual_data.value = residuals.pop(0)
             self.words += read
             self.busy += int(dut.busy.value)
             if write:
                 assert not residual, "residual read and write in the same cycle"
-                address = int(dut.write_address.value)
+                address = int(dut.scratchpad_write_address.value)
                 assert address < MACHINE.scratchpad_words, f"word {address} was written"
-                word = int(dut.write_data.value).to_bytes(WORD, "little")
+                word = int(dut.scratchpad_write_data.value).to_bytes(WORD, "little")
                 self.scratch[address] = np.frombuffer(word, np.uint8)
             if int(dut.tokens_signal_valid.value):
                 self._check()
@@ -107,9 +120,6 @@ class Bench:
         assert self.signalled < self.waited, "tokens that nobody owes"
         code = self.codes[self.signalled]
         assert int(dut.tokens_signal.value) == code.signal
-        assert int(dut.layer.value) == code.layer
-        assert self.words == self.busy == words_of(code)
-        self.words = self.busy = 0
         taken = code["output_blocks"] * (1 + sum(one.tile for one in passes(code)))
         execute(MACHINE, code, self.model, iter(self.blocks[:taken]), self.sums)
         del self.blocks[:taken]
@@ -130,9 +140,14 @@ class Bench:
             if int(dut.tokens_wait_valid.value):
                 wait = int(dut.tokens_wait.value)
                 assert wait == self.codes[self.waited].wait
-                assert not int(dut.read_enable.value), "words are read before the tokens are taken"
+                # one that waits for compute itself waits for all before it
+                done = self.signalled == self.waited or not wait >> Unit.COMPUTE & 1
+                assert done or not ready, "the token of an instruction that has not ended"
                 self.waited += bool(ready or not wait)  # no tokens are there at once
+            newest = self.codes[min(self.waited, len(self.codes) - 1)]
             ready = 1 - next(stall)
+            if newest.wait >> Unit.COMPUTE & 1 and self.signalled < self.waited:
+                ready = 0
             dut.tokens_wait_ready.value = ready
 
     async def finish(self, limit: int = 300_000) -> None:
@@ -145,6 +160,7 @@ class Bench:
         await ClockCycles(self.dut.clk, 40)
         assert int(self.dut.idle.value)
         assert not self.blocks
+        assert self.words == self.busy == sum(words_of(code) for code in self.codes)
         assert not self.weights.queue
         assert not int(self.dut.weights_valid.value), "weights are left"
         assert np.array_equal(self.scratch, self.model), "written after the end"
@@ -167,7 +183,9 @@ async def random_instructions(dut: Any, seed: int, slow: tuple[str, ...]) -> Non
     start_clock(dut)
     bench = Bench(dut, seed, *slow)
     await bench.reset()
-    for _ in range(8):
+    for _ in range(4):
+        for code in random_chain(MACHINE, bench.numbers):
+            bench.add(code)
         bench.add(random_instruction(MACHINE, bench.numbers))
     await bench.finish()
 
@@ -196,7 +214,7 @@ async def reset_in_the_middle(dut: Any, seed: int) -> None:
         await ClockCycles(dut.clk, cycles)
     await bench.reset()
     assert int(dut.idle.value)
-    assert not int(dut.write_enable.value)
+    assert not int(dut.scratchpad_write_enable.value)
     for _ in range(6):
         bench.add(random_instruction(MACHINE, bench.numbers))
     await bench.finish()

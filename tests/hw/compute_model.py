@@ -277,12 +277,10 @@ def random_chain(machine: Machine, rng: Generator) -> list[Instruction]:
         if chain:
             if code["output_blocks"] != chain[0]["output_blocks"]:
                 continue
-            code.fields |= {name: chain[0][name] for name in ("output_rows", "output_columns")}
-            pitch = code["source_row_step"] // code["stride_rows"]
-            window = (code["output_rows"] - 1) * code["source_row_step"] + code["kernel_rows"] * pitch
-            last = (code["source_address"] + window + code["input_blocks"] * code["source_plane_step"])
-            if last % 65536 > machine.scratchpad_words:
-                continue
+            # where results go suits the number of pixels
+            code.fields |= {name: chain[0][name] for name in (
+                "output_rows", "output_columns", "destination_address", "destination_plane_step",
+                "destination_row_step")}
         chain.append(code)
     for code in chain[:-1]:
         code.fields |= {"partial": 1, "residual": 0}

@@ -16,4 +16,4 @@ from hw.compute import Compute
 @pytest.mark.parametrize("name", MACHINES)
 def test_compute(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = MACHINES[name]
-    run_bench(Compute(machine), "compute", machine, tmp_path, monkeypatch, tests=9)
+    run_bench(Compute(machine), "compute", machine, tmp_path, monkeypatch, tests=10)
