@@ -152,7 +152,7 @@ def machine_block_rams(machine: Machine) -> int:
     """Block RAMs of the accelerator."""
     word, beat = 8 * machine.word_bytes, machine.bus_width + 2
     return (
-        dual_port_block_rams(word, machine.scratchpad_words)
+        machine.input_lanes * dual_port_block_rams(word, machine.scratchpad_words // machine.input_lanes)
         + _block_rams(32 * machine.output_lanes, machine.accumulator_depth)
         + _block_rams(beat, machine.weight_fifo_words)
         + _block_rams(beat, _LOAD_BEATS)
