@@ -2,8 +2,8 @@
 
 Fetch, load, weights and store are *flows* of bus beats, and the array is a flow of words that takes
 weights in proportion.  Rates change only when something begins or ends, or when the weight FIFO becomes
-full, empty or too low to wait for loads; between two such moments everything is linear.  So a program takes a few steps for each
-of its instructions, however long these are.
+full, empty, or too low to let loads go first; between two such moments everything is linear.  So a program
+takes a few steps for each of its instructions, however long these are.
 """
 
 from __future__ import annotations
@@ -412,10 +412,9 @@ class _Run:
             layer.idle_weights += step - done + done * work.weight_wait / work.cycles
         elif array.next_work is not None:
             layer.idle_weights += step if self._past(array.ready_at) else 0.0
-        elif self._past(array.next_at):
+        elif self.queues[Opcode.COMPUTE] and self._past(array.next_at):
             loading, storing = (
-                flow.active or flow.busy_until > self.now
-                for flow in (self.flows[_LOAD], self.flows[_STORE])
+                flow.active or flow.busy_until > self.now for flow in (self.flows[_LOAD], self.flows[_STORE])
             )
             layer.idle_both += step if loading and storing else 0.0
             layer.idle_load += step if loading and not storing else 0.0

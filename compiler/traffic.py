@@ -85,8 +85,9 @@ def _bursts(starts: NDArray[np.int64], beats: NDArray[np.int64]) -> int:
 class Bus:
     """How the flows of beats share a memory.
 
-    Readers share in proportion to the bursts that they have on their way (`shares`).  Writes have their own channel and go at the same time, unless the
-    memory is an SDRAM: then bursts of the writer take turns with those of the readers together.
+    Readers share in proportion to the bursts that they have on their way (`shares`).  Writes have their own
+    channel and go at the same time, unless the memory is an SDRAM: then bursts of the writer take turns with
+    those of the readers together.
 
     Attributes
     ----------

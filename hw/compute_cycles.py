@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2
 from hw.divider import Divider
 from hw.isa import Instruction, Mode
 from hw.machine import Machine
+from hw.rounding_shift import RoundingShift
 from hw.sequencer import AVERAGE_CADENCE, PASS_CYCLES, RESIDUAL_CADENCE, taps_pass_cycles
 
 __all__ = ["AFTER_RESULTS", "DRAIN_CYCLES", "START_CYCLES", "TAKE_CYCLES", "ComputeCycles", "compute_cycles"]
@@ -16,9 +17,9 @@ __all__ = ["AFTER_RESULTS", "DRAIN_CYCLES", "START_CYCLES", "TAKE_CYCLES", "Comp
 #: Cycles from the tokens of an instruction to its first word, which pass while the one before is at work.
 START_CYCLES = 5
 #: From its last word to its own tokens, besides the adder tree; less if it writes nothing; more if its words
-#: pass the shifter twice, and the divider.
+#: pass the shifter twice, or the divider instead of it.
 DRAIN_CYCLES = 19
-_POST_PROCESSING, _SECOND_SHIFT, _DIVISION = 7, 9, Divider.LATENCY
+_POST_PROCESSING, _SECOND_SHIFT, _DIVISION = 7, 9, Divider.LATENCY - RoundingShift.LATENCY
 #: From the first word of an instruction's last pass until the next instruction can take its tokens, and from
 #: an instruction's tokens to the first word of the next one's first last pass, at least.
 TAKE_CYCLES = 2

@@ -84,7 +84,7 @@ def _computes(fields, tiles, *, linked, **more):
 
 def test_neighbours_follow_without_a_gap_unless_one_reads_what_the_other_writes():
     apart = _computes(COMPUTE, 18, linked=False)
-    (_, (begin, end), (next_begin, next_end)) = apart.spans
+    (_, (_, end), (next_begin, next_end)) = apart.spans
     assert next_end - end == pytest.approx(WORDS)
     assert next_begin == pytest.approx(end - DRAIN - 256 + TAKE_CYCLES)
     (_, (_, end), (next_begin, next_end)) = _computes(COMPUTE, 18, linked=True).spans
