@@ -92,6 +92,20 @@ def test_neighbours_follow_without_a_gap_unless_one_reads_what_the_other_writes(
     assert next_end - end == pytest.approx(WORDS + START_CYCLES + DRAIN)
 
 
+def test_low_weights_go_with_loads():
+    # rows of 4 beats: the bursts of loads fill what the memory accepts, and weights come only because they
+    # are urgent
+    load = Instruction(Opcode.LOAD, {"planes": 1, "rows": 1000, "words": 2, "memory_row_step": 512})
+    long = {"planes": 1, "rows": 60, "words": 32, "memory_row_step": 512}
+    compute = Instruction(Opcode.COMPUTE, COMPUTE)
+    (_, _, (_, end)) = _run(load, WEIGHTS, compute).spans
+    assert end < WORDS + 1000
+    # rows of 64 beats leave half of the memory's queue to weights
+    (_, loaded), _ = _run(Instruction(Opcode.LOAD, long), WEIGHTS).spans
+    beats = 60 * 64
+    assert beats + 1000 < loaded < 2 * beats + 100
+
+
 def test_results_wait_for_those_of_the_neighbour():
     # with one pass the first word is already one of the last pass
     fields = COMPUTE | {"kernel_rows": 1, "kernel_columns": 1, "input_blocks": 1}
