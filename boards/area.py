@@ -3,8 +3,7 @@
 Multipliers and block RAMs follow from the structure.  LUTs and flip-flops are sums of a few terms, one for
 each way in which the design grows; their factors are fitted to the designs measured in ``area.json`` when
 this module is first asked, so that there is nothing to keep in step.  `boards.area_command` measures.
-A machine without the divider, or with more than one bank of scratchpad, counts as one with and one
-without: no design tells these apart yet.
+A machine without the divider counts as one with: no design tells these apart yet.
 """
 
 from __future__ import annotations
@@ -69,6 +68,9 @@ class AreaPoint:
         The board's memory: ``"sdram"`` or ``"ddr3"``; empty for a core.
     machine : Machine
     luts, ffs, dsps, block_rams : int
+    stale : bool
+        Measured before the RTL changed in what the design takes: the model is still fitted to its LUTs and
+        flip-flops, but its block RAMs need not be those that are counted.  Measuring it again ends that.
     """
 
     design: str
@@ -78,6 +80,7 @@ class AreaPoint:
     ffs: int
     dsps: int
     block_rams: int
+    stale: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The point as a JSON object; `from_json` reads it back."""
@@ -152,7 +155,7 @@ def machine_block_rams(machine: Machine) -> int:
     """Block RAMs of the accelerator."""
     word, beat = 8 * machine.word_bytes, machine.bus_width + 2
     return (
-        dual_port_block_rams(word, machine.scratchpad_words)
+        machine.input_lanes * dual_port_block_rams(word, machine.scratchpad_words // machine.input_lanes)
         + _block_rams(32 * machine.output_lanes, machine.accumulator_depth)
         + _block_rams(beat, machine.weight_fifo_words)
         + _block_rams(beat, _LOAD_BEATS)

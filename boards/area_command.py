@@ -103,8 +103,12 @@ def area_lines(points: Sequence[AreaPoint]) -> list[str]:
             measured = getattr(point, name)
             cells += f"{measured:>8}{model[name]:>8}{100 * (model[name] / measured - 1):>+6.1f}"
         for name in ("dsps", "block_rams"):
-            cells += f"{f'{getattr(point, name)} = {model[name]}':>10}"
-        lines.append(cells)
+            measured = getattr(point, name)
+            sign = "=" if measured == model[name] else "/"
+            cells += f"{f'{measured} {sign} {model[name]}':>10}"
+        lines.append(cells + ("  stale" if point.stale else ""))
+    if any(point.stale for point in points):
+        lines += ["", "stale: measured before the last change of the RTL; --measure (cores), --add (boards)"]
     lines += ["", f"{'each':24}{'LUTs':>10}{'FFs':>10}"]
     factors = fit(points)
     lines += [

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from compiler.operation import Operation
 from compiler.traffic import Bus, MemoryTiming
-from hw.isa import Mode
 from hw.machine import Machine
 from hw.sequencer import AVERAGE_CADENCE, RESIDUAL_CADENCE
 
@@ -23,17 +22,15 @@ def weight_bytes(operations: Sequence[Operation], machine: Machine) -> int:
     for operation in operations:
         rectangles = -(-operation.rows * operation.columns // machine.accumulator_depth)
         blocks = operation.destination.planes
-        tiles = blocks if operation.hold_weights else _passes(operation)
+        tiles = blocks if operation.hold_weights else _passes(operation, machine)
         total += rectangles * (tiles * machine.tile_bytes + blocks * machine.parameter_bytes)
     return total
 
 
-def _passes(operation: Operation) -> int:
-    """Of all output blocks."""
-    blocks = operation.destination.planes
-    if operation.mode is not Mode.DENSE:
-        return blocks * operation.taps
-    return sum(operation.passes(block) for block in range(blocks))
+def _passes(operation: Operation, machine: Machine) -> int:
+    """Of all output blocks, with no slots beside the kernel's taps."""
+    columns = operation.kernel[1]
+    return sum(operation.passes(machine, block, columns) for block in range(operation.destination.planes))
 
 
 def least_cycles(operations: Sequence[Operation], machine: Machine, memory: MemoryTiming) -> int:
@@ -43,7 +40,7 @@ def least_cycles(operations: Sequence[Operation], machine: Machine, memory: Memo
         pixels = operation.rows * operation.columns
         blocks = operation.destination.planes
         cadence = AVERAGE_CADENCE if operation.average else RESIDUAL_CADENCE if operation.residual else 1
-        array += (_passes(operation) + blocks * (cadence - 1)) * pixels
+        array += (_passes(operation, machine) + blocks * (cadence - 1)) * pixels
         maps += blocks * pixels * machine.word_bytes
     beats = [weight_bytes(operations, machine) // machine.bus_bytes, maps // machine.bus_bytes]
     bus = Bus(machine, memory)

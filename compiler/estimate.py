@@ -2,8 +2,8 @@
 
 Fetch, load, weights and store are *flows* of bus beats, and the array is a flow of words that takes
 weights in proportion.  Rates change only when something begins or ends, or when the weight FIFO becomes
-full or empty; between two such moments everything is linear.  So a program takes a few steps for each
-of its instructions, however long these are.
+full, empty, or too low to let loads go first; between two such moments everything is linear.  So a program
+takes a few steps for each of its instructions, however long these are.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compiler.traffic import LONGEST_BURST, Bus, MemoryTiming, transfer_of
-from hw.compute_cycles import DRAIN_CYCLES, START_CYCLES, ComputeCycles, compute_cycles
+from hw.compute_cycles import AFTER_RESULTS, TAKE_CYCLES, ComputeCycles, compute_cycles
 from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit
 from hw.machine import Machine
+from hw.weights import urgent_beats
 
 __all__ = ["REASONS", "Estimate", "LayerEstimate", "estimate"]
 
@@ -120,6 +121,7 @@ class _Flow:
     ready_at: float = 0.0  # nothing moves before
     left: float = 0.0  # beats
     burst: float = 1.0  # beats of an average burst
+    share: float = 1.0  # bursts in a turn of all readers
     cost: float = 1.0  # cycles of one on a memory that does nothing else
     rate: float = 0.0  # beats a cycle until the next event
     instruction: int = -1
@@ -129,16 +131,19 @@ class _Flow:
 
 @dataclass(slots=True)
 class _Array:
-    """What the array executes, and how far it is."""
+    """The instruction whose words the array takes, and how far it is; and the next one."""
 
     work: ComputeCycles | None = None  # None: it has no instruction
-    started: bool = False  # its first weights are there
     instruction: int = -1
-    ready_at: float = 0.0  # no word before
     left: float = 0.0  # cycles, as long as weights are there
     speed: float = 0.0  # of these a cycle: below 1 while weights are missing
     demand: float = 0.0  # weight beats in each of them
-    free_at: float = 0.0
+    taken: bool = True  # its last pass has begun, so that the next one may take its tokens
+    next_at: float = 0.0  # not before
+    results_at: float = 0.0  # the results of the one before are all there
+    next_work: ComputeCycles | None = None  # that has its tokens
+    next_instruction: int = -1
+    ready_at: float = 0.0  # its first word is not before
 
 
 class _Run:
@@ -157,6 +162,7 @@ class _Run:
         # besides the FIFO: two tiles and a parameter block in the compute unit
         ahead = 2 * machine.tile_bytes + machine.parameter_bytes
         self.capacity = machine.weight_fifo_words + ahead // machine.bus_bytes
+        self.urgent = urgent_beats(machine) + ahead // machine.bus_bytes
         self.layer = 0
         self.layers: dict[int, LayerEstimate] = {}
         self.begins = [0.0] * len(program)
@@ -172,7 +178,7 @@ class _Run:
             if step is None:
                 break
             self._advance(step)
-        end = max(self.now, self.array.free_at, *(flow.busy_until for flow in self.flows)) + _END
+        end = max(self.now, self.array.results_at, *(flow.busy_until for flow in self.flows)) + _END
         self._layer().cycles += end - self.now
         return Estimate(round(end), self.layers, list(zip(self.begins, self.ends, strict=True)))
 
@@ -280,28 +286,45 @@ class _Run:
         return True
 
     def _compute(self) -> bool:
-        array, queue = self.array, self.queues[Opcode.COMPUTE]
-        if (work := array.work) is not None:
-            if not array.started and self._past(array.ready_at) and self.level > work.first_beats - _NOTHING:
-                self.level -= work.first_beats
-                array.started = True
-                return True
-            if array.left > _NOTHING:
-                return False
-            array.work, array.free_at = None, self.now + DRAIN_CYCLES
-            self._end(array.instruction, Unit.COMPUTE, array.free_at)
+        return self._end_words() or self._next_words() or self._next_compute()
+
+    def _end_words(self) -> bool:
+        array = self.array
+        if (work := array.work) is None:
+            return False
+        if not array.taken and array.left < work.last_pass + _NOTHING:
+            array.taken, array.next_at = True, self.now + TAKE_CYCLES
             return True
-        if not queue or not self._past(array.free_at):
+        if array.left > _NOTHING:
+            return False
+        array.work, array.results_at = None, self.now + work.drain
+        self._end(array.instruction, Unit.COMPUTE, array.results_at)
+        return True
+
+    def _next_words(self) -> bool:
+        array, work = self.array, self.array.next_work
+        if array.work is not None or work is None:
+            return False
+        array.ready_at = max(array.ready_at, array.results_at + AFTER_RESULTS - work.before_results)
+        if not self._past(array.ready_at) or self.level < work.first_beats - _NOTHING:
+            return False
+        self.level -= work.first_beats
+        array.work, array.instruction, array.taken = work, array.next_instruction, False
+        array.next_work, array.left = None, float(work.cycles)
+        array.demand = (work.weight_beats - work.first_beats) / work.cycles
+        return True
+
+    def _next_compute(self) -> bool:
+        array, queue = self.array, self.queues[Opcode.COMPUTE]
+        if array.next_work is not None or not array.taken or not queue or not self._past(array.next_at):
             return False
         self.layer = self.program[queue[0]].layer
         if not self._take_tokens(queue[0], Unit.COMPUTE):
             return False
-        array.instruction = queue.popleft()
-        array.work = work = compute_cycles(self.machine, self.program[array.instruction])
-        array.started, array.ready_at = False, self.now + START_CYCLES
-        array.left = float(work.cycles)
-        array.demand = (work.weight_beats - work.first_beats) / work.cycles
-        self.begins[array.instruction] = self.now
+        array.next_instruction = queue.popleft()
+        array.next_work = work = compute_cycles(self.machine, self.program[array.next_instruction])
+        array.ready_at = self.now + work.start
+        self.begins[array.next_instruction] = self.now
         return True
 
     # what lasts until the next event
@@ -312,7 +335,7 @@ class _Run:
         moving = [flow for flow in self.flows if flow.active and flow.ready_at <= self.now + _NOTHING]
         for flow in self.flows:
             flow.rate = 0.0
-        demand = array.demand if array.work is not None and array.started else 0.0
+        demand = array.demand if array.work is not None else 0.0
         self._share(moving, 1.0)
         if weights.rate > demand and self.level > self.capacity - _NOTHING:
             # a full FIFO takes what the array takes; the others share the rest
@@ -320,42 +343,58 @@ class _Run:
             moving = [flow for flow in moving if flow is not weights]
             self._share(moving, 1.0 - demand * weights.cost / weights.burst)
         array.speed = 0.0
-        if array.work is not None and array.started:
+        if array.work is not None:
             array.speed = weights.rate / demand if self.level < _NOTHING and weights.rate < demand else 1.0
 
     def _share(self, moving: list[_Flow], free: float) -> None:
+        """Rates of flows that have this share of the memory's time."""
         store = self.flows[_STORE]
         reads = [flow for flow in moving if flow is not store]
         writing = any(flow is store for flow in moving)
+        self._shares(reads)
         read_turn, write_turn = self.bus.turns(
-            [flow.cost for flow in reads], store.cost if writing else None, free
+            [(flow.share, flow.cost) for flow in reads], store.cost if writing else None, free
         )
         for flow in reads:
-            flow.rate = flow.burst / read_turn
+            flow.rate = flow.share * flow.burst / read_turn
         if writing:
             store.rate = store.burst / write_turn
+
+    def _shares(self, reads: list[_Flow]) -> None:
+        """Bursts in a turn: what each reader has on its way."""
+        fetch, load, weights, _ = self.flows
+        for flow in reads:
+            flow.share = 1.0
+        if not any(flow is load for flow in reads) or not any(flow is weights for flow in reads):
+            return
+        rooms = [_LOAD_AHEAD / load.burst, (self.capacity - self.level) / weights.burst]
+        load.share, weights.share = self.bus.shares(rooms)
+        if self.level < self.urgent:
+            weights.share = max(weights.share, 1.0)
+        if any(flow is fetch for flow in reads):
+            fetch.share = 1.0
 
     def _step(self) -> float | None:
         """Cycles until the next event; None: there is none."""
         array, now = self.array, self.now
         times = [flow.left / flow.rate for flow in self.flows if flow.rate]
         times += [flow.ready_at - now for flow in self.flows if flow.ready_at > now + _NOTHING]
-        moments = [array.free_at, *(queue[0] for queue in self.tokens.values() if queue)]
+        moments = [array.next_at, *(queue[0] for queue in self.tokens.values() if queue)]
         change = self.flows[_WEIGHTS].rate
-        if array.work is not None:
-            if array.started:
-                change -= array.demand * array.speed
-                if array.speed:
-                    times.append(array.left / array.speed)
-            else:
-                moments.append(array.ready_at)
-                if change and self.level < array.work.first_beats:
-                    times.append((array.work.first_beats - self.level) / change)
+        if (work := array.work) is not None:
+            change -= array.demand * array.speed
+            if array.speed:
+                times.append(array.left / array.speed)
+                if not array.taken:
+                    times.append((array.left - work.last_pass) / array.speed)
+        elif (work := array.next_work) is not None:
+            moments.append(array.ready_at)
+            if change and self.level < work.first_beats:
+                times.append((work.first_beats - self.level) / change)
         times += [moment - now for moment in moments if moment > now + _NOTHING]
-        if change > _NOTHING and self.level < self.capacity - _NOTHING:
-            times.append((self.capacity - self.level) / change)
-        elif change < -_NOTHING and self.level > _NOTHING:
-            times.append(self.level / -change)
+        if abs(change) > _NOTHING:
+            crossings = [(mark - self.level) / change for mark in (0.0, self.urgent, self.capacity)]
+            times += [crossing for crossing in crossings if crossing > _NOTHING]
         return max(min(times), _NOTHING) if times else None
 
     def _advance(self, step: float) -> None:
@@ -365,18 +404,17 @@ class _Run:
             if flow.rate:
                 flow.left = max(flow.left - flow.rate * step, 0.0)
         self.level += self.flows[_WEIGHTS].rate * step
-        if (work := array.work) is not None and array.started:
+        if (work := array.work) is not None:
             done = array.speed * step
             self.level = max(self.level - array.demand * done, 0.0)
             array.left -= done
             layer.array_busy += done * work.words / work.cycles
             layer.idle_weights += step - done + done * work.weight_wait / work.cycles
-        elif work is not None:
+        elif array.next_work is not None:
             layer.idle_weights += step if self._past(array.ready_at) else 0.0
-        elif self._past(array.free_at):
+        elif self.queues[Opcode.COMPUTE] and self._past(array.next_at):
             loading, storing = (
-                flow.active or flow.busy_until > self.now
-                for flow in (self.flows[_LOAD], self.flows[_STORE])
+                flow.active or flow.busy_until > self.now for flow in (self.flows[_LOAD], self.flows[_STORE])
             )
             layer.idle_both += step if loading and storing else 0.0
             layer.idle_load += step if loading and not storing else 0.0

@@ -28,6 +28,8 @@ class MemoryTiming(Protocol):
     @property
     def write_latency(self) -> int: ...
     @property
+    def outstanding(self) -> int: ...
+    @property
     def stall_cycles(self) -> int: ...
     @property
     def stall_period(self) -> int: ...
@@ -83,8 +85,9 @@ def _bursts(starts: NDArray[np.int64], beats: NDArray[np.int64]) -> int:
 class Bus:
     """How the flows of beats share a memory.
 
-    Bursts of all readers take turns.  Writes have their own channel and go at the same time, unless the
-    memory is an SDRAM: then bursts of the writer take turns with those of the readers together.
+    Readers share in proportion to the bursts that they have on their way (`shares`).  Writes have their own
+    channel and go at the same time, unless the memory is an SDRAM: then bursts of the writer take turns with
+    those of the readers together.
 
     Attributes
     ----------
@@ -92,12 +95,15 @@ class Bus:
         An SDRAM: reads and writes share it.
     beat_cycles : float
         Cycles of a beat in a long burst.
+    slots : int
+        Reading bursts on their way at a time: those that the memory accepts, and one waiting for it.
     """
 
     def __init__(self, machine: Machine, memory: MemoryTiming) -> None:
         self.memory = memory
         self.bus_bytes = machine.bus_bytes
         self.one_direction = memory.sdram_bytes > 0
+        self.slots = memory.outstanding + 1
         self.beat_cycles = 1.0
         if self.one_direction:
             self.beat_cycles = max(machine.bus_bytes // memory.sdram_bytes, 1) + memory.sdram_beat_overhead
@@ -115,22 +121,41 @@ class Bus:
             cycles += min(rows / transfer.bursts, 1.0) * self.memory.sdram_row_miss
         return cycles
 
-    def turns(self, reads: Sequence[float], write: float | None, free: float) -> tuple[float, float]:
-        """Cycles from one burst of a reader to its next, and of the writer, when all want to move.
+    def shares(self, rooms: Sequence[float]) -> list[float]:
+        """Bursts of each reader that are on their way while all want more, first those served first.
 
         Parameters
         ----------
-        reads : sequence of float
-            `burst_cycles` of each reader.
+        rooms : sequence of float
+            Most that each may have.
+        """
+        free, found = float(self.slots), list[float]()
+        for room in rooms:
+            found.append(min(room, free))
+            free -= found[-1]
+        return found
+
+    def turns(
+        self, reads: Sequence[tuple[float, float]], write: float | None, free: float
+    ) -> tuple[float, float]:
+        """Cycles of one turn of all readers, and from one burst of the writer to its next.
+
+        Parameters
+        ----------
+        reads : sequence of (float, float)
+            For each reader that wants to move, its bursts in a turn and `burst_cycles`.
         write : float or None
             Those of the writer; None: it has nothing to move.
         free : float
             Share of the memory's time that they have.
         """
         free = max(free, 1e-9)
+        turn = sum(bursts * cycles for bursts, cycles in reads)
         if write is None or not self.one_direction:
-            return sum(reads) / free, write or 0.0
+            return turn / free, write or 0.0
         if not reads:
             return 0.0, write / free
-        period = (sum(reads) / len(reads) + write + 2 * self.memory.sdram_turnaround) / free
-        return len(reads) * period, period
+        # one burst of a reader, one of the writer
+        bursts = sum(bursts for bursts, _ in reads)
+        period = (turn / bursts + write + 2 * self.memory.sdram_turnaround) / free
+        return bursts * period, period

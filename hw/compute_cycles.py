@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from amaranth.utils import ceil_log2
+
+from hw.divider import Divider
 from hw.isa import Instruction, Mode
 from hw.machine import Machine
+from hw.rounding_shift import RoundingShift
 from hw.sequencer import AVERAGE_CADENCE, PASS_CYCLES, RESIDUAL_CADENCE, taps_pass_cycles
 
-__all__ = ["DRAIN_CYCLES", "START_CYCLES", "ComputeCycles", "compute_cycles"]
+__all__ = ["AFTER_RESULTS", "DRAIN_CYCLES", "START_CYCLES", "TAKE_CYCLES", "ComputeCycles", "compute_cycles"]
 
-#: Cycles from the tokens of an instruction to its first word, which pass while the one before is at work, and
-#: from its last word to its own tokens.
-START_CYCLES = 6
-DRAIN_CYCLES = 25
+#: Cycles from the tokens of an instruction to its first word, which pass while the one before is at work.
+START_CYCLES = 5
+#: From its last word to its own tokens, besides the adder tree; less if it writes nothing; more if its words
+#: pass the shifter twice, or the divider instead of it.
+DRAIN_CYCLES = 19
+_POST_PROCESSING, _SECOND_SHIFT, _DIVISION = 7, 9, Divider.LATENCY - RoundingShift.LATENCY
+#: From the first word of an instruction's last pass until the next instruction can take its tokens, and from
+#: an instruction's tokens to the first word of the next one's first last pass, at least.
+TAKE_CYCLES = 2
+AFTER_RESULTS = 1
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,12 @@ class ComputeCycles:
         Bus beats of weights and parameters that it takes, the first ones included.
     first_beats : int
         Beats that must be there before the first word: one parameter block and one tile.
+    start, drain : int
+        From its tokens to the first word, from the last word to its own tokens.
+    before_results : int
+        From the first word to that of the first block's last pass, whose results are the first.
+    last_pass : int
+        From the first word of the last pass to the last.
     """
 
     words: int
@@ -39,6 +55,10 @@ class ComputeCycles:
     weight_wait: int
     weight_beats: int
     first_beats: int
+    start: int
+    drain: int
+    before_results: int
+    last_pass: int
 
 
 def compute_cycles(machine: Machine, instruction: Instruction) -> ComputeCycles:
@@ -46,12 +66,19 @@ def compute_cycles(machine: Machine, instruction: Instruction) -> ComputeCycles:
     i = instruction
     pixels = i["output_rows"] * i["output_columns"]
     passes, least_pass = i["input_blocks"], taps_pass_cycles(machine)
-    if not Mode(i["mode"]).reads_taps:
+    taps = Mode(i["mode"]).reads_taps
+    if not taps:
         passes, least_pass = passes * i["kernel_rows"] * i["kernel_columns"], PASS_CYCLES
     tiles = 1 if i["hold_weights"] else passes
     tile = machine.tile_bytes // machine.bus_bytes
     parameters = machine.parameter_bytes // machine.bus_bytes
     cadence = AVERAGE_CADENCE if i["average"] else RESIDUAL_CADENCE if i["residual"] else 1
+
+    drain = DRAIN_CYCLES + ceil_log2(machine.input_lanes)
+    if i["partial"]:
+        drain -= _POST_PROCESSING
+    else:
+        drain += (_SECOND_SHIFT if i["residual"] else 0) + (_DIVISION if i["average"] else 0)
 
     def block(least: int) -> int:
         return (passes - 1) * max(pixels, least) + max(pixels * cadence, least)
@@ -67,4 +94,8 @@ def compute_cycles(machine: Machine, instruction: Instruction) -> ComputeCycles:
         weight_wait=i["output_blocks"] * waiting - slots if waiting > alone else 0,
         weight_beats=i["output_blocks"] * block_beats,
         first_beats=tile + parameters,
+        start=START_CYCLES + (machine.input_lanes if taps else 0),
+        drain=drain,
+        before_results=(passes - 1) * max(pixels, least_pass),
+        last_pass=max(pixels * cadence, least_pass),
     )

@@ -62,7 +62,7 @@ def test_command_line(tmp_path, capsys):
     assert main(["L3", "--memory", "stalling", "-o", str(picture), "--json", str(report)]) == 0
     assert picture.read_bytes()[:8] == PNG
     found = json.loads(report.read_text())
-    assert 0 < found["busy"]["weights"] < found["busy"]["load"] < found["busy"]["compute"] < found["cycles"]
+    assert 0 < found["busy"]["weights"] < found["busy"]["compute"] < found["busy"]["load"] < found["cycles"]
     assert "longest gaps" in capsys.readouterr().out
     assert main(["L9"]) == 2
     assert "no work is called 'L9'" in capsys.readouterr().err

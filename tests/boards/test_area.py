@@ -22,7 +22,8 @@ POINTS = read_points()
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: f"{point.design} {point.machine.output_lanes}")
 def test_measured_designs(point):
     found = board_area(point.machine, point.kind)
-    assert (found["dsps"], found["block_rams"]) == (point.dsps, point.block_rams)
+    assert found["dsps"] == point.dsps
+    assert point.stale or found["block_rams"] == point.block_rams
     assert found["luts"] == pytest.approx(point.luts, rel=0.15)
     assert found["ffs"] == pytest.approx(point.ffs, rel=0.15)
 
@@ -67,8 +68,14 @@ def test_fit_finds_the_factors_of_what_is_a_sum():
 
 def test_small_memories_are_in_luts():
     small = Machine(scratchpad_words=1024, accumulator_depth=16, weight_fifo_words=64)
-    # 16 accumulators of 32 x 16 bits, and four instructions read ahead, cost less in LUTs
-    assert board_area(small, "")["block_rams"] == 16 // 2 + 0 + 2 + 2 + 4
+    # 16 accumulators of 32 x 16 bits, and four instructions read ahead, cost less in LUTs; a bank of the
+    # scratchpad is never less than a block RAM deep
+    assert board_area(small, "")["block_rams"] == 8 * 8 + 0 + 2 + 2 + 4
+
+
+def test_the_weight_fifo_is_counted():
+    shallow, deep = (board_area(Machine(weight_fifo_words=words), "")["block_rams"] for words in (512, 4096))
+    assert deep - shallow == 16 - 2
 
 
 def test_points_are_read_as_written(tmp_path):
@@ -82,11 +89,16 @@ def test_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(area_command, "read_points", lambda: read_points(baseline))
     monkeypatch.setattr(area_command, "write_points", lambda points: write_points(points, baseline))
     assert main(["area"]) == 0
-    assert "output lanes" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert any("output lanes" in line for line in lines)
+    assert sum(line.endswith("  stale") for line in lines) == sum(point.stale for point in POINTS)
     # a routed design takes the place of the one before
+    [machine] = [
+        point.machine for point in POINTS if point.design == "ulx3s-85f" and point.machine.output_lanes == 16
+    ]
     report = {
         "board": "ecp5",
-        "machine": Machine().to_json(),
+        "machine": machine.to_json(),
         "luts": 28_000,
         "ffs": 19_000,
         "dsps": 128,
@@ -95,7 +107,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     (tmp_path / "report.json").write_text(json.dumps(report))
     assert main(["area", "--add", str(tmp_path / "report.json")]) == 0
     assert len(read_points(baseline)) == len(POINTS)
-    assert AreaPoint("ulx3s-85f", "sdram", Machine(), 28_000, 19_000, 128, 88) in read_points(baseline)
+    assert AreaPoint("ulx3s-85f", "sdram", machine, 28_000, 19_000, 128, 88) in read_points(baseline)
     # cores are synthesized again
     measured = []
 

@@ -7,7 +7,8 @@ from bench.baseline import read_baseline
 from bench.work import WORK, compile_work
 from compiler.estimate import REASONS, estimate
 from compiler.listing import instructions_of
-from hw.isa import Instruction, Mode, Opcode
+from hw.compute_cycles import AFTER_RESULTS, DRAIN_CYCLES, START_CYCLES, TAKE_CYCLES
+from hw.isa import Instruction, Mode, Opcode, Unit
 from hw.machine import Machine
 from sim.memory_settings import memory_settings
 
@@ -27,6 +28,7 @@ COMPUTE = {
     "mode": Mode.DENSE.value,
 }
 WORDS = 4 * 18 * 256
+DRAIN = DRAIN_CYCLES + 3  # eight lanes
 WEIGHTS = Instruction(Opcode.WEIGHTS, {"blocks": 4, "tiles": 18})
 
 
@@ -72,6 +74,51 @@ def test_units_overlap_unless_a_token_says_otherwise():
     assert began == pytest.approx(loaded)
 
 
+def _computes(fields, tiles, *, linked, **more):
+    """Two COMPUTEs of these fields, the second waiting for the first or not."""
+    tokens = ({"signal": 1 << Unit.COMPUTE}, {"wait": 1 << Unit.COMPUTE}) if linked else ({}, {})
+    weights = Instruction(Opcode.WEIGHTS, {"blocks": 2 * fields["output_blocks"], "tiles": tiles})
+    computes = [Instruction(Opcode.COMPUTE, fields | more, **token) for token in tokens]
+    return _run(weights, *computes)
+
+
+def test_neighbours_follow_without_a_gap_unless_one_reads_what_the_other_writes():
+    apart = _computes(COMPUTE, 18, linked=False)
+    (_, (_, end), (next_begin, next_end)) = apart.spans
+    assert next_end - end == pytest.approx(WORDS)
+    assert next_begin == pytest.approx(end - DRAIN - 256 + TAKE_CYCLES)
+    (_, (_, end), (next_begin, next_end)) = _computes(COMPUTE, 18, linked=True).spans
+    assert next_begin == pytest.approx(end)
+    assert next_end - end == pytest.approx(WORDS + START_CYCLES + DRAIN)
+
+
+def test_low_weights_go_with_loads():
+    # rows of 4 beats: the bursts of loads fill what the memory accepts, and weights come only because they
+    # are urgent
+    load = Instruction(Opcode.LOAD, {"planes": 1, "rows": 1000, "words": 2, "memory_row_step": 512})
+    long = {"planes": 1, "rows": 60, "words": 32, "memory_row_step": 512}
+    compute = Instruction(Opcode.COMPUTE, COMPUTE)
+    (_, _, (_, end)) = _run(load, WEIGHTS, compute).spans
+    assert end < WORDS + 1000
+    # rows of 64 beats leave half of the memory's queue to weights
+    (_, loaded), _ = _run(Instruction(Opcode.LOAD, long), WEIGHTS).spans
+    beats = 60 * 64
+    assert beats + 1000 < loaded < 2 * beats + 100
+
+
+def test_results_wait_for_those_of_the_neighbour():
+    # with one pass the first word is already one of the last pass
+    fields = COMPUTE | {"kernel_rows": 1, "kernel_columns": 1, "input_blocks": 1}
+    (_, (_, end), (_, next_end)) = _computes(fields, 1, linked=False).spans
+    assert next_end - end == pytest.approx(4 * 256 + DRAIN + AFTER_RESULTS)
+
+
+def test_partial_sums_end_before_post_processing():
+    (_, (begin, end), _) = _computes(COMPUTE, 18, linked=True, partial=1).spans
+    (_, (begin_full, end_full), _) = _computes(COMPUTE, 18, linked=True).spans
+    assert end - begin < end_full - begin_full
+
+
 def test_both_directions_share_an_sdram():
     load, store = Instruction(Opcode.LOAD, LOAD), Instruction(Opcode.STORE, LOAD)
     assert _run(load, store).cycles < 1.2 * _run(load).cycles
@@ -84,7 +131,7 @@ def test_one_pixel_runs_at_the_speed_of_weights():
     weights = Instruction(Opcode.WEIGHTS, {"blocks": 8, "tiles": 64})
     compute = Instruction(Opcode.COMPUTE, COMPUTE | fields | {"input_blocks": 64, "output_blocks": 8})
     beats = 8 * (64 * 16 + 16)
-    for memory, beat in (("ideal", 1), ("stalling", 19 / 15), ("ulx3s", 5.2)):
+    for memory, beat in (("ideal", 1), ("stalling", 19 / 15), ("ulx3s", 4.17)):
         found = _run(weights, compute, memory=memory_settings(memory))
         assert found.cycles == pytest.approx(beats * beat, rel=0.03, abs=100)
         assert found.layers[0].limit() == "weights in"
@@ -98,7 +145,9 @@ def test_layers_are_told_apart():
             Instruction(Opcode.COMPUTE, COMPUTE, layer=layer),
         ]
     found = _run(*program)
-    assert [layer.array_busy for layer in found.layers.values()] == pytest.approx([WORDS, WORDS])
+    # the last pass of the first one runs when the second one has begun
+    assert [layer.array_busy for layer in found.layers.values()] == pytest.approx([WORDS, WORDS], abs=256)
+    assert found.total().array_busy == pytest.approx(2 * WORDS)
     assert sum(layer.cycles for layer in found.layers.values()) == pytest.approx(found.cycles, abs=1)
     for layer in found.layers.values():
         assert list(layer.reasons()) == list(REASONS)

@@ -54,7 +54,7 @@ def test_tilings_fit(channels, outputs, size, kernel, words, depth, source, dest
 def test_large_maps_are_double_buffered_in_wide_tiles():
     machine = Machine()
     tiling = choose_tiling(TilingProblem(_operation(machine, 64, 64, 56, 3), machine), 8192)
-    assert tiling.source_slots == tiling.destination_slots == 2
+    assert min(tiling.source_slots, tiling.destination_slots) >= 2
     assert tiling.tile_rows * tiling.tile_columns >= 100
 
 

@@ -33,7 +33,7 @@ def test_weights_are_a_parameter_block_and_tiles():
 def test_beats_of_each_memory():
     assert Bus(MACHINE, memory_settings("ideal")).beat_cycles == 1
     assert Bus(MACHINE, memory_settings("stalling")).beat_cycles == pytest.approx(19 / 15)
-    assert 5 < Bus(MACHINE, ulx3s()).beat_cycles < 5.3
+    assert 4 < Bus(MACHINE, ulx3s()).beat_cycles < 4.3
     plain = MemorySettings(sdram_bytes=4, sdram_row_miss=10)
     assert Bus(MACHINE, plain).beat_cycles == 2
     # 512 bytes are a quarter of a row; a run that begins elsewhere opens another
@@ -42,10 +42,18 @@ def test_beats_of_each_memory():
 
 
 def test_who_takes_turns():
+    reads = [(1.0, 64.0), (2.0, 8.0)]
     own_channels = Bus(MACHINE, memory_settings("ideal"))
-    assert own_channels.turns([64.0, 8.0], 64.0, 1.0) == (72.0, 64.0)
+    assert own_channels.turns(reads, 64.0, 1.0) == (80.0, 64.0)
     one_bus = Bus(MACHINE, MemorySettings(sdram_bytes=2, sdram_turnaround=4))
-    assert one_bus.turns([64.0, 8.0], None, 1.0) == (72.0, 0.0)
+    assert one_bus.turns(reads, None, 1.0) == (80.0, 0.0)
     assert one_bus.turns([], 64.0, 0.5) == (0.0, 128.0)
     # a write after every read, two turnarounds
-    assert one_bus.turns([64.0, 8.0], 64.0, 1.0) == (2 * (36 + 64 + 8), 36 + 64 + 8)
+    period = 80 / 3 + 64 + 8
+    assert one_bus.turns(reads, 64.0, 1.0) == pytest.approx((3 * period, period))
+
+
+def test_readers_share_what_the_memory_accepts():
+    bus = Bus(MACHINE, MemorySettings(outstanding=16))
+    assert bus.shares([8.0, 64.0]) == [8.0, 9.0]
+    assert bus.shares([20.0, 64.0]) == [17.0, 0.0]

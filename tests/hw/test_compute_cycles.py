@@ -5,6 +5,7 @@ import pytest
 from hw.compute_cycles import compute_cycles
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
+from hw.sequencer import taps_pass_cycles
 
 MACHINE = Machine()  # a tile is 16 beats, a parameter block 16
 
@@ -40,9 +41,26 @@ def test_the_last_pass_is_slow(fields, cadence):
 
 
 def test_other_modes_keep_channels_apart():
-    assert _work(mode=Mode.DEPTHWISE.value, input_blocks=1).words == 4 * 9 * 320
+    assert _work(mode=Mode.MAXIMUM.value, input_blocks=1).words == 4 * 9 * 320
     held = _work(mode=Mode.MAXIMUM.value, input_blocks=1, hold_weights=1)
     assert held.weight_beats == 4 * (16 + 16)
+
+
+@pytest.mark.parametrize("mode", [Mode.DEPTHWISE, Mode.THIN])
+def test_taps_on_the_input_lanes(mode):
+    # 9 taps on 8 lanes
+    work = _work(mode=mode.value)
+    assert work.words == work.cycles == 4 * 2 * 320
+    assert work.weight_beats == 4 * (2 * 16 + 16)
+    assert work.start == _work().start + MACHINE.input_lanes
+    short = _work(mode=mode.value, output_rows=1, output_columns=1, hold_weights=1)
+    assert short.cycles == 4 * max(2 * taps_pass_cycles(MACHINE), 16 + 16)
+
+
+def test_results_come_with_the_last_pass():
+    work = _work(residual=1)
+    assert (work.before_results, work.last_pass) == (17 * 320, 2 * 320)
+    assert _work(partial=1).drain < _work().drain < work.drain
 
 
 def test_short_passes_wait_for_weights():

