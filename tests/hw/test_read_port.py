@@ -28,7 +28,8 @@ class Bench(wiring.Component):
     def __init__(self, bus_width: int, outstanding: int, urgent_below: int | None) -> None:
         self.clients = [
             ReadClient(bus_width, depth=depth, maximum_burst=burst, beats_width=12, urgent_below=urgent)
-            for depth, burst, urgent in ((16, 8, None), (64 if urgent_below is None else 512, 64, None), (128, 32, urgent_below))
+            for depth, burst, urgent in (
+                (16, 8, None), (64 if urgent_below is None else 512, 64, None), (128, 32, urgent_below))
         ]
         self.read_port = ReadPort(bus_width, 3, outstanding=outstanding)
         super().__init__({"axi": Out(AXI4Read(bus_width))})
