@@ -8,7 +8,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from hw.bursts import BurstSplitter, burst_layout, transfer_layout
-from hw.stream_register import SkidBuffer
+from hw.stream_register import SkidBuffer, StreamRegister
 
 __all__ = ["ReadClient", "ReadPortSignature", "beat_layout"]
 
@@ -100,7 +100,10 @@ class ReadClient(wiring.Component):
                                                          self.beats_width, 1)
         # one more than a power of two, because the queue's last entry is its output register
         m.submodules.buffer = buffer = SyncFIFOBuffered(width=self.bus_width + 2, depth=self.depth + 1)
+        # block RAM is slow, so nothing but a register is behind it
+        m.submodules.plain = plain = StreamRegister(beat_layout(self.bus_width))
         m.submodules.register = register = SkidBuffer(beat_layout(self.bus_width))
+        wiring.connect(m, plain.output, register.input)
         wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
         wiring.connect(m, register.output, wiring.flipped(self.output))
 
@@ -129,13 +132,13 @@ class ReadClient(wiring.Component):
             self.port.urgent.eq((room > self.depth - self.urgent_below) & (
                 reserved.output.valid | (~splitter.idle & (room >= self.maximum_burst)))),
             self.idle.eq(splitter.idle & ~splitter.transfers.valid & (room == self.depth)
-                         & ~register.output.valid),
+                         & ~plain.output.valid & ~register.output.valid),
         ]
         m.d.comb += [
             buffer.w_data.eq(Cat(self.port.beats.payload.as_value())),
             buffer.w_en.eq(self.port.beats.valid),
-            register.input.payload.eq(buffer.r_data),
-            register.input.valid.eq(buffer.r_rdy),
-            buffer.r_en.eq(register.input.ready),
+            plain.input.payload.eq(buffer.r_data),
+            plain.input.valid.eq(buffer.r_rdy),
+            buffer.r_en.eq(plain.input.ready),
         ]
         return m

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -13,7 +13,7 @@ from hw.bursts import BurstSplitter
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.scratchpad import ADDRESS_WIDTH as SCRATCH_ADDRESS_WIDTH
-from hw.stream_register import SkidBuffer
+from hw.stream_register import SkidBuffer, StreamRegister
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
@@ -122,6 +122,9 @@ class Store(wiring.Component):
         room = Signal(range(self.depth + 1), init=self.depth)
         more_room = Signal(init=1)
         asked, word_done = Signal(), Signal()
+        # between two block RAMs, which are slow and far from each other
+        arrived = Signal(8 * machine.word_bytes, reset_less=True)
+        arrived_valid = Signal()
         m.submodules.reads = reads = SkidBuffer(SCRATCH_ADDRESS_WIDTH)
         wiring.connect(m, reads.output, wiring.flipped(self.read))
         m.d.comb += [
@@ -129,9 +132,10 @@ class Store(wiring.Component):
             reads.input.valid.eq(words.words.valid & more_room),
             words.words.ready.eq(reads.input.ready & more_room),
             asked.eq(words.words.valid & words.words.ready),
-            buffer.w_data.eq(self.read_data),
-            buffer.w_en.eq(self.read_valid),
+            buffer.w_data.eq(arrived),
+            buffer.w_en.eq(arrived_valid),
         ]
+        m.d.sync += [arrived.eq(self.read_data), arrived_valid.eq(self.read_valid)]
         m.d.sync += [room.eq(room - asked + word_done), more_room.eq(room > 1)]
 
         # addresses: `held` counts beats in the buffer that no burst has claimed; that they are enough
@@ -157,7 +161,7 @@ class Store(wiring.Component):
         with m.If(issue):
             m.d.comb += claimed.eq(burst.payload.length + 1)
         m.d.sync += [
-            held.eq(held - claimed + Mux(self.read_valid, parts, 0)),
+            held.eq(held - claimed + Mux(arrived_valid, parts, 0)),
             enough.eq(burst.valid & ~issue & (held > burst.payload.length)),
         ]
         with m.If(axi.awready):
@@ -169,8 +173,13 @@ class Store(wiring.Component):
                 axi.awlen.eq(burst.payload.length),
             ]
 
-        # data: words into beats, each burst's beats counted; the register is there because block RAM is slow
+        # data: words into beats, each burst's beats counted.  Block RAM is slow, so nothing but a register
+        # is behind it; what hangs on a handshake may be far away from what it is made of.
+        m.submodules.plain = plain = StreamRegister(8 * machine.word_bytes)
         m.submodules.register = register = SkidBuffer(8 * machine.word_bytes)
+        wiring.connect(m, plain.output, register.input)
+        m.submodules.length = length = SkidBuffer(8)
+        m.submodules.output = output = SkidBuffer(data.StructLayout({"data": machine.bus_width, "last": 1}))
         word = Signal(8 * machine.word_bytes)  # its low beat is the next
         parts_left = Signal(range(parts + 1))
         beats_left = Signal(8)                 # after the next one
@@ -178,33 +187,38 @@ class Store(wiring.Component):
         step, burst_done = Signal(), Signal()
         next_word = Signal()
         m.d.comb += [
-            step.eq((parts_left != 0) & in_burst & (~axi.wvalid | axi.wready)),
+            step.eq((parts_left != 0) & in_burst & output.input.ready),
             burst_done.eq(step & (beats_left == 0)),
-            register.input.payload.eq(buffer.r_data),
-            register.input.valid.eq(buffer.r_rdy),
-            buffer.r_en.eq(register.input.ready),
+            plain.input.payload.eq(buffer.r_data),
+            plain.input.valid.eq(buffer.r_rdy),
+            buffer.r_en.eq(plain.input.ready),
             word_done.eq(buffer.r_rdy & buffer.r_en),
             register.output.ready.eq((parts_left == 0) | ((parts_left == 1) & step)),
             next_word.eq(register.output.valid & register.output.ready),
-            lengths.r_en.eq(~in_burst | burst_done),
+            length.input.payload.eq(lengths.r_data),
+            length.input.valid.eq(lengths.r_rdy),
+            lengths.r_en.eq(length.input.ready),
+            length.output.ready.eq(~in_burst | burst_done),
+            output.input.valid.eq(step),
+            output.input.payload.data.eq(word[:machine.bus_width]),
+            output.input.payload.last.eq(beats_left == 0),
+            axi.wvalid.eq(output.output.valid),
+            axi.wdata.eq(output.output.payload.data),
+            axi.wlast.eq(output.output.payload.last),
+            output.output.ready.eq(axi.wready),
             axi.wstrb.eq(-1),
             self.beat.eq(axi.wvalid & axi.wready),
         ]
-        with m.If(axi.wready):
-            m.d.sync += axi.wvalid.eq(0)
         with m.If(step):
             m.d.sync += [
-                axi.wvalid.eq(1),
-                axi.wdata.eq(word[:machine.bus_width]),
-                axi.wlast.eq(beats_left == 0),
                 word.eq(word >> machine.bus_width),
                 parts_left.eq(parts_left - 1),
                 beats_left.eq(beats_left - 1),
             ]
         with m.If(next_word):
             m.d.sync += [word.eq(register.output.payload), parts_left.eq(parts)]
-        with m.If(lengths.r_en):
-            m.d.sync += [in_burst.eq(lengths.r_rdy), beats_left.eq(lengths.r_data)]
+        with m.If(length.output.ready):
+            m.d.sync += [in_burst.eq(length.output.valid), beats_left.eq(length.output.payload)]
 
         # answers
         answered, wrong = Signal(), Signal()
