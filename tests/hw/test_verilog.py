@@ -58,9 +58,8 @@ def test_ports() -> None:
 
 def test_ecp5_has_its_block_rams() -> None:
     text = verilog_of(SMALL, multiplier="ecp5", name="top")
-    assert len(re.findall(r"^  DP16KD ", text, re.M)) == block_rams(
-        8 * SMALL.word_bytes, SMALL.scratchpad_words
-    )
+    bank = block_rams(8 * SMALL.word_bytes, SMALL.scratchpad_words // SMALL.input_lanes)
+    assert len(re.findall(r"^  DP16KD ", text, re.M)) == SMALL.input_lanes * bank
     assert len(re.findall(r"^  MULT18X18D ", text, re.M)) == SMALL.multipliers
     assert ports_of(text, "top")
 
