@@ -35,7 +35,7 @@ MOST_SLOTS = 4
 #: How many cycles a bus beat takes, the weight of such a memory in the choice, and whether it reads and
 #: writes at once: one that is nearly as fast as the bus, and a narrow SDRAM.  So little traffic is preferred
 #: where it costs no cycles.
-MEMORIES = ((1.3, 0.8, True), (4.5, 0.2, False))
+MEMORIES = ((1.3, 0.4, True), (4.0, 0.6, False))
 #: Most parts of the inputs that the first tile of an operation is loaded and computed in, and the output
 #: pixels from which on it is: with fewer the bus sets the pace, not the array.
 PARTS = 8
