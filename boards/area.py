@@ -69,8 +69,8 @@ class AreaPoint:
     machine : Machine
     luts, ffs, dsps, block_rams : int
     stale : bool
-        Measured before the RTL changed in what the design takes: the model is still fitted to its LUTs and
-        flip-flops, but its block RAMs need not be those that are counted.  Measuring it again ends that.
+        Measured before the RTL changed in what the design takes.  Such designs only tell what a board adds to
+        its core, and what a core takes for its bus.  Measuring one again ends that.
     """
 
     design: str
@@ -129,12 +129,18 @@ def write_points(points: Sequence[AreaPoint], path: Path = BASELINE) -> None:
 
 
 def fit(points: Sequence[AreaPoint]) -> dict[str, NDArray[np.float64]]:
-    """Factors of `TERMS` for each of `FITTED`: least squares of the relative errors."""
+    """Factors of `TERMS` for each of `FITTED`: least squares of the relative errors.
+
+    Stale designs have other factors for what a core takes, which are found, too, and left out.
+    """
     found = {}
+    cores = [TERMS.index(term) for term in ("design", "output lanes", "multipliers")]
     for resource in FITTED:
         sizes = np.array([getattr(point, resource) for point in points], np.float64)
-        rows = np.array([terms(point.machine, point.kind) for point in points]) / sizes[:, None]
-        found[resource] = np.linalg.lstsq(rows, np.ones(len(points)), rcond=None)[0]
+        rows = np.array([terms(point.machine, point.kind) for point in points])
+        older = rows[:, cores] * np.array([[point.stale] for point in points])
+        rows = np.hstack([rows, older]) / sizes[:, None]
+        found[resource] = np.linalg.lstsq(rows, np.ones(len(points)), rcond=None)[0][: len(TERMS)]
     return found
 
 
