@@ -5,20 +5,20 @@ leave pin registers at that edge.  The memory's clock comes ``phase`` of a perio
 same kind of register.  Read data goes into pin registers at a system clock edge: the first or the
 second one after the memory's clock edge that it belongs to.
 
-========================== ===== ===================================================================
-memory                           AS4C32M16SB-7, rev. 1, table 16; the slowest of the chips that the
-                                 boards were built with, but for the hold time (1.0: other makers)
-tCK, CAS latency 2 / 3     10, 7 shortest period
-tAC, CAS latency 2 / 3  6.0, 5.4 from its clock to its data
-tOH                          2.5 from its clock's next edge to the end of its data
-tIS, tIH                1.5, 1.0 set-up and hold of commands and write data
-FPGA                             LVCMOS33, fast slew; allowances, from the figures of FPGA-DS-02012,
-                                 "External Switching Characteristics", without characterization
-clock to pin         1.0 to 3.0  of a pin register
-pin to register      0.3 to 1.8  input buffer, and set-up; the least is without any hold time
-skew                         1.0 between two pins, clock and data, board included
-board                0.2 to 0.5  there and back
-========================== ===== ===================================================================
+Memory: AS4C32M16SB-7, table 16, the slowest of the chips that the boards were built with, except for the
+hold time (others ask for 1.0).  FPGA: LVCMOS33 with fast slew; allowances from the figures of FPGA-DS-02012,
+"External Switching Characteristics", without characterization.
+
+====================== ============ =================================================================
+tCK                    10.0, 7.0    shortest period with CAS latency 2, 3
+tAC                    6.0, 5.4     from the memory's clock to its data, with CAS latency 2, 3
+tOH                    2.5          from its clock's next edge to the end of its data
+tIS, tIH               1.5, 1.0     set-up and hold of commands and write data
+clock to pin           1.0 to 3.0   of a pin register in the FPGA
+pin to register        0.3 to 1.8   input buffer and set-up; the least is without any hold time
+skew                   1.0          between two pins, clock and data, board included
+board                  0.2 to 0.5   there and back
+====================== ============ =================================================================
 """
 
 from __future__ import annotations
