@@ -201,9 +201,9 @@ class Compute(wiring.Component):
         return m
 
 
-def _delayed(m: Module, signal: Value, cycles: int, name: str, init: int | None = None) -> Sequence[Signal]:
+def _delayed(m: Module, signal: Value, cycles: int, name: str, init: int | None = None) -> Sequence[Value]:
     """The signal after 0 to ``cycles`` cycles; without ``init``, what it was before is left open."""
-    stages = [signal]
+    stages: list[Value] = [signal]
     for cycle in range(cycles):
         stage = Signal(len(signal), init=init or 0, reset_less=init is None, name=f"{name}_{cycle + 1}")
         m.d.sync += stage.eq(stages[-1])
