@@ -50,7 +50,8 @@ class Compute(wiring.Component):
     idle : ``Out(1)``
         No instruction has begun and not ended.
     busy, token_wait, weight_wait : ``Out(1)``
-        For the counters: a word is read, the instruction waits for tokens, a pass waits for weights.
+        For the counters: a word is read, none is because the instruction waits for tokens, a pass waits for
+        weights.
 
     Raises
     ------
@@ -195,7 +196,8 @@ class Compute(wiring.Component):
         m.d.comb += [
             self.idle.eq(sequencer.idle),
             self.busy.eq(port.read_enable),
-            self.token_wait.eq(sequencer.token_wait),
+            # an instruction may wait while words of the one before are read: then nothing is lost
+            self.token_wait.eq(sequencer.token_wait & ~port.read_enable),
             self.weight_wait.eq(sequencer.weight_wait),
         ]
         return m

@@ -61,8 +61,7 @@ def test_layers_add_up_to_the_whole(work, memory):
         assert layer.counters["cycles"] == pytest.approx(expected.cycles, abs=16, rel=0.05), layer.name
         # the core takes part of a cycle's events a cycle later, and the array is busy when a layer ends
         assert layer.counters["compute_busy"] == pytest.approx(expected.compute_busy, abs=2)
-        # an instruction may wait for its tokens while the one before is at work
-        assert all(part >= -40 for part in layer.reasons.values()), layer
+        assert all(part >= -2 for part in layer.reasons.values()), layer
     assert result.estimated_cycles == pytest.approx(result.counters["cycles"], rel=0.05)
     for layer in result.layers:
         assert layer.estimate is not None
