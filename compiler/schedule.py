@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.dependencies import Box, Scheduled
-from compiler.memory_map import MapArea, align
+from compiler.memory_map import MapArea
 from compiler.operation import Operation, Storage, View
 from compiler.residency import Plan, Residency, Step
 from compiler.tile import LEAST_PIXELS_OF_PARTS, PARTS
-from compiler.weights import weight_stream
+from compiler.weight_area import InputPart, WeightArea
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
 
-__all__ = ["Schedule", "WeightArea", "schedule"]
+__all__ = ["Schedule", "schedule"]
 
 _ADDRESS = 0xFFFF  # scratchpad addresses count modulo 2^16
 _RUN_LIMIT = 65535
@@ -45,59 +45,6 @@ class Scratch:
     base: int
     plane_step: int
     row_step: int
-
-
-@dataclass(frozen=True)
-class InputPart:
-    """Blocks of ``input_lanes`` channels whose products a COMPUTE adds to those of the parts before."""
-
-    first: int
-    blocks: int
-    continues: bool
-    partial: bool
-
-
-class WeightArea:
-    """Weight streams one after another; each part that one COMPUTE takes starts aligned."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.byte_count = 0
-        #: (step, first block, blocks, part of the inputs) → offset, in the order of offsets
-        self.parts: dict[tuple[int, int, int, InputPart | None], int] = {}
-        self._slot_columns: dict[int, int] = {}
-
-    def place(
-        self,
-        step: int,
-        operation: Operation,
-        first: int,
-        blocks: int,
-        slot_columns: int,
-        part: InputPart | None,
-    ) -> tuple[int, int]:
-        """Offset of these blocks' stream and the tiles of each block."""
-        tiles = 1 if operation.hold_weights else operation.passes(self.machine, first, slot_columns)
-        if part is not None:
-            tiles = part.blocks * operation.taps
-        self._slot_columns[step] = slot_columns
-        key = (step, first, blocks, part)
-        if key not in self.parts:
-            self.parts[key] = self.byte_count
-            size = blocks * (self.machine.parameter_bytes + tiles * self.machine.tile_bytes)
-            self.byte_count = align(self.byte_count + size)
-        return self.parts[key], tiles
-
-    def contents(self, operations: list[Operation]) -> Iterator[tuple[int, int, bytes]]:
-        """(step, offset, bytes) of every part."""
-        for (step, first, blocks, part), offset in self.parts.items():
-            tiles = None
-            if part is not None:
-                taps, start = operations[step].taps, operations[step].weights.source_blocks(first)[0]
-                tiles = slice((part.first - start) * taps, (part.first - start + part.blocks) * taps)
-            yield step, offset, weight_stream(
-                self.machine, operations[step], first, blocks, self._slot_columns[step], tiles
-            )
 
 
 @dataclass

@@ -77,8 +77,16 @@ def _in_slots(values: NDArray[np.integer], slot_columns: int) -> NDArray[np.inte
     return slots.reshape(*others, -1)[..., : (rows - 1) * slot_columns + columns]
 
 
+class _WordsOfOnePlane:
+    """Modes that take whole words of one plane, not groups of their channels."""
+
+    def source_blocks(self, block: int) -> tuple[int, int]:
+        """See `compiler.operation.WeightTiles`."""
+        return 0, 1
+
+
 @dataclass(frozen=True)
-class ChannelTaps:
+class ChannelTaps(_WordsOfOnePlane):
     """Weights of depthwise convolutions.
 
     Attributes
@@ -90,10 +98,6 @@ class ChannelTaps:
     machine: Machine
     values: NDArray[np.integer]
 
-    def source_blocks(self, block: int) -> tuple[int, int]:
-        """See `compiler.operation.WeightTiles`; this mode takes the words of one plane."""
-        return 0, 1
-
     def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""
         lanes = self.machine.output_lanes
@@ -102,7 +106,7 @@ class ChannelTaps:
 
 
 @dataclass(frozen=True)
-class ThinTaps:
+class ThinTaps(_WordsOfOnePlane):
     """Weights of a dense convolution of few channels.
 
     Attributes
@@ -114,10 +118,6 @@ class ThinTaps:
     machine: Machine
     values: NDArray[np.integer]
 
-    def source_blocks(self, block: int) -> tuple[int, int]:
-        """See `compiler.operation.WeightTiles`: the first channels of the first plane."""
-        return 0, 1
-
     def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""
         lanes = self.machine.output_lanes
@@ -126,7 +126,7 @@ class ThinTaps:
 
 
 @dataclass(frozen=True)
-class SameWeight:
+class SameWeight(_WordsOfOnePlane):
     """One weight for every tap of a channel, held for all passes: poolings and copies.
 
     Attributes
@@ -140,10 +140,6 @@ class SameWeight:
     machine: Machine
     values: NDArray[np.integer]
     taps_on_lanes: bool
-
-    def source_blocks(self, block: int) -> tuple[int, int]:
-        """See `compiler.operation.WeightTiles`; these modes take the words of one plane."""
-        return 0, 1
 
     def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""

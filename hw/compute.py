@@ -9,14 +9,13 @@ One pipeline of fixed length behind the sequencer, which is the only part that w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.accumulators import OPERAND_DELAY, SUM_LATENCY, Accumulators
 from hw.array import OPERAND_LATENCY, MultiplierArray, array_latency
+from hw.delay_line import delay_line
 from hw.destination import Destination
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
@@ -100,13 +99,13 @@ class Compute(wiring.Component):
         pixel = sums - OPERAND_DELAY
         results = pixel + SUM_LATENCY
 
-        valid = _delayed(m, sequencer.issue_valid, results, "valid", init=0)
+        valid = delay_line(m, sequencer.issue_valid, results, "valid", init=0)
         flags: list[data.View] = [issue.flags]
         for stage in range(1, results + 1):
             register = Signal(WordFlags, reset_less=True, name=f"flags_{stage}")
             m.d.sync += register.eq(flags[-1])
             flags.append(register)
-        pixels = _delayed(m, issue.pixel, pixel, "pixel")
+        pixels = delay_line(m, issue.pixel, pixel, "pixel")
 
         # Where each slot's word is, and whether it lies on the image: negative rows and columns are large
         # when read as unsigned.
@@ -136,8 +135,8 @@ class Compute(wiring.Component):
 
         m.d.comb += [
             array.words.eq(port.read_data),
-            array.selection.inside.eq(_delayed(m, Cat(inside), word - 2, "inside")[-1]),
-            *(array.selection[name].eq(_delayed(m, Value.cast(issue[name]), word, name)[-1])
+            array.selection.inside.eq(delay_line(m, Cat(inside), word - 2, "inside")[-1]),
+            *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word, name)[-1])
               for name in ("half", "phase", "mode", "thin_channels", "input_signed")),
             array.tile.eq(loader.tile),
             loader.take_tile.eq(valid[operands - 1] & flags[operands - 1].new_tile),
@@ -201,13 +200,3 @@ class Compute(wiring.Component):
             self.weight_wait.eq(sequencer.weight_wait),
         ]
         return m
-
-
-def _delayed(m: Module, signal: Value, cycles: int, name: str, init: int | None = None) -> Sequence[Value]:
-    """The signal after 0 to ``cycles`` cycles; without ``init``, what it was before is left open."""
-    stages: list[Value] = [signal]
-    for cycle in range(cycles):
-        stage = Signal(len(signal), init=init or 0, reset_less=init is None, name=f"{name}_{cycle + 1}")
-        m.d.sync += stage.eq(stages[-1])
-        stages.append(stage)
-    return stages

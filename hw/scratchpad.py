@@ -14,6 +14,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.delay_line import delay_line
 from hw.dual_port_memory import PORT_A_LATENCY, PORT_B_LATENCY, DualPortMemory, MemoryKind
 from hw.machine import Machine
 
@@ -172,22 +173,13 @@ class Scratchpad(wiring.Component):
             ]
 
         # The words, rotated back.
-        turned = _delayed(m, rotation, PORT_A_LATENCY, "rotation")
+        turned = delay_line(m, rotation, PORT_A_LATENCY, "rotation")[-1]
         m.d.sync += [
             compute.read_data[slot].eq(Array(a_words)[(slot + turned)[:bank_bits]]) for slot in range(banks)
         ]
         for name, address, output in (("residual", compute.residual_address, compute.residual_data),
                                       ("store", self.read.payload, self.read_data)):
-            bank = _delayed(m, bank_of(address), PORT_B_LATENCY, f"{name}_bank")
+            bank = delay_line(m, bank_of(address), PORT_B_LATENCY, f"{name}_bank")[-1]
             m.d.sync += output.eq(Array(b_words)[bank])
-        m.d.comb += self.read_valid.eq(_delayed(m, store_has, READ_LATENCY, "store_reads", keep=False))
+        m.d.comb += self.read_valid.eq(delay_line(m, store_has, READ_LATENCY, "store_reads", init=0)[-1])
         return m
-
-
-def _delayed(m: Module, value: Any, cycles: int, name: str, *, keep: bool = True) -> Signal:
-    """The value some cycles later; with ``keep``, whatever it is after a reset."""
-    for cycle in range(cycles):
-        register = Signal(len(value), reset_less=keep, name=f"{name}_{cycle + 1}")
-        m.d.sync += register.eq(value)
-        value = register
-    return value
