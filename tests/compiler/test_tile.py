@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from compiler.error import CompileError
 from compiler.lower import lower
-from compiler.tile import TilingProblem, choose_tiling
+from compiler.tile import MOST_SLOTS, TilingProblem, choose_tiling
 from hw.machine import Machine
 
 
@@ -51,10 +51,10 @@ def test_tilings_fit(channels, outputs, size, kernel, words, depth, source, dest
         assert tiling.source_words >= rows * columns * operation.source.planes
 
 
-def test_large_maps_are_double_buffered_in_wide_tiles():
+def test_large_maps_have_all_slots_and_wide_tiles():
     machine = Machine()
     tiling = choose_tiling(TilingProblem(_operation(machine, 64, 64, 56, 3), machine), 8192)
-    assert min(tiling.source_slots, tiling.destination_slots) >= 2
+    assert tiling.source_slots == tiling.destination_slots == MOST_SLOTS
     assert tiling.tile_rows * tiling.tile_columns >= 100
 
 
