@@ -18,7 +18,15 @@ from hw.isa import Mode
 from hw.machine import Machine
 from hw.sequencer import taps_pass_cycles
 
-__all__ = ["COMPUTE_OVERHEAD", "LEAST_PASS", "MOST_SLOTS", "Tiling", "TilingProblem", "best_pitch", "choose_tiling"]
+__all__ = [
+    "COMPUTE_OVERHEAD",
+    "LEAST_PASS",
+    "MOST_SLOTS",
+    "Tiling",
+    "TilingProblem",
+    "best_pitch",
+    "choose_tiling",
+]
 
 #: Cycles that may pass between two COMPUTE instructions: the next one's tokens come late, or its first
 #: results wait for the last ones before.
