@@ -35,7 +35,7 @@ class BenchError(ValueError):
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer on one memory; cycles are those in which the newest COMPUTE instruction was its own.
+    """One layer on one memory; cycles are those in which its words were read or waited for.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ REASONS: tuple[str, ...] = ("array", "weights in", "maps in", "maps out", "maps 
 
 @dataclass
 class LayerEstimate:
-    """Cycles in which the newest COMPUTE instruction belonged to one layer, and what the array did in them.
+    """Cycles in which one layer's words were read or waited for, and what the array did in them.
 
     Attributes
     ----------
@@ -299,6 +299,8 @@ class _Run:
             return False
         array.work, array.results_at = None, self.now + work.drain
         self._end(array.instruction, Unit.COMPUTE, array.results_at)
+        if array.next_work is not None:
+            self.layer = self.program[array.next_instruction].layer
         return True
 
     def _next_words(self) -> bool:
@@ -309,6 +311,7 @@ class _Run:
         if not self._past(array.ready_at) or self.level < work.first_beats - _NOTHING:
             return False
         self.level -= work.first_beats
+        self.layer = self.program[array.next_instruction].layer
         array.work, array.instruction, array.taken = work, array.next_instruction, False
         array.next_work, array.left = None, float(work.cycles)
         array.demand = (work.weight_beats - work.first_beats) / work.cycles
@@ -318,7 +321,8 @@ class _Run:
         array, queue = self.array, self.queues[Opcode.COMPUTE]
         if array.next_work is not None or not array.taken or not queue or not self._past(array.next_at):
             return False
-        self.layer = self.program[queue[0]].layer
+        if array.work is None:
+            self.layer = self.program[queue[0]].layer
         if not self._take_tokens(queue[0], Unit.COMPUTE):
             return False
         array.next_instruction = queue.popleft()

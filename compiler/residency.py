@@ -72,10 +72,7 @@ class _Planner:
         operation = self.operations[number]
         source = self.resident(operation.source.storage, number, residencies)
         destination = self.resident(operation.destination.storage, number, residencies)
-        residual_arrives = False
-        if operation.residual is not None:
-            residual = self.resident(operation.residual.view.storage, number, residencies)
-            residual_arrives = residual is None or destination is None
+        residual_arrives = operation.residual is not None and self.residual(number, residencies) is None
         written = {other.destination.storage for other in self.operations[:number]}
         arrives = source is not None and (source.first == number or source.storage not in written)
         return TilingProblem(
@@ -86,6 +83,16 @@ class _Planner:
             destination.pitch if destination is not None else 0,
             residual_arrives,
         )
+
+    def residual(self, number: int, residencies: list[Residency]) -> Residency | None:
+        """Where an operation's second operand is read, if not in the destination's place: its rows must lie
+        as far apart as the destination's are, because one instruction walks through both."""
+        operand = self.operations[number].residual
+        destination = self.resident(self.operations[number].destination.storage, number, residencies)
+        if operand is None or destination is None:
+            return None
+        found = self.resident(operand.view.storage, number, residencies)
+        return found if found is not None and found.pitch == destination.pitch else None
 
     def gap(self, number: int, residencies: list[Residency]) -> tuple[int, int]:
         """Base and size of the largest free space during an operation."""
@@ -197,9 +204,6 @@ def plan(operations: list[Operation], machine: Machine) -> Plan:
     steps = []
     for number, operation in enumerate(operations):
         base, words = planner.gap(number, planner.residencies)
-        residual = None
-        if operation.residual is not None:
-            residual = planner.resident(operation.residual.view.storage, number, planner.residencies)
         tiling = planner.tiling(number, planner.residencies) or choose_tiling(
             planner.problem(number, planner.residencies), words
         )
@@ -210,7 +214,7 @@ def plan(operations: list[Operation], machine: Machine) -> Plan:
                 base,
                 planner.resident(operation.source.storage, number, planner.residencies),
                 planner.resident(operation.destination.storage, number, planner.residencies),
-                residual,
+                planner.residual(number, planner.residencies),
             )
         )
     return Plan(steps, planner.residencies)

@@ -308,7 +308,7 @@ class _Emitter:
         if residual is None:
             return 0
         view = residual.view
-        if step.residual is not None and step.destination is not None:
+        if step.residual is not None:
             self.require(step.residual, view.first_plane + first, blocks, tile)
             whole = self.map_scratch(step.residual)
             base = (

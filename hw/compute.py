@@ -51,6 +51,8 @@ class Compute(wiring.Component):
     busy, token_wait, weight_wait : ``Out(1)``
         For the counters: a word is read, none is because the instruction waits for tokens, a pass waits for
         weights.
+    layer, layer_valid : ``Out``
+        Whose word is read in the next cycle, or is waited for.
 
     Raises
     ------
@@ -71,6 +73,8 @@ class Compute(wiring.Component):
             "busy": Out(1),
             "token_wait": Out(1),
             "weight_wait": Out(1),
+            "layer": Out(16),
+            "layer_valid": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -198,5 +202,7 @@ class Compute(wiring.Component):
             # an instruction may wait while words of the one before are read: then nothing is lost
             self.token_wait.eq(sequencer.token_wait & ~port.read_enable),
             self.weight_wait.eq(sequencer.weight_wait),
+            self.layer.eq(sequencer.layer),
+            self.layer_valid.eq(sequencer.layer_valid),
         ]
         return m

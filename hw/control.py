@@ -94,16 +94,17 @@ class ControlRegisters(wiring.Component):
         with m.If(self.start):
             m.d.sync += [busy.eq(1), self.done.eq(0)]
 
-        # counters; whether they count is known a cycle late, and a program starts in layer 0: so every cycle
-        # belongs to one layer
+        # Counters; what they count and whether, is a cycle old: both of the same cycle.
         counted_layer, one_layer = Signal(16), Signal()
         counting = Signal()
-        m.d.sync += counting.eq(~one_layer | (Mux(self.start, 0, self.layer) == counted_layer))
+        m.d.sync += counting.eq(~one_layer | (self.layer == counted_layer))
         for counter, value in self._counters.items():
-            event = busy if counter is Register.CYCLES else getattr(self, counter.name.lower())
+            name = counter.name.lower()
+            happened = Signal(name=f"{name}_happened")
+            m.d.sync += happened.eq((busy if counter is Register.CYCLES else getattr(self, name)) & ~self.start)
             with m.If(self.start):
                 m.d.sync += value.eq(0)
-            with m.Elif(event & counting):
+            with m.Elif(happened & counting):
                 m.d.sync += value.eq(value + 1)
 
         # writes: address and data come in any order

@@ -42,7 +42,8 @@ class Core(wiring.Component):
     done : ``Out(1)``
         Interrupt: the program has ended; low again when the next one starts.
     layer : ``Out(16)``
-        Layer number of the newest COMPUTE instruction.
+        Layer number of the COMPUTE instruction whose word is read or waited for, the last one's if there is
+        none; 0 before the first.
     compute_busy, compute_token_wait, compute_weight_wait, load_busy, store_busy : ``Out(1)``
         What the counters of the same names count.
     """
@@ -124,10 +125,10 @@ class Core(wiring.Component):
             m.d.sync += quiet_cycles.eq(quiet_cycles + 1)
 
         # status
-        with m.If(fetch.compute.valid & fetch.compute.ready):
-            m.d.sync += self.layer.eq(fetch.compute.payload.layer)
-        with m.Elif(control.start):
+        with m.If(control.start):
             m.d.sync += self.layer.eq(0)
+        with m.Elif(compute.layer_valid):
+            m.d.sync += self.layer.eq(compute.layer)
         m.d.comb += [
             control.read_error.eq(fetch.read_error | read_port.clients[1].beats.valid
                                   & read_port.clients[1].beats.payload.error

@@ -19,7 +19,7 @@ class Register(IntEnum):
     CONTROL = 0x08           #: write `Control`; reads zero
     STATUS = 0x0C            #: `Status` (read only)
     PROGRAM_ADDRESS = 0x10   #: byte address of the first instruction, a multiple of 64
-    LAYER = 0x14             #: layer number of the newest compute instruction; 0 before it (read only)
+    LAYER = 0x14             #: layer number of the instruction being computed, or of the last one (read only)
     COUNTED_LAYER = 0x18     #: which cycles are counted: `counted_layer`; zero: all
     CYCLES = 0x40            #: cycles from start to done
     COMPUTE_BUSY = 0x48      #: cycles in which the array took a scratchpad word

@@ -97,7 +97,7 @@ def _pass_layout(machine: Machine) -> data.StructLayout:
 #: What the pixel loops need of the instruction whose words they issue.
 _PixelSettings = data.StructLayout({
     "row_step": unsigned(16), "stride_rows": unsigned(8), "stride_columns": unsigned(8),
-    "output_columns": unsigned(16), "one_column": 1, "residual": 1,
+    "output_columns": unsigned(16), "one_column": 1, "residual": 1, "layer": unsigned(16),
 })
 
 
@@ -140,6 +140,8 @@ class Sequencer(wiring.Component):
         No instruction has begun and not ended.
     token_wait, weight_wait : ``Out(1)``
         In this cycle, work waits for tokens, for weights.
+    layer, layer_valid : ``Out``
+        Whose word is issued or, if none is, for whose first one the loops wait.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -160,6 +162,8 @@ class Sequencer(wiring.Component):
             "idle": Out(1),
             "token_wait": Out(1),
             "weight_wait": Out(1),
+            "layer": Out(16),
+            "layer_valid": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -182,7 +186,7 @@ class Sequencer(wiring.Component):
         self._results(m, state, code, prepared, take, results_free)
         self._passes(m, state, code, begin, end, prepared, preparing, startable, take, taps, slots,
                      results_free)
-        self._pixels(m, code, prepared, startable, free, take, taps, slots)
+        self._pixels(m, state, code, prepared, startable, free, take, taps, slots)
         # a pass that could start if it had its weights; counted from its preparation on, because
         # they could have been there then
         m.d.comb += self.weight_wait.eq(
@@ -366,8 +370,8 @@ class Sequencer(wiring.Component):
                 prepared.first_block.eq(1),
             ]
 
-    def _pixels(self, m: Module, code: data.View, prepared: data.View, startable: Signal, free: Signal,
-                take: Signal, taps: Signal, slots: Slots) -> None:
+    def _pixels(self, m: Module, state: Signal, code: data.View, prepared: data.View, startable: Signal,
+                free: Signal, take: Signal, taps: Signal, slots: Slots) -> None:
         count_bits = bits_for(self.machine.accumulator_depth)
         active = Signal()
         turn = Signal()           # a word of a slow pass may be issued
@@ -399,6 +403,8 @@ class Sequencer(wiring.Component):
             # partial sums of an output block lie behind those of the block before
             next_pixel.eq(first_pixel),
             self.issue_valid.eq(issue),
+            self.layer.eq(Mux(active, settings.layer, code.layer)),
+            self.layer_valid.eq(active | (state != _State.IDLE)),
             self.issue.eq(word),
             self.slots.eq(present),
             self.issue.flags.row_end.eq(last_column),
@@ -433,7 +439,7 @@ class Sequencer(wiring.Component):
                 settings.row_step.eq(code.source_row_step),
                 settings.one_column.eq(one_column),
                 *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns",
-                                                             "output_columns", "residual")),
+                                                             "output_columns", "residual", "layer")),
                 first_column.eq(prepared.column),
                 next_row.eq(prepared.address + code.source_row_step),
                 columns_left.eq(code.output_columns),

@@ -31,18 +31,20 @@ def takes_gain(graph: Graph) -> bool:
 def choose_gain(low: NDArray[np.floating], high: NDArray[np.floating], form: Format) -> tuple[float, ...]:
     """Factor for each channel, from its range ``low`` … ``high`` (C,) to that of the format.
 
-    Channels that are always 0 get the smallest factor of the others.
+    Channels that are always 0, or so small that no float32 lifts them, get the smallest factor of the
+    others.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         sides = [form.high * form.scale / np.asarray(high, np.float64)]
         if form.signed:
             sides.append(form.low * form.scale / np.asarray(low, np.float64))
         gain = np.min([np.where(side > 0, side, np.inf) for side in sides], axis=0)
-    finite = gain[np.isfinite(gain)]
-    if not len(finite):
+    possible = gain <= np.finfo(np.float32).max
+    if not possible.any():
         return (1.0,)
-    gain = np.where(np.isfinite(gain), gain, finite.min())
-    gain = np.minimum(gain, _LARGEST_RATIO * finite.min())
+    smallest = gain[possible].min()
+    gain = np.where(possible, gain, smallest)
+    gain = np.minimum(gain, _LARGEST_RATIO * smallest)
     return tuple(float(np.float32(value)) for value in gain)
 
 

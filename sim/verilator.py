@@ -37,7 +37,7 @@ class SimulationError(ValueError):
     kind : str
         ``"protocol"``, ``"hang"`` or ``"limit"``.
     layer : int
-        Number of the newest compute instruction's layer.
+        Number of the layer being computed (`hw.core.Core`).
     """
 
     def __init__(self, kind: str, layer: int, message: str) -> None:
@@ -48,7 +48,7 @@ class SimulationError(ValueError):
 
 @dataclass(frozen=True)
 class LayerCounters:
-    """What happened while the core's newest compute instruction belonged to one layer.
+    """What happened while one layer's words were read or waited for.
 
     Loads for the next layer and stores of the last one overlap, and are counted where they happen.
     All are cycles, except the beats of the data bus.  The ``idle`` ones have one reason each, for which
@@ -306,7 +306,7 @@ class VerilatedCore:
 
     @property
     def layer(self) -> int:
-        """Layer number of the newest compute instruction."""
+        """Number of the layer being computed (`hw.core.Core`)."""
         return self._library.harness_layer(self._handle)
 
     def layer_counters(self) -> dict[int, LayerCounters]:

@@ -142,8 +142,10 @@ def test_cycles_of_long_passes(unit: VerilatedCompute, kind: str) -> None:
     pipeline = READ_LATENCY + array_latency(machine) + 2 + 7
     pipeline += {"residual": 9, "average": 10}.get(kind, 0)
     first = outcome.records[0]
-    arrives = weight_cycles(machine, code) // code["output_blocks"] // len(passes(code)) + 20
-    assert first.end - first.start <= FIRST_READ + expected + slack + pipeline + arrives
+    # its parameters and first tile are on their way while it is placed and marked
+    assert first.weight_wait == (machine.parameter_bytes + machine.tile_bytes) // machine.bus_bytes - 1
+    ideal = FIRST_READ + expected + pipeline + first.weight_wait - 2
+    assert ideal <= first.end - first.start <= ideal + slack
     for before, record in zip(outcome.records, outcome.records[1:]):
         assert expected <= record.end - before.end <= expected + slack
         assert record.weight_wait == 0

@@ -17,7 +17,7 @@ from hw.isa import Instruction, Opcode, assemble
 from hw.load import Load
 from hw.machine import Machine
 from hw.read_port import AXI4Read, ReadPort
-from hw.scratchpad import ComputePort, Scratchpad
+from hw.scratchpad import READ_LATENCY, ComputePort, Scratchpad
 from hw.tokens import TokenPort
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -37,7 +37,7 @@ class Bench(wiring.Component):
                 "instructions": self.load.signature.members["instructions"],
                 "tokens": Out(TokenPort),
                 "axi": Out(AXI4Read(machine.bus_width)),
-                "compute": In(ComputePort(8 * machine.word_bytes)),
+                "compute": In(ComputePort(8 * machine.word_bytes, machine.input_lanes)),
             }
         )
 
@@ -98,9 +98,10 @@ def run(
             ctx.set(dut.tokens.wait_ready, 0)
 
     async def compute(ctx: Any) -> None:
-        # compute takes port B away at random
+        # compute takes port B of a bank away at random
         while True:
             ctx.set(dut.compute.residual_enable, rng.random() < busy_port)
+            ctx.set(dut.compute.residual_address, rng.randrange(machine.scratchpad_words))
             await ctx.tick()
 
     async def checker(ctx: Any) -> None:
@@ -128,11 +129,11 @@ def run(
         # what a read on the other port gives
         for address in rng.sample(sorted(written), min(20, len(written))):
             ctx.set(dut.compute.read_enable, 1)
-            ctx.set(dut.compute.read_address, address)
+            ctx.set(dut.compute.read_addresses[0], address)
             await ctx.tick()
             ctx.set(dut.compute.read_enable, 0)
-            await ctx.tick()
-            assert ctx.get(dut.compute.read_data) == written[address]
+            await ctx.tick().repeat(READ_LATENCY - 1)
+            assert ctx.get(dut.compute.read_data[0]) == written[address]
 
     sim.add_testbench(feeder)
     sim.add_testbench(tokens)

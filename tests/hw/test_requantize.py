@@ -8,6 +8,7 @@ from amaranth.sim import Simulator, SimulatorContext
 
 from hw.machine import Machine
 from hw.requantize import Requantize, requantize_twin
+from hw.scratchpad import READ_LATENCY
 
 MACHINE = Machine(input_lanes=4, output_lanes=4, bus_width=32)
 CASES: list[dict[str, int]] = [
@@ -76,8 +77,8 @@ def test_against_twin(fields: dict[str, int]) -> None:
         ctx.set(dut.flags.valid, 0)
 
     async def memory(ctx: SimulatorContext) -> None:
-        """The residual words, two cycles after they are asked for; rubbish otherwise."""
-        pipeline = [0xA5A5A5A5, 0xA5A5A5A5]
+        """The residual words, `READ_LATENCY` cycles after they are asked for; rubbish otherwise."""
+        pipeline = [0xA5A5A5A5] * READ_LATENCY
         asked = 0
         while True:
             ctx.set(dut.residual_data, pipeline.pop(0))

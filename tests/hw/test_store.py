@@ -36,7 +36,7 @@ class Bench(wiring.Component):
                 "instructions": self.store.signature.members["instructions"],
                 "tokens": Out(TokenPort),
                 "axi": Out(AXI4Write(machine.bus_width)),
-                "compute": In(ComputePort(8 * machine.word_bytes)),
+                "compute": In(ComputePort(8 * machine.word_bytes, machine.input_lanes)),
             }
         )
 
@@ -117,6 +117,7 @@ def run(
         await ctx.tick().repeat(machine.scratchpad_words)
         while True:
             ctx.set(dut.compute.residual_enable, rng.random() < busy_port)
+            ctx.set(dut.compute.residual_address, rng.randrange(machine.scratchpad_words))
             await ctx.tick()
 
     async def checker(ctx: Any) -> None:

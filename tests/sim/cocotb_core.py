@@ -220,7 +220,9 @@ async def start_while_busy_is_ignored(dut) -> None:
 @cocotb.test()
 async def reset_in_the_middle_of_a_run(dut) -> None:
     bench = await ready_bench(dut, stall=3)
-    for moment in (13, 150, 700, 1500):
+    await bench.run(0)
+    cycles = await bench.counter(Register.CYCLES)
+    for moment in (13, cycles // 20, cycles // 3, 3 * cycles // 4):
         bench.put_input(0)
         await bench.start()
         await ClockCycles(dut.clk, moment)
