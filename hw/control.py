@@ -101,7 +101,8 @@ class ControlRegisters(wiring.Component):
         for counter, value in self._counters.items():
             name = counter.name.lower()
             happened = Signal(name=f"{name}_happened")
-            m.d.sync += happened.eq((busy if counter is Register.CYCLES else getattr(self, name)) & ~self.start)
+            event = busy if counter is Register.CYCLES else getattr(self, name)
+            m.d.sync += happened.eq(event & ~self.start)
             with m.If(self.start):
                 m.d.sync += value.eq(0)
             with m.Elif(happened & counting):
