@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compiler.arithmetic import average_settings, clamp_right_shift, sum_settings
 from compiler.error import CompileError
-from compiler.operation import Average, Operation, Residual, View, WeightTiles
+from compiler.operation import BLOCK_LIMIT, Average, Operation, Residual, Tail, View, WeightTiles
 from compiler.placement import fusable_additions, place_tensors
 from compiler.weights import ChannelTaps, DenseTaps, SameWeight, ThinTaps
 from hw.isa import Mode
@@ -23,7 +23,6 @@ from quant.graph import Add, AveragePool, Concat, Convolution, MaxPool, Node, Pa
 __all__ = ["Lowered", "LoweredLayer", "lower"]
 
 _LIMITS = {"kernel": 255, "stride": 255, "dilation": 255}
-_BLOCK_LIMIT = 4095
 _INT32 = 1 << 31
 
 
@@ -96,7 +95,7 @@ def lower(model: FixedModel, machine: Machine) -> Lowered:
 def _too_many_taps(operations: tuple[Operation, ...], machine: Machine) -> Iterator[str]:
     for operation in operations:
         (rows, columns), most = operation.kernel, machine.input_lanes - 1
-        if operation.mode.reads_taps and operation.passes(machine, 0, columns + most) > _BLOCK_LIMIT:
+        if operation.mode.reads_taps and operation.passes(machine, 0, columns + most) > BLOCK_LIMIT:
             yield (
                 f"{operation.name}: a kernel of {rows}x{columns} taps is too large for {machine.input_lanes} "
                 "input lanes; pool in two steps"
@@ -229,6 +228,7 @@ class _NodeLowering:
         _, rows, columns = self.graph.shapes[node.output]
         dilation = node.dilation
         taps: WeightTiles
+        tail: Tail | None = None
         if node.groups == channels == outputs > 1:
             mode, kind = Mode.DEPTHWISE, "depthwise convolution"
             values, dilation = _undilated(weights.values[:, 0], dilation), (1, 1)
@@ -246,6 +246,7 @@ class _NodeLowering:
             first = np.arange(outputs) // (outputs // node.groups) * taken
             taps = DenseTaps(self.machine, weights.values, first)
             self._check_blocks(node, taps, destination.planes)
+            tail = self._tail(node, weights.values)
         low, high = self._bounds(node)
         return kind, [
             Operation(
@@ -258,6 +259,7 @@ class _NodeLowering:
                 **self._window(node, kernel, node.stride, (-node.pads[0], -node.pads[1]), dilation),
                 thin_channels=channels if mode is Mode.THIN else 0,
                 weights=taps,
+                tail=tail,
                 bias=self._lanes(weights.bias, destination.planes),
                 shift=self._lanes(shift, destination.planes),
                 low=low,
@@ -266,10 +268,24 @@ class _NodeLowering:
             )
         ]
 
+    def _tail(self, node: Convolution, values: NDArray[np.integer]) -> Tail | None:
+        """The last channels, where they are few and begin a plane of more than one."""
+        channels, lanes = values.shape[1], self.machine.output_lanes
+        count = channels % lanes
+        if (
+            node.groups > 1
+            or channels < lanes
+            or not 0 < count < min(THIN_CHANNELS + 1, self.machine.input_lanes)
+            or values[0, 0].size == 1
+            or max(node.dilation) > 1
+        ):
+            return None
+        return Tail(count, ThinTaps(self.machine, values[:, -count:]))
+
     def _check_blocks(self, node: Node, taps: WeightTiles, planes: int) -> None:
-        if max(taps.source_blocks(block)[1] for block in range(planes)) > _BLOCK_LIMIT:
+        if max(taps.source_blocks(block)[1] for block in range(planes)) > BLOCK_LIMIT:
             raise CompileError(
-                f"{node.name}: more than {_BLOCK_LIMIT * self.machine.input_lanes} input channels; "
+                f"{node.name}: more than {BLOCK_LIMIT * self.machine.input_lanes} input channels; "
                 "use a machine with more input_lanes"
             )
 

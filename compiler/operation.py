@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from hw.isa import Mode
 from hw.machine import Machine
 
-__all__ = ["Average", "Operation", "Residual", "Storage", "View", "WeightTiles"]
+__all__ = ["BLOCK_LIMIT", "Average", "Operation", "Residual", "Storage", "Tail", "View", "WeightTiles"]
+
+#: Most blocks of inputs or of outputs in one COMPUTE.
+BLOCK_LIMIT = 4095
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,22 @@ class WeightTiles(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Tail:
+    """The source's last few channels, alone in their plane: THIN passes may take them, many taps in each,
+    and continue the sums of the DENSE passes of the others.
+
+    Attributes
+    ----------
+    channels : int
+    weights : WeightTiles
+        Of these channels only.
+    """
+
+    channels: int
+    weights: WeightTiles
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """One step of a network on the machine.
@@ -103,6 +122,8 @@ class Operation:
         Channels of the source in mode THIN.
     weights : WeightTiles
         One set of tiles for each plane of the destination.
+    tail : Tail or None
+        Of a DENSE operation; ``weights`` have these channels, too.
     bias : int64 array (planes, output lanes)
     shift : int64 array (planes, output lanes)
         Right shifts, −9 … 40.
@@ -129,6 +150,7 @@ class Operation:
     origin: tuple[int, int] = (0, 0)
     thin_channels: int = 0
     weights: WeightTiles
+    tail: Tail | None = None
     hold_weights: bool = False
     bias: NDArray[np.int64]
     shift: NDArray[np.int64]
@@ -142,6 +164,11 @@ class Operation:
     def taps(self) -> int:
         """Positions of the kernel."""
         return self.kernel[0] * self.kernel[1]
+
+    @property
+    def reads_taps(self) -> bool:
+        """Whether input lanes are taps in some of its passes, so that their number depends on the pitch."""
+        return self.mode.reads_taps or self.tail is not None
 
     def source_planes(self, first_block: int, blocks: int, blocks_per_word: int) -> tuple[int, int]:
         """First plane of ``source`` that these output blocks read, and how many."""
@@ -164,9 +191,21 @@ class Operation:
     def passes(self, machine: Machine, block: int, slot_columns: int) -> int:
         """Passes over the tile's pixels that an output block takes."""
         if self.mode.reads_taps:
-            slots = (self.kernel[0] - 1) * slot_columns + self.kernel[1]
-            return -(-slots * max(self.thin_channels, 1) // machine.input_lanes)
-        return self.taps * (self.weights.source_blocks(block)[1] if self.mode is Mode.DENSE else 1)
+            return self._slot_passes(machine, slot_columns, max(self.thin_channels, 1))
+        dense = self.taps * (self.weights.source_blocks(block)[1] if self.mode is Mode.DENSE else 1)
+        tail = self.tail_passes(machine, slot_columns)
+        return dense - self.taps + tail if tail else dense
+
+    def tail_passes(self, machine: Machine, slot_columns: int) -> int:
+        """THIN passes of the tail; 0 if there is none, or if DENSE passes take it as well."""
+        if self.tail is None:
+            return 0
+        passes = self._slot_passes(machine, slot_columns, self.tail.channels)
+        return passes if passes < self.taps and passes <= BLOCK_LIMIT else 0
+
+    def _slot_passes(self, machine: Machine, slot_columns: int, channels: int) -> int:
+        slots = (self.kernel[0] - 1) * slot_columns + self.kernel[1]
+        return -(-slots * channels // machine.input_lanes)
 
     def window(self, axis: int, first: int, count: int) -> tuple[int, int]:
         """Rows (axis 0) or columns (1) of the source, [low, high), that ``count`` outputs from ``first``

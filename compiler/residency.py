@@ -145,7 +145,7 @@ class _Planner:
         """Row pitches worth trying: the row itself, or what suits the first reader whose lanes are taps."""
         for number in self.uses(storage):
             operation = self.operations[number]
-            if number >= first and operation.mode.reads_taps and operation.source.storage == storage:
+            if number >= first and operation.reads_taps and operation.source.storage == storage:
                 return sorted({storage.columns, best_pitch(operation, self.machine, storage.columns)})
         return [storage.columns]
 

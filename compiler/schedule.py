@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compiler.dependencies import Box, Scheduled
 from compiler.memory_map import MapArea
-from compiler.operation import Operation, Storage, View
+from compiler.operation import BLOCK_LIMIT, Operation, Storage, View
 from compiler.residency import Plan, Residency, Step
 from compiler.tile import LEAST_PIXELS_OF_PARTS, PARTS
 from compiler.weight_area import InputPart, WeightArea
@@ -25,7 +25,6 @@ __all__ = ["Schedule", "schedule"]
 
 _ADDRESS = 0xFFFF  # scratchpad addresses count modulo 2^16
 _RUN_LIMIT = 65535
-_BLOCK_LIMIT = 4095
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,8 @@ class _Emitter:
                     together = self._together(step, tile, group, count) if len(pieces) > 1 else 0
                     chunk = group
                     for size in tiling.chunks(count, together, ends):
-                        self._chunk(step, tile, source, chunk, size, pieces if chunk == group else pieces[:1])
+                        self._chunk(step, tile, source, chunk, size, pieces)
+                        pieces = [(pieces[0][0], sum(planes for _, planes in pieces))]  # all are there
                         chunk += size
                 row += height
 
@@ -271,11 +271,11 @@ class _Emitter:
                 tile.row : tile.row + tile.rows,
                 tile.column : tile.column + tile.columns,
             ] = True
-        if len(pieces) > 1:
-            for number, piece in enumerate(pieces):
-                if number:
+        parts = self._parts(operation, first, pieces, source)
+        if len(parts) > 1:
+            for number, (piece, part) in enumerate(parts):
+                if number and piece != parts[number - 1][0]:
                     self._bring(step, tile, source, *piece)
-                part = self._part(operation, first, piece, number == 0, number == len(pieces) - 1)
                 self._compute(step, tile, source, first, blocks, place, offset, part)
         else:
             for run, count in self._runs(operation, first, blocks):
@@ -292,15 +292,26 @@ class _Emitter:
             most = min(most, step.tiling.destination_words // pixels)
         return min(next(self._runs(step.operation, first, blocks))[1], most)
 
-    def _part(
-        self, operation: Operation, block: int, piece: tuple[int, int], first: bool, last: bool
-    ) -> InputPart:
-        """What an output block's COMPUTE for some planes of the source takes."""
+    def _parts(
+        self, operation: Operation, block: int, pieces: list[tuple[int, int]], source: Scratch
+    ) -> list[tuple[tuple[int, int], InputPart]]:
+        """What each COMPUTE for an output block takes, if there are several, and of which piece."""
         per_word = self.machine.blocks_per_word
         start, count = operation.weights.source_blocks(block)
-        low = max(start, piece[0] * per_word)
-        high = min(start + count, (piece[0] + piece[1]) * per_word)
-        return InputPart(low, high - low, not first, not last)
+        slot_columns = operation.slot_columns(self.machine, source.row_step)
+        tail = operation.tail_passes(self.machine, slot_columns) > 0
+        end = start + count - tail
+        ranges = []
+        for piece in pieces:
+            low, high = max(start, piece[0] * per_word), min(end, (piece[0] + piece[1]) * per_word)
+            if low < high:
+                ranges.append((piece, low, high - low, False))
+        if tail:
+            ranges.append((pieces[-1], end, 1, True))
+        return [
+            (piece, InputPart(low, size, number > 0, number < len(ranges) - 1, of_tail))
+            for number, (piece, low, size, of_tail) in enumerate(ranges)
+        ]
 
     def _residual(self, step: Step, tile: Rectangle, first: int, blocks: int, place: Scratch) -> int:
         """Bring the second operand; the result is its offset from the destination in the scratchpad."""
@@ -329,7 +340,7 @@ class _Emitter:
             end = block + 1
             if (
                 end == first + blocks
-                or end - start == _BLOCK_LIMIT
+                or end - start == BLOCK_LIMIT
                 or (
                     operation.mode is Mode.DENSE  # the others take the same for all
                     and operation.weights.source_blocks(end) != operation.weights.source_blocks(start)
@@ -353,14 +364,19 @@ class _Emitter:
         window = self._window(operation, tile)
         plane, planes = operation.source_planes(first, blocks, per_word)
         first_block, input_blocks = 0, 1
-        if operation.mode is Mode.DENSE:
+        mode, thin_channels = operation.mode, operation.thin_channels
+        if mode is Mode.DENSE:
             start, input_blocks = operation.weights.source_blocks(first)
             if part is not None:
                 start, input_blocks = part.first, part.blocks
                 plane, planes = start // per_word, -(-(start + input_blocks) // per_word) - start // per_word
             first_block = start % per_word
         slot_columns = operation.slot_columns(self.machine, source.row_step)
-        if operation.mode.reads_taps:
+        if part is not None and part.tail:
+            assert operation.tail is not None
+            mode, thin_channels, first_block = Mode.THIN, operation.tail.channels, 0
+            input_blocks = operation.tail_passes(self.machine, slot_columns)
+        elif mode.reads_taps:
             input_blocks = operation.passes(self.machine, first, slot_columns)
         # the part of the image that is in the scratchpad: all of a resident map, else the window
         image = window
@@ -395,12 +411,12 @@ class _Emitter:
             "dilation_columns": operation.dilation[1],
             "kernel_rows": operation.kernel[0],
             "kernel_columns": operation.kernel[1],
-            "slot_columns": slot_columns if operation.mode.reads_taps else 0,
-            "thin_channels": operation.thin_channels,
+            "slot_columns": slot_columns if mode.reads_taps else 0,
+            "thin_channels": thin_channels,
             "first_block": first_block,
             "input_blocks": input_blocks,
             "output_blocks": blocks,
-            "mode": operation.mode.value,
+            "mode": mode.value,
             "input_signed": int(view.signed),
             "hold_weights": int(operation.hold_weights),
             "output_rows": tile.rows,

@@ -38,6 +38,8 @@ LEAST_PASS = 6
 LOAD_LATENCY = 40
 TRANSFER_OVERHEAD = 4
 ROW_OVERHEAD = 3
+#: The last stores of an operation are made smaller down to so many words.
+LEAST_LAST_WORDS = 8
 #: Most places for inputs and for outputs of one operation.
 MOST_SLOTS = 4
 #: How many cycles a bus beat takes, the weight of such a memory in the choice, and whether it reads and
@@ -100,7 +102,8 @@ class Tiling:
         sizes = [together] * (together > 0) + [self.chunk_blocks] * whole + [rest] * (rest > 0)
         if last and (len(sizes) > 1 or not together):
             left = sizes.pop()
-            while left > 1:
+            least = LEAST_LAST_WORDS // (self.tile_rows * self.tile_columns)
+            while left > max(least, 1):
                 sizes.append(-(-left // 2))
                 left //= 2
             sizes.append(left)
@@ -156,7 +159,7 @@ class TilingProblem:
 
     def _all_passes(self, pitch: int) -> int:
         """Passes of all output blocks, with the source's rows ``pitch`` words apart."""
-        slots = self.operation.slot_columns(self.machine, pitch) if self.operation.mode.reads_taps else 0
+        slots = self.operation.slot_columns(self.machine, pitch) if self.operation.reads_taps else 0
         if slots not in self._passes_by_slots:
             self._passes_by_slots[slots] = sum(
                 self.operation.passes(self.machine, block, slots)
@@ -248,7 +251,7 @@ class TilingProblem:
         if self.source_resident:
             return self._with_source(rows, columns, group, words, 0)
         pitches = {0}
-        if self.operation.mode.reads_taps:
+        if self.operation.reads_taps:
             extent = self._extent(1, columns)
             pitches = {extent, best_pitch(self.operation, self.machine, extent)}
         return [tiling for pitch in sorted(pitches)
@@ -263,6 +266,10 @@ class TilingProblem:
                 return []
         found = []
         chunks = _sizes(group, group) if self.operation.mode.shares_inputs else [group]
+        slots = self.operation.slot_columns(self.machine, self.source_pitch or pitch)
+        if self.operation.tail_passes(self.machine, slots):
+            # the sums of all blocks wait for the tail's
+            chunks = _sizes(group, self.machine.accumulator_depth // (rows * columns))
         for chunk in chunks:
             destination_words = 0 if self.destination_resident else chunk * rows * columns
             for source_slots, destination_slots in ((2, 2), (2, 1), (1, 2), (1, 1)):

@@ -15,12 +15,14 @@ __all__ = ["InputPart", "WeightArea"]
 
 @dataclass(frozen=True)
 class InputPart:
-    """Blocks of ``input_lanes`` channels whose products a COMPUTE adds to those of the parts before."""
+    """Blocks of ``input_lanes`` channels whose products a COMPUTE adds to those of the parts before, or the
+    operation's tail."""
 
     first: int
     blocks: int
     continues: bool
     partial: bool
+    tail: bool = False
 
 
 class WeightArea:
@@ -46,6 +48,8 @@ class WeightArea:
         tiles = 1 if operation.hold_weights else operation.passes(self.machine, first, slot_columns)
         if part is not None:
             tiles = part.blocks * operation.taps
+            if part.tail:
+                tiles = operation.tail_passes(self.machine, slot_columns)
         self._slot_columns[step] = slot_columns
         key = (step, first, blocks, part)
         if key not in self.parts:
@@ -57,10 +61,13 @@ class WeightArea:
     def contents(self, operations: list[Operation]) -> Iterator[tuple[int, int, bytes]]:
         """(step, offset, bytes) of every part."""
         for (step, first, blocks, part), offset in self.parts.items():
-            tiles = None
-            if part is not None:
-                taps, start = operations[step].taps, operations[step].weights.source_blocks(first)[0]
+            operation, tiles, weights = operations[step], None, None
+            if part is not None and part.tail:
+                assert operation.tail is not None
+                weights = operation.tail.weights
+            elif part is not None:
+                taps, start = operation.taps, operation.weights.source_blocks(first)[0]
                 tiles = slice((part.first - start) * taps, (part.first - start + part.blocks) * taps)
             yield step, offset, weight_stream(
-                self.machine, operations[step], first, blocks, self._slot_columns[step], tiles
+                self.machine, operation, first, blocks, self._slot_columns[step], tiles, weights
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.operation import Operation
+from compiler.operation import Operation, WeightTiles
 from hw.machine import Machine
 
 __all__ = ["ChannelTaps", "DenseTaps", "SameWeight", "ThinTaps", "weight_stream"]
@@ -151,13 +151,17 @@ class SameWeight(_WordsOfOnePlane):
 
 
 def weight_stream(machine: Machine, operation: Operation, first_block: int, blocks: int,
-                  slot_columns: int = 0, part: slice | None = None) -> bytes:
-    """The bytes that one COMPUTE takes: parameters and tiles, or a ``part`` of them, of its output blocks."""
+                  slot_columns: int = 0, part: slice | None = None,
+                  weights: WeightTiles | None = None) -> bytes:
+    """The bytes that one COMPUTE takes: parameters and tiles, or a ``part`` of them, of its output blocks.
+
+    ``weights``: the operation's tail; by default its own.
+    """
     parts: list[bytes] = []
     for block in range(first_block, first_block + blocks):
         parameters = np.zeros((machine.output_lanes, 8), np.uint8)
         parameters[:, :4] = operation.bias[block].astype("<i4").view(np.uint8).reshape(-1, 4)
         parameters[:, 4] = operation.shift[block].astype(np.int8).view(np.uint8)
-        tiles = operation.weights.tiles(block, slot_columns)
+        tiles = (weights or operation.weights).tiles(block, slot_columns)
         parts += [parameters.tobytes(), (tiles if part is None else tiles[part]).tobytes()]
     return b"".join(parts)

@@ -24,7 +24,8 @@ from hw.requantize import Requantize
 from hw.scratchpad import READ_LATENCY, ComputePort
 from hw.sequencer import POSITION_BITS, Sequencer, WordFlags
 from hw.tokens import TokenPort
-from hw.weight_loader import WeightLoader, weight_beat_layout
+from hw.weight_loader import WeightLoader
+from hw.weights import weight_layout
 
 __all__ = ["Compute"]
 
@@ -42,7 +43,7 @@ class Compute(wiring.Component):
     -------
     instructions : ``In(stream)``
     weights : ``In(stream)``
-        Beats from the weight FIFO; see `hw.weight_loader.weight_beat_layout`.
+        What leaves the weight FIFO.
     tokens : ``Out(TokenPort)``
     scratchpad : ``Out(ComputePort)``
         Input words, residuals and output words; never stalls.
@@ -66,7 +67,7 @@ class Compute(wiring.Component):
         self.multiplier: MultiplierKind = multiplier
         super().__init__({
             "instructions": In(stream.Signature(layout_of(Opcode.COMPUTE))),
-            "weights": In(stream.Signature(weight_beat_layout(machine))),
+            "weights": In(stream.Signature(weight_layout(machine))),
             "tokens": Out(TokenPort),
             "scratchpad": Out(ComputePort(8 * machine.output_lanes, machine.input_lanes)),
             "idle": Out(1),

@@ -37,7 +37,7 @@ class ComputeCycles:
     cycles : int
         From the first word to the last.
     weight_wait : int
-        Those of them without a word because tiles take longer than passes, at a beat a cycle.
+        Those of them without a word because tiles take longer than passes, at the FIFO's speed.
     weight_beats : int
         Bus beats of weights and parameters that it takes, the first ones included.
     first_beats : int
@@ -70,8 +70,9 @@ def compute_cycles(machine: Machine, instruction: Instruction) -> ComputeCycles:
     if not taps:
         passes, least_pass = passes * i["kernel_rows"] * i["kernel_columns"], PASS_CYCLES
     tiles = 1 if i["hold_weights"] else passes
-    tile = machine.tile_bytes // machine.bus_bytes
-    parameters = machine.parameter_bytes // machine.bus_bytes
+    # cycles in which they leave the FIFO
+    tile = machine.tile_bytes // machine.weight_word_bytes
+    parameters = machine.parameter_bytes // machine.weight_word_bytes
     cadence = AVERAGE_CADENCE if i["average"] else RESIDUAL_CADENCE if i["residual"] else 1
 
     drain = DRAIN_CYCLES + ceil_log2(machine.input_lanes)
@@ -85,15 +86,16 @@ def compute_cycles(machine: Machine, instruction: Instruction) -> ComputeCycles:
 
     alone = block(least_pass)
     slots = i["output_blocks"] * (passes - 1 + cadence) * pixels
-    block_beats = tiles * tile + parameters
+    arrival = tiles * tile + parameters
     # the next tile arrives while a pass runs
-    waiting = max(block(max(least_pass, 0 if i["hold_weights"] else tile)), block_beats)
+    waiting = max(block(max(least_pass, 0 if i["hold_weights"] else tile)), arrival)
+    beats = machine.weight_word_bytes // machine.bus_bytes
     return ComputeCycles(
         words=i["output_blocks"] * passes * pixels,
         cycles=i["output_blocks"] * waiting,
         weight_wait=i["output_blocks"] * waiting - slots if waiting > alone else 0,
-        weight_beats=i["output_blocks"] * block_beats,
-        first_beats=tile + parameters,
+        weight_beats=i["output_blocks"] * arrival * beats,
+        first_beats=(tile + parameters) * beats,
         start=START_CYCLES + (machine.input_lanes if taps else 0),
         drain=drain,
         before_results=(passes - 1) * max(pixels, least_pass),

@@ -59,7 +59,7 @@ class Machine:
     bus_width: int = 64
     scratchpad_words: int = 8192
     accumulator_depth: int = 512
-    weight_fifo_words: int = 4096
+    weight_fifo_words: int = 8192
     average_pooling: bool = True
 
     def __post_init__(self) -> None:
@@ -114,6 +114,12 @@ class Machine:
     def tile_bytes(self) -> int:
         """Bytes of one weight tile: one 8-bit weight for each multiplier."""
         return self.multipliers
+
+    @property
+    def weight_word_bytes(self) -> int:
+        """Bytes that leave the weight FIFO in a cycle: two beats, so that what it holds already is used
+        faster than more arrives."""
+        return 2 * self.bus_bytes
 
     @property
     def parameter_bytes(self) -> int:

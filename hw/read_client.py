@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -66,11 +66,13 @@ class ReadClient(wiring.Component):
         Bits of a transfer's number of beats.
     urgent_below : int
         Bursts are urgent while fewer beats are held or on their way; by default always.
+    beats_together : int
+        Beats that are given in one cycle, 1 or 2; every transfer's number is a multiple of it.
 
     Members
     -------
     transfers : ``In(stream.Signature(transfer_layout(beats_width, 1)))``
-    output : ``Out(stream.Signature(beat_layout(bus_width)))``
+    output : ``Out(stream.Signature(beat_layout(beats_together * bus_width)))``
         All beats of all transfers, in order.
     port : ``Out(ReadPortSignature(bus_width))``
     idle : ``Out(1)``
@@ -79,17 +81,18 @@ class ReadClient(wiring.Component):
     """
 
     def __init__(self, bus_width: int, *, depth: int, maximum_burst: int, beats_width: int,
-                 urgent_below: int | None = None) -> None:
+                 urgent_below: int | None = None, beats_together: int = 1) -> None:
         if maximum_burst > depth:
             raise ValueError(f"maximum_burst must be at most depth ({depth}), not {maximum_burst!r}")
         self.bus_width = bus_width
         self.depth = depth
         self.maximum_burst = maximum_burst
         self.beats_width = beats_width
+        self.beats_together = beats_together
         self.urgent_below = depth + 1 if urgent_below is None else urgent_below
         super().__init__({
             "transfers": In(stream.Signature(transfer_layout(beats_width, 1))),
-            "output": Out(stream.Signature(beat_layout(bus_width))),
+            "output": Out(stream.Signature(beat_layout(beats_together * bus_width))),
             "port": Out(ReadPortSignature(bus_width)),
             "idle": Out(1),
         })
@@ -98,11 +101,13 @@ class ReadClient(wiring.Component):
         m = Module()
         m.submodules.splitter = splitter = BurstSplitter(self.bus_width // 8, self.maximum_burst,
                                                          self.beats_width, 1)
+        held = beat_layout(self.beats_together * self.bus_width)
         # one more than a power of two, because the queue's last entry is its output register
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=self.bus_width + 2, depth=self.depth + 1)
+        m.submodules.buffer = buffer = SyncFIFOBuffered(width=held.size,
+                                                        depth=self.depth // self.beats_together + 1)
         # block RAM is slow, so nothing but a register is behind it
-        m.submodules.plain = plain = StreamRegister(beat_layout(self.bus_width))
-        m.submodules.register = register = SkidBuffer(beat_layout(self.bus_width))
+        m.submodules.plain = plain = StreamRegister(held)
+        m.submodules.register = register = SkidBuffer(held)
         wiring.connect(m, plain.output, register.input)
         wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
         wiring.connect(m, register.output, wiring.flipped(self.output))
@@ -115,7 +120,7 @@ class ReadClient(wiring.Component):
         enough = Signal()
         ask = Signal()
         asked = Signal(range(self.maximum_burst + 1))
-        taken = Signal()
+        taken = Signal(2)
         length = splitter.bursts.payload.length
         m.d.comb += [
             reserved.input.payload.eq(splitter.bursts.payload),
@@ -127,7 +132,7 @@ class ReadClient(wiring.Component):
             m.d.comb += asked.eq(length + 1)
         m.d.sync += [
             enough.eq(splitter.bursts.valid & ~ask & (room > length)),
-            taken.eq(buffer.r_rdy & buffer.r_en),
+            taken.eq(Mux(buffer.r_rdy & buffer.r_en, self.beats_together, 0)),
             room.eq(room - asked + taken),
             self.port.urgent.eq((room > self.depth - self.urgent_below) & (
                 reserved.output.valid | (~splitter.idle & (room >= self.maximum_burst)))),
@@ -135,10 +140,20 @@ class ReadClient(wiring.Component):
                          & ~plain.output.valid & ~register.output.valid),
         ]
         m.d.comb += [
-            buffer.w_data.eq(Cat(self.port.beats.payload.as_value())),
+            buffer.w_data.eq(self.port.beats.payload.as_value()),
             buffer.w_en.eq(self.port.beats.valid),
             plain.input.payload.eq(buffer.r_data),
             plain.input.valid.eq(buffer.r_rdy),
             buffer.r_en.eq(plain.input.ready),
         ]
+        if self.beats_together == 2:
+            beat = self.port.beats.payload
+            first = Signal(beat_layout(self.bus_width), reset_less=True)
+            half = Signal()
+            with m.If(self.port.beats.valid):
+                m.d.sync += [first.eq(beat), half.eq(~half)]
+            m.d.comb += [
+                buffer.w_data.eq(Cat(first.data, beat.data, beat.tag, first.error | beat.error)),
+                buffer.w_en.eq(self.port.beats.valid & half),
+            ]
         return m

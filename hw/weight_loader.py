@@ -6,24 +6,19 @@ the bus need not wait while the first word of a pass is on its way to the multip
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.machine import Machine
+from hw.weights import weight_layout
 
-__all__ = ["SHIFT_BITS", "WeightLoader", "weight_beat_layout"]
+__all__ = ["SHIFT_BITS", "WeightLoader"]
 
 #: Bits of a lane's right shift, -9 to 40.
 SHIFT_BITS = 7
 
-_LANE_BYTES = 8
 _LANE_BITS = 32 + SHIFT_BITS
-
-
-def weight_beat_layout(machine: Machine) -> data.StructLayout:
-    """One beat of the weight FIFO; ``parameters`` is 1 if it belongs to a parameter block."""
-    return data.StructLayout({"data": unsigned(machine.bus_width), "parameters": unsigned(1)})
 
 
 class WeightLoader(wiring.Component):
@@ -35,7 +30,7 @@ class WeightLoader(wiring.Component):
     Members
     -------
     weights : ``In(stream)``
-        Beats from the weight FIFO, in the order of `docs/machine.md`.
+        Words from the weight FIFO, in the order of `docs/machine.md`.
     tile_available, claim_tile : ``Out(1)``, ``In(1)``
     tile : ``Out(8 * multipliers)``
         The claimed tile; at the latest four cycles after its claim, if the tile before it has been
@@ -54,7 +49,7 @@ class WeightLoader(wiring.Component):
         self.machine = machine
         lanes = machine.output_lanes
         super().__init__({
-            "weights": In(stream.Signature(weight_beat_layout(machine))),
+            "weights": In(stream.Signature(weight_layout(machine))),
             "tile_available": Out(1),
             "claim_tile": In(1),
             "tile": Out(8 * machine.multipliers),
@@ -68,33 +63,33 @@ class WeightLoader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        beat = Signal(weight_beat_layout(self.machine), reset_less=True)
-        beat_valid = Signal()
-        next_beat = Signal.like(beat)
+        word = Signal(weight_layout(self.machine), reset_less=True)
+        word_valid = Signal()
+        next_word = Signal.like(word)
         next_valid = Signal()
-        tile_shift = Signal()  # steers the beats; flip-flops by the thousand have copies of their own
+        tile_shift = Signal()  # steers the words; flip-flops by the thousand have copies of their own
         parameter_shift = Signal()
         parameter_room = Signal()
         m.d.comb += [
-            self.weights.ready.eq(~beat_valid | tile_shift | parameter_shift),
-            next_beat.eq(beat),
-            next_valid.eq(beat_valid),
-            parameter_shift.eq(beat_valid & beat.parameters & parameter_room),
+            self.weights.ready.eq(~word_valid | tile_shift | parameter_shift),
+            next_word.eq(word),
+            next_valid.eq(word_valid),
+            parameter_shift.eq(word_valid & word.parameters & parameter_room),
         ]
         with m.If(self.weights.ready):
-            m.d.comb += [next_beat.eq(self.weights.payload), next_valid.eq(self.weights.valid)]
-        m.d.sync += [beat.eq(next_beat), beat_valid.eq(next_valid)]
-        self._collect_tiles(m, beat.data, tile_shift, next_valid & ~next_beat.parameters)
-        self._collect_parameters(m, beat.data, parameter_shift, parameter_room)
+            m.d.comb += [next_word.eq(self.weights.payload), next_valid.eq(self.weights.valid)]
+        m.d.sync += [word.eq(next_word), word_valid.eq(next_valid)]
+        self._collect_tiles(m, word.data, tile_shift, next_valid & ~next_word.parameters)
+        self._collect_parameters(m, word.data, parameter_shift, parameter_room)
         return m
 
-    def _collect_tiles(self, m: Module, beat: Value, shift: Signal, next_is_tile: Value) -> None:
+    def _collect_tiles(self, m: Module, word: Value, shift: Signal, next_is_tile: Value) -> None:
         """Everything that enables thousands of flip-flops is a register, computed a cycle before."""
         machine = self.machine
-        beats = machine.tile_bytes // machine.bus_bytes
+        words = machine.tile_bytes // machine.weight_word_bytes
         arriving = Signal(8 * machine.multipliers, reset_less=True)
         arrived = Signal()
-        left = Signal(range(beats), init=beats - 1)
+        left = Signal(range(words), init=words - 1)
         waiting = Signal(8 * machine.multipliers, reset_less=True)
         waiting_full = Signal()
         move = Signal()
@@ -121,9 +116,9 @@ class WeightLoader(wiring.Component):
             shift_all.eq(next_is_tile & (~next_arrived | next_move)),
         ]
         with m.If(shift_all):
-            m.d.sync += arriving.eq(Cat(arriving[machine.bus_width:], beat))
+            m.d.sync += arriving.eq(Cat(arriving[len(word):], word))
         with m.If(shift):
-            m.d.sync += left.eq(Mux(left == 0, beats - 1, left - 1))
+            m.d.sync += left.eq(Mux(left == 0, words - 1, left - 1))
         with m.If(move_all):
             m.d.sync += waiting.eq(arriving)
 
@@ -131,26 +126,19 @@ class WeightLoader(wiring.Component):
         m.d.comb += self.tile_available.eq(available != 0)
         m.d.sync += available.eq(available + complete - self.claim_tile)
 
-    def _collect_parameters(self, m: Module, beat: Value, shift: Signal, room: Signal) -> None:
+    def _collect_parameters(self, m: Module, word: Value, shift: Signal, room: Signal) -> None:
         machine = self.machine
-        beats = machine.parameter_bytes // machine.bus_bytes
+        words = machine.parameter_bytes // machine.weight_word_bytes
         lanes = Signal(_LANE_BITS * machine.output_lanes, reset_less=True)
-        left = Signal(range(beats), init=beats - 1)
+        left = Signal(range(words), init=words - 1)
         full = Signal()
         m.d.comb += room.eq(~full)
-        if machine.bus_bytes >= _LANE_BYTES:
-            arriving = Cat(*(beat[offset:offset + _LANE_BITS] for offset in range(0, machine.bus_width, 64)))
-            enter = shift
-        else:  # a beat is half a lane: the bias, then the shift
-            bias = Signal(32, reset_less=True)
-            with m.If(shift):
-                m.d.sync += bias.eq(beat)
-            arriving = Cat(bias, beat[:SHIFT_BITS])
-            enter = shift & ~left[0]
-        with m.If(enter):
-            m.d.sync += lanes.eq(Cat(lanes[len(arriving):], arriving))
+        arriving = Cat(*(word[offset:offset + _LANE_BITS] for offset in range(0, len(word), 64)))
         with m.If(shift):
-            m.d.sync += left.eq(Mux(left == 0, beats - 1, left - 1))
+            m.d.sync += [
+                lanes.eq(Cat(lanes[len(arriving):], arriving)),
+                left.eq(Mux(left == 0, words - 1, left - 1)),
+            ]
         with m.If(shift & (left == 0)):
             m.d.sync += [full.eq(1), self.parameters_available.eq(1)]
         with m.Else():

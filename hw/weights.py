@@ -16,13 +16,15 @@ __all__ = ["Weights", "urgent_beats", "weight_layout"]
 
 def urgent_beats(machine: Machine) -> int:
     """While fewer beats are in the weight FIFO or on their way to it, weights are read in turn with feature
-    maps, else after them: what one output block and its first pass take, and the next."""
-    return (machine.parameter_bytes + 2 * machine.tile_bytes) // machine.bus_bytes
+    maps, else after them: the blocks' parameters and first tiles, and more for the time in which bursts of
+    feature maps that the memory has accepted before are answered."""
+    return (2 * machine.parameter_bytes + 5 * machine.tile_bytes) // machine.bus_bytes
 
 
 def weight_layout(machine: Machine) -> data.StructLayout:
-    """One beat of the weight stream: ``data``, and ``parameters`` = 1 if it belongs to a parameter block."""
-    return data.StructLayout({"data": machine.bus_width, "parameters": 1})
+    """What leaves the weight FIFO in a cycle: ``data``, and ``parameters`` = 1 if it belongs to a parameter
+    block."""
+    return data.StructLayout({"data": 8 * machine.weight_word_bytes, "parameters": 1})
 
 
 class Weights(wiring.Component):
@@ -59,10 +61,12 @@ class Weights(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         machine = self.machine
+        together = machine.weight_word_bytes // machine.bus_bytes
         width = 32 - exact_log2(machine.bus_bytes)  # of a number of beats that fits into memory
         m.submodules.client = client = ReadClient(machine.bus_width, depth=machine.weight_fifo_words,
                                                   maximum_burst=self.maximum_burst, beats_width=width,
-                                                  urgent_below=urgent_beats(machine))
+                                                  urgent_below=urgent_beats(machine),
+                                                  beats_together=together)
         wiring.connect(m, client.port, wiring.flipped(self.port))
         m.d.comb += [
             self.output.payload.data.eq(client.output.payload.data),

@@ -67,6 +67,45 @@ def test_lanes_are_taps(channels, groups, slot_columns):
             assert tiles[k, output, lane] == wanted
 
 
+@pytest.mark.parametrize(("channels", "tail"), [(11, 3), (9, 1), (12, 0), (8, 0), (3, 0)])
+def test_last_channels_are_a_tail(channels, tail):
+    """Few channels that begin a plane: THIN passes with the weights of these channels alone."""
+    build = NetworkBuilder((channels, 5, 5))
+    model = build.model(build.convolution("input", 11, (2, 3)))
+    operation = lower(model, MACHINE).layers[0].operations[0]
+    if not tail:
+        assert operation.tail is None
+        return
+    assert operation.tail is not None
+    assert operation.tail.channels == tail
+    # a pitch of 7 takes 3 slots a row, one of 6 takes 6: more passes than the six of a DENSE block
+    dense = 6 * -(-channels // 4)
+    for pitch, slots in ((7, 3), (6, 6)):
+        assert operation.slot_columns(MACHINE, pitch) == slots
+        passes = -(-(slots + 3) * tail // 4)
+        taken = passes if passes < 6 else 0
+        assert operation.tail_passes(MACHINE, slots) == taken
+        assert operation.passes(MACHINE, 0, slots) == (dense - 6 + taken if taken else dense)
+    passes = operation.tail_passes(MACHINE, 3)
+    stream = weight_stream(MACHINE, operation, 0, 2, 3, None, operation.tail.weights)
+    for block, (_, tiles) in enumerate(_blocks(stream, passes)):
+        tiles = tiles.reshape(passes, 8, 4)
+        for output, lane, k in np.ndindex(8, 4, passes):
+            slot, channel = divmod(4 * k + lane, tail)
+            ky, kx = divmod(slot, 3)
+            exists = 8 * block + output < 11 and ky < 2
+            values = model.weights["conv0"].values[:, -tail:]
+            assert tiles[k, output, lane] == (values[8 * block + output, channel, ky, kx] if exists else 0)
+
+
+@pytest.mark.parametrize(("groups", "kernel", "dilation"), [(11, (2, 3), 1), (1, (1, 1), 1), (1, (2, 2), 2)])
+def test_no_tail(groups, kernel, dilation):
+    """Only ordinary convolutions with several taps have one."""
+    build = NetworkBuilder((11, 5, 5))
+    tensor = build.convolution("input", 11, kernel, groups=groups, dilation=(dilation, dilation))
+    assert lower(build.model(tensor), MACHINE).layers[0].operations[0].tail is None
+
+
 def test_dilated_depthwise_kernels_are_written_out():
     build = NetworkBuilder((11, 9, 9))
     model = build.model(build.convolution("input", 11, (2, 3), groups=11, dilation=(3, 2)))

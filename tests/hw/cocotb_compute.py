@@ -64,12 +64,12 @@ class Bench:
     def add(self, code: Instruction) -> None:
         self.codes.append(code)
         self.instructions.queue.append(int.from_bytes(assemble(code), "little"))
-        size = MACHINE.bus_bytes
+        size = MACHINE.weight_word_bytes
         for block, mark in zip(*beats_of(MACHINE, code, self.numbers), strict=True):
             self.blocks.append(block)
             for offset in range(0, len(block), size):
                 data = int.from_bytes(block[offset : offset + size], "little")
-                self.weights.queue.append(data | mark << MACHINE.bus_width)
+                self.weights.queue.append(data | mark << 8 * MACHINE.weight_word_bytes)
 
     def _read(self, address: int) -> int:
         # padding is read anywhere, and the scratchpad ignores address bits that it does not have

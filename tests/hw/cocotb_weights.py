@@ -16,13 +16,14 @@ import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_bench import FaultyRamRead, Receiver, Sender, never, pauses, quiet, reset, start_clock
 from cocotbext.axi import AxiReadBus
-from random_transfers import expected_beats
+from random_transfers import expected_words
 
 from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
 
 MACHINE = Machine.from_json(json.loads(os.environ["MACHINE"]))
 MEMORY_BYTES = 1 << 17
+TOGETHER = MACHINE.weight_word_bytes // MACHINE.bus_bytes  # beats that leave in a cycle
 
 
 def weights(address: int, blocks: int, tiles: int) -> Instruction:
@@ -66,12 +67,12 @@ class Bench:
             self.memory.r_channel.set_pause_generator(pauses(next(self.seeds)))
 
     def add(self, codes: list[Instruction]) -> None:
-        self.expected += expected_beats(MACHINE, self.content, codes)
+        self.expected += expected_words(MACHINE, self.content, codes)
         self.instructions.queue.extend(int.from_bytes(assemble(code), "little") for code in codes)
 
     def _take(self, payload: int) -> None:
-        data, mark = payload & (1 << MACHINE.bus_width) - 1, payload >> MACHINE.bus_width
-        assert (data, mark) == self.expected[self.taken], f"beat {self.taken}"
+        mark, data = divmod(payload, 1 << 8 * MACHINE.weight_word_bytes)
+        assert (data, mark) == self.expected[self.taken], f"word {self.taken}"
         self.taken += 1
 
     async def _watch(self) -> None:
@@ -85,7 +86,7 @@ class Bench:
                 self.asked += int(dut.m_axi_arlen.value) + 1
             if int(dut.m_axi_rvalid.value):
                 self.beats.append(self.cycle)
-            self.most = max(self.most, self.asked - self.taken)
+            self.most = max(self.most, self.asked - TOGETHER * self.taken)
 
     async def finish(self, limit: int = 100_000) -> None:
         for _ in range(limit // 20):
@@ -93,12 +94,14 @@ class Bench:
             if self.taken == len(self.expected) and not int(self.dut.busy.value):
                 break
         else:
-            raise AssertionError(f"{self.taken} of {len(self.expected)} beats after {limit} cycles")
+            raise AssertionError(f"{self.taken} of {len(self.expected)} words after {limit} cycles")
         await ClockCycles(self.dut.clk, 50)
-        assert self.asked == len(self.beats) == self.taken == len(self.expected)
+        assert self.taken == len(self.expected)
+        assert self.asked == len(self.beats) == TOGETHER * self.taken
         assert not int(self.dut.output_valid.value)
         # the FIFO, and the three registers behind it
-        assert self.most <= MACHINE.weight_fifo_words + 3, "more was asked for than there is room for"
+        most = MACHINE.weight_fifo_words + 3 * TOGETHER
+        assert self.most <= most, "more was asked for than there is room for"
 
 
 @cocotb.test()
@@ -114,7 +117,7 @@ async def random_streams(dut: Any, seed: int, stalls: bool) -> None:
 @cocotb.test()
 @cocotb.parametrize(seed=[4])
 async def slow_consumer_fills_the_fifo(dut: Any, seed: int) -> None:
-    """A beat in every seventh cycle: the FIFO fills to its last word, and no further."""
+    """A word in every seventh cycle: the FIFO fills to its last word, and no further."""
     start_clock(dut)
     bench = Bench(dut, seed, stalls=False, slow=itertools.cycle([1, 1, 1, 1, 1, 1, 0]))
     await bench.reset()

@@ -20,7 +20,7 @@
 namespace {
 
 struct Script {
-    uint32_t instructions, beats, word_bytes, beat_bytes, words, banks, latency, seed;
+    uint32_t instructions, weight_words, word_bytes, weight_word_bytes, words, banks, latency, seed;
     uint32_t weight_stall, instruction_stall, token_stall;  // per cent of the cycles
     uint32_t limit;                                         // cycles without progress before giving up
 };
@@ -46,10 +46,10 @@ int main(int count, char **arguments) {
     read_exactly(in, &script, sizeof script);
     std::vector<uint8_t> memory(size_t(script.words) * script.word_bytes);
     std::vector<uint8_t> code(size_t(script.instructions) * 64);
-    std::vector<uint8_t> beats(size_t(script.beats) * (script.beat_bytes + 1));
+    std::vector<uint8_t> weight_words(size_t(script.weight_words) * (script.weight_word_bytes + 1));
     read_exactly(in, memory.data(), memory.size());
     read_exactly(in, code.data(), code.size());
-    read_exactly(in, beats.data(), beats.size());
+    read_exactly(in, weight_words.data(), weight_words.size());
     std::fclose(in);
 
     std::mt19937 random(script.seed);
@@ -61,8 +61,8 @@ int main(int count, char **arguments) {
     std::deque<std::vector<uint8_t>> port_b(script.latency, garbage);
 
     Vcompute top;
-    uint32_t collisions = 0, outside = 0, next_code = 0, next_beat = 0, cycle = 0, progress = 0;
-    bool code_valid = false, beat_valid = false;
+    uint32_t collisions = 0, outside = 0, next_code = 0, next_weights = 0, cycle = 0, progress = 0;
+    bool code_valid = false, weights_valid = false;
     std::vector<Record> records;  // of all instructions taken
     size_t done = 0;              // of them
     std::vector<uint8_t> snapshots;
@@ -77,13 +77,13 @@ int main(int count, char **arguments) {
     while (done < script.instructions) {
         top.clk = 0;
         if (!code_valid && next_code < script.instructions && !stalls(script.instruction_stall)) code_valid = true;
-        if (!beat_valid && next_beat < script.beats && !stalls(script.weight_stall)) beat_valid = true;
+        if (!weights_valid && next_weights < script.weight_words && !stalls(script.weight_stall)) weights_valid = true;
         top.INSTRUCTIONS(valid) = code_valid;
         if (code_valid) std::memcpy(&top.INSTRUCTIONS(payload), &code[size_t(next_code) * 64], 64);
-        top.WEIGHTS(valid) = beat_valid;
-        if (beat_valid)
-            std::memcpy(&top.WEIGHTS(payload), &beats[size_t(next_beat) * (script.beat_bytes + 1)],
-                        script.beat_bytes + 1);
+        top.WEIGHTS(valid) = weights_valid;
+        if (weights_valid)
+            std::memcpy(&top.WEIGHTS(payload), &weight_words[size_t(next_weights) * (script.weight_word_bytes + 1)],
+                        script.weight_word_bytes + 1);
         std::memcpy(&top.SCRATCHPAD(read_data), port_a.back().data(), port_a.back().size());
         std::memcpy(&top.SCRATCHPAD(residual_data), port_b.back().data(), bytes);
         // the newest instruction asks; who waits for the one before, waits for all before
@@ -131,9 +131,9 @@ int main(int count, char **arguments) {
             records.back().start = cycle;
             progress = cycle;
         }
-        if (beat_valid && top.WEIGHTS(ready)) {
-            beat_valid = false;
-            next_beat++;
+        if (weights_valid && top.WEIGHTS(ready)) {
+            weights_valid = false;
+            next_weights++;
             progress = cycle;
         }
         if (top.TOKENS(wait_valid) && (top.TOKENS(wait_ready) || !top.TOKENS(wait)))
@@ -151,7 +151,7 @@ int main(int count, char **arguments) {
 
     FILE *out = std::fopen(arguments[2], "wb");
     if (!out) return 2;
-    const uint32_t header[] = {uint32_t(done), collisions, outside, next_beat, cycle};
+    const uint32_t header[] = {uint32_t(done), collisions, outside, next_weights, cycle};
     std::fwrite(header, sizeof header, 1, out);
     std::fwrite(records.data(), sizeof(Record), done, out);
     std::fwrite(snapshots.data(), 1, snapshots.size(), out);

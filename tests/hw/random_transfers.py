@@ -10,7 +10,7 @@ from hw.fetch import QUEUED_OPCODES
 from hw.isa import HEADER, Instruction, Opcode, layout_of
 from hw.machine import Machine
 
-__all__ = ["MEMORY_BYTES", "expected_beats", "fields_of", "places", "random_instruction", "random_load",
+__all__ = ["MEMORY_BYTES", "expected_words", "fields_of", "places", "random_instruction", "random_load",
            "random_stores"]
 
 #: Bytes of the memory in which the data of LOAD and STORE lie.
@@ -116,17 +116,17 @@ def places(code: Instruction, word_bytes: int) -> list[tuple[int, int]]:
     ]
 
 
-def expected_beats(machine: Machine, memory: bytes, codes: list[Instruction]) -> list[tuple[int, int]]:
-    """Data and mark of every beat."""
-    beats = []
+def expected_words(machine: Machine, memory: bytes, codes: list[Instruction]) -> list[tuple[int, int]]:
+    """Data and mark of all that leaves the weight FIFO, a cycle's together."""
+    words, step = [], machine.weight_word_bytes
     for code in codes:
         address = code["memory_address"]
         for _ in range(code["blocks"]):
             for size, mark in ((machine.parameter_bytes, 1), (code["tiles"] * machine.tile_bytes, 0)):
-                for at in range(address, address + size, machine.bus_bytes):
-                    beats.append((int.from_bytes(memory[at : at + machine.bus_bytes], "little"), mark))
+                for at in range(address, address + size, step):
+                    words.append((int.from_bytes(memory[at : at + step], "little"), mark))
                 address += size
-    return beats
+    return words
 
 
 def random_instruction(rng: random.Random) -> Instruction:

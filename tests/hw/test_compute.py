@@ -57,7 +57,7 @@ def run_and_compare(unit: VerilatedCompute, codes: list[Instruction], seed: int,
     outcome = unit.run(codes, blocks, kinds, scratch, seed=seed, **stalls)
     assert outcome.collisions == 0, "residual read and write in the same cycle"
     assert outcome.outside == 0, "a word outside the scratchpad, or an instruction taken while not idle"
-    assert outcome.beats == sum(map(len, blocks)) // machine.bus_bytes
+    assert outcome.weight_words == sum(map(len, blocks)) // machine.weight_word_bytes
     stream, sums = iter(blocks), []
     for number, (code, record) in enumerate(zip(codes, outcome.records, strict=True)):
         execute(machine, code, scratch, stream, sums)
@@ -84,9 +84,9 @@ def least_cycles(code: Instruction) -> int:
 
 
 def weight_cycles(machine: Machine, code: Instruction) -> int:
-    """Cycles that the weights of an instruction take on the bus."""
+    """Cycles in which the weights of an instruction leave the FIFO."""
     tiles = sum(one.tile for one in passes(code)) * machine.tile_bytes
-    return code["output_blocks"] * (tiles + machine.parameter_bytes) // machine.bus_bytes
+    return code["output_blocks"] * (tiles + machine.parameter_bytes) // machine.weight_word_bytes
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -143,7 +143,8 @@ def test_cycles_of_long_passes(unit: VerilatedCompute, kind: str) -> None:
     pipeline += {"residual": 9, "average": 10}.get(kind, 0)
     first = outcome.records[0]
     # its parameters and first tile are on their way while it is placed and marked
-    assert first.weight_wait == (machine.parameter_bytes + machine.tile_bytes) // machine.bus_bytes - 1
+    bytes_before = machine.parameter_bytes + machine.tile_bytes
+    assert first.weight_wait == bytes_before // machine.weight_word_bytes - 1
     ideal = FIRST_READ + expected + pipeline + first.weight_wait - 2
     assert ideal <= first.end - first.start <= ideal + slack
     for before, record in zip(outcome.records, outcome.records[1:]):
@@ -152,17 +153,16 @@ def test_cycles_of_long_passes(unit: VerilatedCompute, kind: str) -> None:
         assert record.token_wait == 0
 
 
-def test_fully_connected_runs_at_the_speed_of_the_bus(unit: VerilatedCompute) -> None:
+def test_fully_connected_runs_at_the_speed_of_the_weights(unit: VerilatedCompute) -> None:
     """One output pixel: each weight is used once, so the stream of weights sets the pace."""
     machine = unit.machine
     code = convolution(machine, kernel_rows=7, kernel_columns=7, output_rows=1, output_columns=1,
                        source_address=0, origin_row=0, origin_column=0, output_blocks=5)
     outcome = run_and_compare(unit, [code] * 3, 3)
-    beats = 3 * weight_cycles(machine, code)
-    if machine.tile_bytes == 4 * machine.bus_bytes:
-        # the smallest tiles come every six cycles: one is in the array's way for seven, and two are held
-        beats = beats * 6 // 4
-    assert outcome.cycles <= beats + 60, "the weight stream stood still"
+    # small tiles come every six cycles: one is in the array's way for seven, and two are held
+    tile = machine.tile_bytes // machine.weight_word_bytes
+    words = 3 * weight_cycles(machine, code) * max(tile, 6) // tile
+    assert outcome.cycles <= words + 60, "the weight stream stood still"
     slow = run_and_compare(unit, [code] * 3, 3, weight_stall=50).records[1]
     assert slow.weight_wait > 0.9 * (slow.end - slow.start - LOOP_LATENCY * words_of(code)) - 40
 

@@ -37,13 +37,13 @@ def test_blocks(machine: Machine, source_stall: float, sink_stall: float) -> Non
 
     async def source(ctx: SimulatorContext) -> None:
         for is_parameters, block in blocks:
-            for offset in range(0, len(block), machine.bus_bytes):
+            for offset in range(0, len(block), machine.weight_word_bytes):
                 while rng.random() < source_stall:
                     await ctx.tick()
                 ctx.set(dut.weights.valid, 1)
                 ctx.set(dut.weights.payload.parameters, int(is_parameters))
                 ctx.set(dut.weights.payload.data,
-                        int.from_bytes(block[offset:offset + machine.bus_bytes], "little"))
+                        int.from_bytes(block[offset:offset + machine.weight_word_bytes], "little"))
                 await ctx.tick().until(dut.weights.ready)
                 ctx.set(dut.weights.valid, 0)
 

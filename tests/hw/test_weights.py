@@ -20,7 +20,7 @@ from hw.weights import Weights
 
 sys.path.insert(0, str(Path(__file__).parent))
 from axi_memory_model import AxiMemory
-from random_transfers import expected_beats
+from random_transfers import expected_words
 
 MEMORY_BYTES = 1 << 17
 
@@ -63,10 +63,10 @@ def run(
     taken: float,
     discard_after: int | None = None,
 ) -> AxiMemory:
-    """Run WEIGHTS; ``taken`` is the probability that a beat is taken in a cycle."""
+    """Run WEIGHTS; ``taken`` is the probability that a word is taken in a cycle."""
     rng = random.Random(seed)
     memory = AxiMemory(bytearray(rng.randbytes(MEMORY_BYTES)), machine.bus_bytes, seed, stall, latency)
-    expected = expected_beats(machine, bytes(memory.content), codes)
+    expected = expected_words(machine, bytes(memory.content), codes)
     dut = Bench(machine)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
@@ -87,7 +87,7 @@ def run(
         ready = False
         async for _, _, valid, payload in ctx.tick().sample(dut.output.valid, dut.output.payload):
             if valid and ready:
-                assert (payload.data, payload.parameters) == expected[number], f"beat {number}"
+                assert (payload.data, payload.parameters) == expected[number], f"word {number}"
                 number += 1
                 if number == (discard_after or len(expected)):
                     break
@@ -101,7 +101,8 @@ def run(
     sim.add_testbench(feeder)
     sim.add_testbench(checker)
     sim.run()
-    assert sum(beats for _, beats in memory.read_bursts) == len(expected)
+    together = machine.weight_word_bytes // machine.bus_bytes
+    assert sum(beats for _, beats in memory.read_bursts) == together * len(expected)
     return memory
 
 

@@ -45,7 +45,7 @@ class Outcome:
     snapshots: NDArray[np.uint8]
     collisions: int
     outside: int
-    beats: int
+    weight_words: int
     cycles: int
 
 
@@ -73,17 +73,17 @@ class VerilatedCompute:
             token_stall: int = 0) -> Outcome:
         """Run instructions with their weight stream (blocks, and which of them are parameters)."""
         machine = self.machine
-        beats = b"".join(
-            block[offset:offset + machine.bus_bytes] + bytes([kind])
-            for block, kind in zip(blocks, kinds, strict=True)
-            for offset in range(0, len(block), machine.bus_bytes))
-        count = len(beats) // (machine.bus_bytes + 1)
+        size = machine.weight_word_bytes
+        weights = b"".join(
+            block[offset:offset + size] + bytes([kind])
+            for block, kind in zip(blocks, kinds, strict=True) for offset in range(0, len(block), size))
+        count = len(weights) // (size + 1)
         script, result = self.folder / "script.bin", self.folder / "result.bin"
         script.write_bytes(
-            struct.pack("<12I", len(instructions), count, machine.word_bytes, machine.bus_bytes,
+            struct.pack("<12I", len(instructions), count, machine.word_bytes, size,
                         len(scratch), machine.input_lanes, READ_LATENCY, seed,
                         weight_stall, instruction_stall, token_stall, 20_000)
-            + scratch.tobytes() + b"".join(map(assemble, instructions)) + beats)
+            + scratch.tobytes() + b"".join(map(assemble, instructions)) + weights)
         command = [str(self.folder / "build" / "compute"), str(script), str(result)]
         subprocess.run(command, check=True, timeout=120)
         content = result.read_bytes()
