@@ -89,8 +89,10 @@ def _layers_busy(names: Callable[[str], bool]) -> Callable[[Row], Figure]:
 
 
 def _a_second(name: str) -> Callable[[Results], Figure]:
+    """Of the program that stores only what is read, as a board would run it."""
+
     def found(results: Results) -> Figure:
-        row = results.rows.get((name, "ulx3s"))
+        row = results.rows.get((f"{name}-lean", "ulx3s"))
         if row is None or results.clock is None:
             return None
         rate = results.clock.mhz * 1e6 / row.cycles

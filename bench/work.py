@@ -50,12 +50,15 @@ class Work:
         Gives the fixed-point model and one input (1, C, H, W) for it.
     memories : tuple of str
         The memory settings that are run if nobody says which.
+    store_all : bool
+        As `compiler.compile.compile_model`'s.
     """
 
     name: str
     what: str
     source: Source
     memories: tuple[str, ...] = ("ideal", "stalling", "ulx3s")
+    store_all: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ WORK: Mapping[str, Work] = {
         Work("N1", "LeNet-5, 28x28", _network("lenet5")),
         Work("N2", "ResNet-8, 32x32x3", _network("resnet8")),
         Work("N3", "MobileNetV1 0.25, 96x96x3", _network("vww")),
+        Work("N2-lean", "N2, stores only what is read", _network("resnet8"), ("ulx3s",), store_all=False),
+        Work("N3-lean", "N3, stores only what is read", _network("vww"), ("ulx3s",), store_all=False),
         Work("N4", "SqueezeNet v1.0, 227x227x3", _network("squeezenet")),
         Work("N5", "VGG-16, 224x224x3", _vgg(svd=False), ("ideal",)),
         Work("N5-SVD", "VGG-16-SVD, 224x224x3", _vgg(svd=True), ("ideal",)),
@@ -134,7 +139,7 @@ WORK: Mapping[str, Work] = {
 
 
 def chosen_works(names: str | None) -> list[Work]:
-    """The works of a list with commas; ``N5`` stands for ``N5-SVD``, too.  None: all.
+    """The works of a list with commas; ``N5`` stands for ``N5-SVD``, too, and so on.  None: all.
 
     Raises
     ------
@@ -164,5 +169,7 @@ def compile_work(work: Work, machine: Machine) -> CompiledWork:
         If the machine cannot run it.
     """
     model, inputs = work.source()
-    program = compile_model(model, machine, inputs[0], lambda: reference.run(model, inputs))
+    program = compile_model(
+        model, machine, inputs[0], lambda: reference.run(model, inputs), store_all=work.store_all
+    )
     return CompiledWork(model, inputs, program)

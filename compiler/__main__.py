@@ -37,6 +37,7 @@ _EXAMPLES = """\
 examples:
   python -m compiler fixed.onnx -o net.prog
   python -m compiler fixed.onnx -o net.prog --lanes 8x8 --json report.json
+  python -m compiler fixed.onnx -o fast.prog --lean
   python -m compiler fit fixed.onnx --board ecp5
   python -m compiler disassemble net.prog | less
 """
@@ -63,6 +64,12 @@ def _compile_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE.npy",
         help="integers (C, H, W) of the known answer (default: a random image, always the same)",
+    )
+    parser.add_argument(
+        "--lean",
+        action="store_true",
+        help="store only what is read again, and the output: faster where memory is slow, but layers between "
+        "are not there to be compared",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON, too")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
@@ -156,7 +163,12 @@ def _compile(arguments: argparse.Namespace) -> int:
     model = read_fixed_model(arguments.model)
     image = known_image(model, arguments.known_input)
     compilation = compile_passes(
-        model, machine, image, lambda: run(model, image[None]), progress=not arguments.quiet
+        model,
+        machine,
+        image,
+        lambda: run(model, image[None]),
+        store_all=not arguments.lean,
+        progress=not arguments.quiet,
     )
     timing = estimate(compilation.instructions, machine, memory_settings("ideal"))
     report = report_json(

@@ -54,6 +54,7 @@ def compile_model(
     known_input: NDArray[np.integer],
     known_tensors: KnownTensors | Callable[[], KnownTensors],
     *,
+    store_all: bool = True,
     progress: bool = False,
 ) -> ProgramFile:
     """Compile a model for a machine.
@@ -67,6 +68,8 @@ def compile_model(
     known_tensors : mapping of tensor name to int array (C, H, W) or (1, C, H, W), or a function
         What `sim.reference` computes for it: every tensor that is in memory afterwards.  A function
         is called once the model is known to fit the machine.
+    store_all : bool
+        Store every layer's result, so that it can be compared; else only what is read again, and the output.
     progress : bool
         Show a progress bar on stderr.
 
@@ -75,7 +78,9 @@ def compile_model(
     CompileError
         If the machine cannot run the model; all reasons at once.
     """
-    return compile_passes(model, machine, known_input, known_tensors, progress=progress).program
+    return compile_passes(
+        model, machine, known_input, known_tensors, store_all=store_all, progress=progress
+    ).program
 
 
 def compile_passes(
@@ -84,12 +89,13 @@ def compile_passes(
     known_input: NDArray[np.integer],
     known_tensors: KnownTensors | Callable[[], KnownTensors],
     *,
+    store_all: bool = True,
     progress: bool = False,
 ) -> Compilation:
     """As `compile_model`, with the intermediate results."""
     graph = model.graph
     with tqdm(total=5, desc=f"compile {graph.name}", unit="pass", disable=None if progress else True) as bar:
-        placed = place_instructions(model, machine, bar.update)
+        placed = place_instructions(model, machine, bar.update, store_all=store_all)
         lowered, scheduled, memory = placed.lowered, placed.schedule, placed.memory_map
         segments = [Segment("instructions", memory.instructions, _code(placed))]
         segments += _weight_segments(placed)
@@ -114,6 +120,7 @@ def compile_passes(
             layer.macs,
             places[layer.tensor],
             Layer.checksum_of(known(layer.tensor)),
+            lowered.views[layer.tensor].storage in scheduled.stored,
         )
         for number, layer in enumerate(lowered.layers)
     ]
@@ -137,11 +144,15 @@ def compile_passes(
 
 
 def place_instructions(
-    model: FixedModel, machine: Machine, passed: Callable[[], object] = lambda: None
+    model: FixedModel,
+    machine: Machine,
+    passed: Callable[[], object] = lambda: None,
+    *,
+    store_all: bool = True,
 ) -> Placed:
     """The passes that choose instructions: all but the contents of the weights.
 
-    ``passed`` is called after each of the four passes.
+    ``passed`` is called after each of the four passes; ``store_all`` as in `compile_model`.
 
     Raises
     ------
@@ -153,7 +164,8 @@ def place_instructions(
     planned = plan([operation for layer in lowered.layers for operation in layer.operations], machine)
     passed()
     views = [lowered.views[name] for name in model.graph.shapes if name in lowered.views]
-    scheduled = schedule(planned, _layer_of_step(lowered), views, machine)
+    outputs = None if store_all else {lowered.views[model.graph.output].storage}
+    scheduled = schedule(planned, _layer_of_step(lowered), views, machine, outputs)
     passed()
     insert_tokens(scheduled.program, machine.scratchpad_words, scheduled.maps.words)
     passed()

@@ -48,11 +48,15 @@ class Scratch:
 
 @dataclass
 class Schedule:
-    """Instructions without tokens and addresses of areas, and the areas they refer to."""
+    """Instructions without tokens and addresses of areas, and the areas they refer to.
+
+    ``stored`` are the storages whose contents are in memory after a run.
+    """
 
     program: list[Scheduled]
     weights: WeightArea
     maps: MapArea
+    stored: set[Storage]
 
 
 class _Emitter:
@@ -61,6 +65,9 @@ class _Emitter:
         self.maps = maps
         self.weights = WeightArea(machine)
         self.program: list[Scheduled] = []
+        self.loaded: set[Storage] = set()
+        #: instruction numbers of the STOREs of a storage
+        self.stores: dict[Storage, list[int]] = {}
         #: words of resident maps that are in the scratchpad: (planes, rows, columns)
         self._present: dict[Residency, NDArray[np.bool_]] = {}
         self.step_number = 0
@@ -107,8 +114,10 @@ class _Emitter:
             layer=self.layer,
         )
         if opcode is Opcode.LOAD:
+            self.loaded.add(storage)
             self.program.append(Scheduled(instruction, "maps", map_reads=[memory], scratch_writes=[place]))
         else:
+            self.stores.setdefault(storage, []).append(len(self.program))
             self.program.append(Scheduled(instruction, "maps", scratch_reads=[place], map_writes=[memory]))
 
     @staticmethod
@@ -481,12 +490,26 @@ class _Emitter:
         )
 
 
-def schedule(plan: Plan, layer_of_step: list[int], views: list[View], machine: Machine) -> Schedule:
-    """Instructions of a whole plan; ``views`` are all tensors, in the order in which memory holds them."""
+def schedule(
+    plan: Plan,
+    layer_of_step: list[int],
+    views: list[View],
+    machine: Machine,
+    outputs: set[Storage] | None = None,
+) -> Schedule:
+    """Instructions of a whole plan; ``views`` are all tensors, in the order in which memory holds them.
+
+    ``outputs``: of all other storages only those that are read again are stored.  None: every one is.
+    """
     maps = MapArea(machine)
     maps.place(view.storage for view in views)
     emitter = _Emitter(machine, maps)
     for number, step in enumerate(plan.steps):
         emitter.layer = layer_of_step[number]
         emitter.step(number, step)
-    return Schedule(emitter.program, emitter.weights, maps)
+    stored = set(emitter.stores)
+    if outputs is not None:
+        stored &= emitter.loaded | outputs
+    left_out = {number for storage in set(emitter.stores) - stored for number in emitter.stores[storage]}
+    program = [entry for number, entry in enumerate(emitter.program) if number not in left_out]
+    return Schedule(program, emitter.weights, maps, stored)

@@ -86,7 +86,8 @@ class TensorPlace:
 class Layer:
     """One numbered layer of the program: what it computes and how to check it.
 
-    ``tensor`` is its result in memory; ``checksum`` is `checksum_of` that tensor for the known input.
+    ``tensor`` is its result in memory, if it is ``stored`` there; ``checksum`` is `checksum_of` that tensor
+    for the known input.
     """
 
     number: int
@@ -95,6 +96,7 @@ class Layer:
     macs: int
     tensor: TensorPlace
     checksum: int
+    stored: bool = True
 
     @staticmethod
     def checksum_of(integers: NDArray[np.integer]) -> int:
@@ -144,6 +146,11 @@ class ProgramFile:
     preparation: dict[str, Any] = field(default_factory=dict)
     host_operations: tuple[str, ...] = ()
     input_layout: str = "NCHW"
+
+    @property
+    def stored_layers(self) -> list[Layer]:
+        """Layers whose results are in memory after a run, to be compared."""
+        return [layer for layer in self.layers if layer.stored]
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all.

@@ -128,7 +128,7 @@ def simulate(
         If the core cannot be built, or there is no such memory.
     """
     outcome = Outcome(memory if isinstance(memory, str) else "custom")
-    tensors = {layer.tensor.name for layer in program.layers} | {program.output.name}
+    tensors = {layer.tensor.name for layer in program.stored_layers} | {program.output.name}
     with VerilatedCore(program.machine, program.memory_bytes, memory, seed, trace) as core:
         for segment in program.segments:
             core.write_memory(segment.address, segment.content)
@@ -209,7 +209,7 @@ def _first_difference(
     core: VerilatedCore, program: ProgramFile, expected: dict[str, NDArray[np.int64]], image: int
 ) -> LayerDifference | None:
     places: list[tuple[int, str, TensorPlace]] = [
-        (layer.number, layer.name, layer.tensor) for layer in program.layers
+        (layer.number, layer.name, layer.tensor) for layer in program.stored_layers
     ]
     last: Layer | None = program.layers[-1] if program.layers else None
     places.append((last.number if last else 0, "output", program.output))

@@ -119,7 +119,10 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
         "--scratchpad", type=int, metavar="WORDS", help="scratchpad words of one byte a lane (8192)"
     )
     parser.add_argument("--accumulators", type=int, metavar="PIXELS", help="accumulator depth (512)")
-    parser.add_argument("--weight-fifo", type=int, metavar="WORDS", help="bus words in the weight FIFO (512)")
+    parser.add_argument("--weight-fifo", type=int, metavar="WORDS", help="bus words in the FIFO (8192)")
+    parser.add_argument(
+        "--lean", action="store_true", help="store, and compare, only what is read again, and the output"
+    )
     parser.add_argument("--trace", action="store_true", help="write waveforms (FST) of the first image")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
     parser.add_argument("--quiet", action="store_true", help="only errors and the last line")
@@ -254,6 +257,7 @@ def _simulate(
         machine,
         inputs[0],
         reference.run(network.model, inputs[:1]),
+        store_all=not arguments.lean,
         progress=not arguments.quiet,
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -336,6 +336,7 @@ def _info(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 "kind": layer.kind,
                 "macs": layer.macs,
                 "shape": list(layer.tensor.shape),
+                "stored": layer.stored,
             }
             for layer in program.layers
         ],

@@ -101,7 +101,7 @@ class SelfTest:
 
 
 def _regions(program: ProgramFile) -> list[Region]:
-    tensors = [program.input, program.output, *(layer.tensor for layer in program.layers)]
+    tensors = [program.input, program.output, *(layer.tensor for layer in program.stored_layers)]
     word_bytes = program.machine.word_bytes
     return used_regions(
         [
@@ -117,7 +117,7 @@ def self_test_bytes(program: ProgramFile) -> int:
     return (
         exercised_bytes(_regions(program))
         + sum(len(segment.content) for segment in program.segments)
-        + sum(layer.tensor.byte_count(word_bytes) for layer in program.layers)
+        + sum(layer.tensor.byte_count(word_bytes) for layer in program.stored_layers)
     )
 
 
@@ -145,7 +145,7 @@ def self_test(accelerator: Accelerator, program: ProgramFile, progress: Progress
         result.run_fault = str(fault)
         return result
     result.counters = accelerator.counters()
-    contents = [_content(accelerator, layer.tensor, progress) for layer in program.layers]
+    contents = [_content(accelerator, layer.tensor, progress) for layer in program.stored_layers]
     result.layers = _judge(program, contents)
     result.output_right = bool(np.array_equal(output, program.known_output))
     if result.passed:
@@ -154,7 +154,7 @@ def self_test(accelerator: Accelerator, program: ProgramFile, progress: Progress
     if not result.transfer_fault:
         try:
             accelerator.run(program.known_input)
-            again = [_content(accelerator, layer.tensor) for layer in program.layers]
+            again = [_content(accelerator, layer.tensor) for layer in program.stored_layers]
             result.repeatable = again == contents
         except AcceleratorError:
             result.repeatable = False
@@ -169,11 +169,11 @@ def _content(accelerator: Accelerator, tensor: TensorPlace, progress: Progress |
 
 def _judge(program: ProgramFile, contents: list[bytes]) -> list[LayerResult]:
     word_bytes = program.machine.word_bytes
-    results: list[LayerResult] = []
-    for index, (layer, content) in enumerate(zip(program.layers, contents)):
+    layers, results = program.stored_layers, list[LayerResult]()
+    for index, (layer, content) in enumerate(zip(layers, contents)):
         if Layer.checksum_of(layer.tensor.unpack(content, word_bytes)) == layer.checksum:
             result = "right"
-        elif any(_overlap(layer.tensor, later.tensor, word_bytes) for later in program.layers[index + 1 :]):
+        elif any(_overlap(layer.tensor, later.tensor, word_bytes) for later in layers[index + 1 :]):
             result = "overwritten"
         else:
             result = "wrong"
@@ -190,7 +190,7 @@ def _overlap(one: TensorPlace, other: TensorPlace, word_bytes: int) -> bool:
 def _check_segments(accelerator: Accelerator, program: ProgramFile) -> str:
     """Which segment is no longer what was loaded, unless a tensor may lie in it; empty if none."""
     word_bytes = program.machine.word_bytes
-    tensors = [program.input, program.output, *(layer.tensor for layer in program.layers)]
+    tensors = [program.input, program.output, *(layer.tensor for layer in program.stored_layers)]
     for segment in program.segments:
         shared = any(
             segment.address < tensor.address + tensor.byte_count(word_bytes)

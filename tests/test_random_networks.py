@@ -35,7 +35,7 @@ MEMORIES = ("ideal", "stalling", "ulx3s", "random")
 
 def check_layers(program: ProgramFile, read, expected: dict[str, np.ndarray], who: str) -> None:
     """Compare every layer's tensor in memory, in order, so that the first difference is the cause."""
-    for layer in program.layers:
+    for layer in program.stored_layers:
         place = layer.tensor
         found = place.unpack(read(place.address, place.byte_count(program.machine.word_bytes)),
                              program.machine.word_bytes)
@@ -47,11 +47,11 @@ def check_layers(program: ProgramFile, read, expected: dict[str, np.ndarray], wh
                 f"{found[at]}, not {expected[place.name][0][at]}; {len(wrong)} elements differ")
 
 
-def program_of(model, machine: Machine, seed: int) -> ProgramFile:
+def program_of(model, machine: Machine, seed: int, *, lean: bool) -> ProgramFile:
     """Compile; networks whose smallest tile needs a larger machine are no counterexample."""
     known_input = random_input(model, seed)
     try:
-        program = compile_model(model, machine, known_input[0], run(model, known_input))
+        program = compile_model(model, machine, known_input[0], run(model, known_input), store_all=not lean)
     except CompileError as error:
         assume("smallest tile" not in str(error))
         raise
@@ -67,10 +67,10 @@ def test_random_networks(tmp_path_factory, name, memory):
     folder = tmp_path_factory.mktemp("networks")
     checked = 0
 
-    @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 8))
+    @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 8), lean=st.booleans())
     @settings(max_examples=15, deadline=None, derandomize=True, database=None,
               suppress_health_check=list(HealthCheck))
-    def check(seed: int, size: int) -> None:
+    def check(seed: int, size: int, lean: bool) -> None:
         nonlocal checked
         model = random_network(seed, size)
         path = folder / "network.onnx"
@@ -82,7 +82,7 @@ def test_random_networks(tmp_path_factory, name, memory):
         assert not verdict.not_counted
 
         expected = run(model, inputs)
-        program = program_of(again, machine, seed)
+        program = program_of(again, machine, seed, lean=lean)
         program.save(folder / "network.prog")
         program = ProgramFile.load(folder / "network.prog")
 

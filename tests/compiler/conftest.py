@@ -36,14 +36,15 @@ MACHINES = {
 }
 
 
-def _check(model: FixedModel, machine: Machine, image: np.ndarray) -> Compilation:
+def _check(model: FixedModel, machine: Machine, image: np.ndarray, *, store_all: bool = True) -> Compilation:
     expected = run(model, image[None])
-    compilation = compile_passes(model, machine, image, expected)
+    compilation = compile_passes(model, machine, image, expected, store_all=store_all)
     program = compilation.program
     simulator = ProgramSimulator(machine, program.memory_bytes)
     simulator.load(program)
     output = simulator.run(image)
-    for layer in program.layers:
+    assert not store_all or program.stored_layers == program.layers
+    for layer in program.stored_layers:
         found = simulator.read(layer.tensor)
         wrong = np.argwhere(found != expected[layer.tensor.name][0])
         assert not len(wrong), f"{layer.name} ({layer.kind}): {len(wrong)} differ, the first at {wrong[0]}"

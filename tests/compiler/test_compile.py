@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from random_network import random_input, random_network
 
-from compiler.compile import compile_model, compile_passes
+from compiler.compile import compile_model, compile_passes, place_instructions
 from compiler.error import CompileError
 from hw.isa import Opcode
 from hw.machine import Machine
@@ -36,6 +36,38 @@ def test_random_networks(check, machines, seed, size, which):
     except CompileError as error:
         assume("smallest tile" not in str(error))
         raise
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(0, 1 << 20), st.integers(1, 10), st.sampled_from(["8x16-64", "4x4-32", "8x8-64", "16x16-64"])
+)
+def test_lean_programs(check, machines, seed, size, which):
+    """Only what is read again is stored; the program simulator finds out if something else is read."""
+    model = random_network(seed, size)
+    image = random_input(model, seed)[0]
+    try:
+        lean = check(model, machines[which], image, store_all=False)
+    except CompileError as error:
+        assume("smallest tile" not in str(error))
+        raise
+    stored = {layer.tensor.name for layer in lean.program.stored_layers}
+    read = {storage.name for storage in lean.schedule.stored}
+    assert lean.program.output.name in stored or not lean.program.layers
+    whole = place_instructions(model, machines[which])
+    stores, all_stores = (
+        sum(code.opcode is Opcode.STORE for code in placed.instructions) for placed in (lean, whole)
+    )
+    assert stores <= all_stores
+    assert (stores == all_stores) == (read == {storage.name for storage in whole.schedule.stored})
+
+
+def test_lean_program_of_maps_on_chip(check):
+    """Of a network that fits the scratchpad nothing but the output is stored."""
+    build = _lenet()
+    lean = check(build.model(build.nodes[-1].output), Machine(), build.image(), store_all=False)
+    assert [layer.number for layer in lean.program.stored_layers] == [len(lean.program.layers) - 1]
+    assert sum(code.opcode is Opcode.STORE for code in lean.instructions) >= 1
 
 
 def _lenet() -> NetworkBuilder:
