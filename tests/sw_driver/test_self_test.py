@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -132,6 +133,17 @@ def test_layers_whose_memory_is_used_again() -> None:
     result = self_test(Accelerator(MemoryLink(program)), program)
     assert result.passed
     assert [layer.result for layer in result.layers] == ["overwritten", "right", "right"]
+
+
+def test_layers_that_are_not_stored() -> None:
+    """Nobody looks for them in memory."""
+    program = small_program()
+    program.layers[0] = replace(program.layers[0], stored=False, checksum=program.layers[0].checksum ^ 1)
+    moved: list[int] = []
+    result = self_test(Accelerator(MemoryLink(program)), program, moved.append)
+    assert result.passed
+    assert [layer.name for layer in result.layers] == [layer.name for layer in program.layers[1:]]
+    assert sum(moved) == self_test_bytes(program)
 
 
 def test_another_machine_is_refused() -> None:
