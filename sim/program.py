@@ -2,8 +2,8 @@
 
 Every instruction does what `docs/machine.md` says, bit for bit.  Besides, it finds what would go wrong
 in hardware: addresses outside the scratchpad, words that nobody wrote, sums past 32 bits, tokens that
-are missing or left over, and accesses of two units that no token orders (`sim.hazards`).  Its cycle
-counts are estimates (`sim.timing`).
+are missing or left over, and accesses of two units that no token orders (`sim.hazards`).  How many cycles a
+run would take is estimated from what it executed (`compiler.estimate`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.estimate import Estimate, estimate
 from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, disassemble
 from hw.machine import Machine
 from hw.program_file import ProgramFile, TensorPlace
 from hw.slots import THIN_CHANNELS
 from quant.number_format import round_half_even_divide, round_half_even_shift
 from sim.hazards import HazardCheck
-from sim.timing import LayerTiming, TimingModel
+from sim.memory_settings import memory_settings
 
-__all__ = ["ProgramSimulator", "ProgramSimulatorError", "RunReport"]
+__all__ = ["ProgramSimulator", "ProgramSimulatorError"]
 
 _ADDRESSES = 1 << 16
 _INT32 = 1 << 31
@@ -31,15 +32,6 @@ _CHUNK = 1 << 24
 
 class ProgramSimulatorError(ValueError):
     """A program does what no machine may do; the message names the instruction."""
-
-
-@dataclass
-class RunReport:
-    """What a run did: executed instructions and the estimated cycles of each layer."""
-
-    instructions: int = 0
-    cycles: int = 0
-    layers: dict[int, LayerTiming] = field(default_factory=dict)
 
 
 @dataclass
@@ -85,8 +77,8 @@ class ProgramSimulator:
     memory : uint8 array
         The external memory; read feature maps from it with `read`.
     scratchpad : uint8 array (words, output_lanes)
-    report : RunReport
-        Of the newest run.
+    executed : list of Instruction
+        By the newest run, without its END.
     """
 
     def __init__(self, machine: Machine, memory_bytes: int, *, check: bool = True) -> None:
@@ -94,7 +86,7 @@ class ProgramSimulator:
         self.memory = np.zeros(-(-memory_bytes // 64) * 64, np.uint8)
         self.scratchpad = np.zeros((machine.scratchpad_words, machine.output_lanes), np.uint8)
         self.check = check
-        self.report = RunReport()
+        self.executed: list[Instruction] = []
         self._program: ProgramFile | None = None
         self._program_address = 0
         self._known = np.zeros(len(self.memory) // machine.word_bytes, np.bool_)
@@ -153,15 +145,25 @@ class ProgramSimulator:
         self.execute(self._program_address)
         return self.read(program.output)
 
-    def execute(self, address: int) -> RunReport:
+    def estimate(self, memory: str = "ideal") -> Estimate:
+        """Cycles of the newest run, and of each layer, with one of `sim.memory_settings`.
+
+        Raises
+        ------
+        MemorySettingsError
+            If there is no such setting.
+        """
+        return estimate(self.executed, self.machine, memory_settings(memory))
+
+    def execute(self, address: int) -> None:
         """Execute instructions from a byte address to END, in their order."""
         self._scratch_known[:] = False
         self._fifo = _Fifo()
         self.partial_sums = []
         self._hazards = HazardCheck(len(self._scratch_known), len(self._known)) if self.check else None
-        timing = TimingModel(self.machine)
-        number = 0
+        self.executed = []
         while True:
+            number = len(self.executed)
             name = "unknown"
             try:
                 instruction = disassemble(self.memory[address : address + INSTRUCTION_BYTES].tobytes())
@@ -169,10 +171,9 @@ class ProgramSimulator:
                 if instruction.opcode is Opcode.END:
                     break
                 self._execute(number, instruction)
-                timing.execute(instruction)
             except ValueError as error:
                 raise ProgramSimulatorError(f"instruction {number} ({name}): {error}") from None
-            number += 1
+            self.executed.append(instruction)
             address += INSTRUCTION_BYTES
         if len(self._fifo):
             raise ProgramSimulatorError(f"END: {len(self._fifo)} bytes of weights are left over")
@@ -180,8 +181,6 @@ class ProgramSimulator:
             raise ProgramSimulatorError("END: sums are left that no COMPUTE continues")
         if self._hazards is not None and (left := self._hazards.leftover()):
             raise ProgramSimulatorError(f"END: tokens are left over: {left}")
-        self.report = RunReport(number, timing.cycles, timing.layers)
-        return self.report
 
     def _execute(self, number: int, instruction: Instruction) -> None:
         if self._hazards is not None:
