@@ -163,8 +163,7 @@ def machine_block_rams(machine: Machine) -> int:
     return (
         machine.input_lanes * dual_port_block_rams(word, machine.scratchpad_words // machine.input_lanes)
         + _block_rams(32 * machine.output_lanes, machine.accumulator_depth)
-        + _block_rams(8 * machine.weight_word_bytes + 2,
-                      machine.weight_fifo_words * machine.bus_bytes // machine.weight_word_bytes)
+        + _block_rams(beat, machine.weight_fifo_words)
         + _block_rams(beat, _LOAD_BEATS)
         + _block_rams(word, _STORE_WORDS)
         + _block_rams(beat, READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes)
