@@ -17,8 +17,9 @@ __all__ = ["Weights", "urgent_beats", "weight_layout"]
 def urgent_beats(machine: Machine) -> int:
     """While fewer beats are in the weight FIFO or on their way to it, weights are read in turn with feature
     maps, else after them: the blocks' parameters and first tiles, and more for the time in which bursts of
-    feature maps that the memory has accepted before are answered."""
-    return (2 * machine.parameter_bytes + 5 * machine.tile_bytes) // machine.bus_bytes
+    feature maps that the memory has accepted before are answered; half a FIFO that is too small for that."""
+    wanted = (2 * machine.parameter_bytes + 5 * machine.tile_bytes) // machine.bus_bytes
+    return min(wanted, machine.weight_fifo_words // 2)
 
 
 def weight_layout(machine: Machine) -> data.StructLayout:
