@@ -31,6 +31,8 @@ class Accumulators(wiring.Component):
     pixel : ``In(range(accumulator_depth))``
     first : ``In(1)``
         With the operands (`OPERAND_DELAY` cycles after ``valid``): nothing has been accumulated yet.
+    chain : ``In(1)``
+        With the operands: add to the sum before, whatever its pixel and however short ago.
     maximum : ``In(1)``
         With the operands: keep the larger value instead of adding.
     bias : ``In``
@@ -48,6 +50,7 @@ class Accumulators(wiring.Component):
             "valid": In(1),
             "pixel": In(range(machine.accumulator_depth)),
             "first": In(1),
+            "chain": In(1),
             "maximum": In(1),
             "bias": In(data.ArrayLayout(signed(32), lanes)),
             "products": In(data.ArrayLayout(signed(sum_bits(machine)), lanes)),
@@ -69,14 +72,17 @@ class Accumulators(wiring.Component):
         m.d.sync += old.eq(read.data)
 
         valid, pixel = self.valid, self.pixel
+        adds = Signal()  # between two sums of a chain there may be cycles without one
         for stage in range(SUM_LATENCY):
             next_valid = Signal(name=f"valid{stage}")
             next_pixel = Signal.like(self.pixel, reset_less=True, name=f"pixel{stage}")
             m.d.sync += [next_valid.eq(valid), next_pixel.eq(pixel)]
             valid, pixel = next_valid, next_pixel
+            if stage == OPERAND_DELAY:
+                m.d.comb += adds.eq(valid)
 
-        maximum = Signal()
-        m.d.sync += maximum.eq(self.maximum)
+        maximum, chain = Signal(), Signal()
+        m.d.sync += [maximum.eq(self.maximum), chain.eq(self.chain)]
         # Choosing what a product is added to, or whether it is larger, takes a cycle of its own.
         for lane in range(lanes):
             product = self.products[lane]
@@ -89,10 +95,10 @@ class Accumulators(wiring.Component):
                 start.eq(Mux(self.first & ~self.maximum, self.bias[lane], old[lane])),
                 larger.eq(self.first | (product > old[lane][:len(product)].as_signed())),
             ]
-            with m.If(maximum):
+            with m.If(adds & maximum):
                 m.d.sync += total.eq(Mux(larger, addend, start))
-            with m.Else():
-                m.d.sync += total.eq(start + addend)
+            with m.Elif(adds):
+                m.d.sync += total.eq(Mux(chain, total, start) + addend)
             m.d.comb += self.sums[lane].eq(total)
 
         m.d.comb += [write.addr.eq(pixel), write.en.eq(valid), write.data.eq(self.sums)]

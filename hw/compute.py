@@ -165,6 +165,7 @@ class Compute(wiring.Component):
             accumulators.valid.eq(valid[pixel]),
             accumulators.pixel.eq(pixels[pixel]),
             accumulators.first.eq(flags[sums].first),
+            accumulators.chain.eq(flags[sums].chain),
             accumulators.maximum.eq(flags[sums].maximum),
             accumulators.bias.eq(bias),
             accumulators.products.eq(array.sums),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from amaranth.utils import ceil_log2
@@ -61,17 +62,27 @@ class ComputeCycles:
     last_pass: int
 
 
-def compute_cycles(machine: Machine, instruction: Instruction) -> ComputeCycles:
-    """What ``instruction``, a COMPUTE, takes on a machine."""
+def compute_cycles(
+    machine: Machine, instruction: Instruction, block_words: int | None = None
+) -> ComputeCycles:
+    """What ``instruction``, a COMPUTE, takes on a machine.
+
+    ``block_words``: weight words of each block's encoded tiles; None: they are raw.
+    """
     i = instruction
     pixels = i["output_rows"] * i["output_columns"]
     passes, least_pass = i["input_blocks"], taps_pass_cycles(machine)
     taps = Mode(i["mode"]).reads_taps
     if not taps:
         passes, least_pass = passes * i["kernel_rows"] * i["kernel_columns"], PASS_CYCLES
-    tiles = 1 if i["hold_weights"] else passes
+    tiles = 1 if i["hold_weights"] else passes * (pixels if i["fold"] else 1)
     # cycles in which they leave the FIFO
-    tile = machine.tile_bytes // machine.weight_word_bytes
+    tile: float = machine.tile_bytes // machine.weight_word_bytes
+    encoded = tiles * tile if block_words is None else block_words
+    if block_words is not None and block_words != tiles * tile:
+        # the decoder takes no more than a beat in a cycle of sparse ones, and gives pieces of tiles
+        beats = machine.weight_word_bytes // machine.bus_bytes
+        tile = max(beats * block_words / tiles, machine.tile_bytes / machine.tile_piece_bytes)
     parameters = machine.parameter_bytes // machine.weight_word_bytes
     cadence = AVERAGE_CADENCE if i["average"] else RESIDUAL_CADENCE if i["residual"] else 1
 
@@ -86,16 +97,18 @@ def compute_cycles(machine: Machine, instruction: Instruction) -> ComputeCycles:
 
     alone = block(least_pass)
     slots = i["output_blocks"] * (passes - 1 + cadence) * pixels
-    arrival = tiles * tile + parameters
+    arrival = math.ceil(tiles * tile) + parameters
     # the next tile arrives while a pass runs
-    waiting = max(block(max(least_pass, 0 if i["hold_weights"] else tile)), arrival)
+    least = 0 if i["hold_weights"] else math.ceil(tile * pixels if i["fold"] else tile)
+    waiting = max(block(max(least_pass, least)), arrival)
     beats = machine.weight_word_bytes // machine.bus_bytes
+    first = min(encoded, machine.tile_bytes // machine.weight_word_bytes)
     return ComputeCycles(
         words=i["output_blocks"] * passes * pixels,
         cycles=i["output_blocks"] * waiting,
         weight_wait=i["output_blocks"] * waiting - slots if waiting > alone else 0,
-        weight_beats=i["output_blocks"] * arrival * beats,
-        first_beats=(tile + parameters) * beats,
+        weight_beats=i["output_blocks"] * (encoded + parameters) * beats,
+        first_beats=(first + parameters) * beats,
         start=START_CYCLES + (machine.input_lanes if taps else 0),
         drain=drain,
         before_results=(passes - 1) * max(pixels, least_pass),

@@ -90,11 +90,12 @@ LOAD: dict[str, Any] = {
 #: Scratchpad to memory; the same fields as `LOAD`.
 STORE: dict[str, Any] = LOAD
 
-#: Memory to weight FIFO: ``blocks`` times (one parameter block, then ``tiles`` weight tiles).
+#: Memory to weight FIFO: ``blocks`` times (one parameter block, then ``words`` of `Machine.weight_word_bytes`, which
+#: hold the block's tiles, encoded as its parameters say).
 WEIGHTS: dict[str, Any] = {
     "memory_address": unsigned(32),
     "blocks": unsigned(16),
-    "tiles": unsigned(32),
+    "words": unsigned(32),
 }
 
 COMPUTE: dict[str, Any] = {
@@ -126,6 +127,7 @@ COMPUTE: dict[str, Any] = {
     "continues": unsigned(1),            # sums begin with those that the instruction before has left
     "partial": unsigned(1),              # and are left for the next one, instead of being written; with
                                          # either, sums of all output blocks are kept, one behind the other
+    "fold": unsigned(1),                 # pixels are further products of one sum, each with a tile of its own
     "output_rows": unsigned(16),
     "output_columns": unsigned(16),
     # where output words go

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 __all__ = ["ISA_VERSION", "Machine", "MachineError"]
 
 #: Raised whenever the meaning or the encoding of an instruction changes; part of every digest.
-ISA_VERSION = 2
+ISA_VERSION = 3
 
 
 class MachineError(ValueError):
@@ -47,6 +47,9 @@ class Machine:
         Bus words in the weight FIFO: a power of two, 32 to 8,192; room for at least two tiles.
     average_pooling : bool
         Whether the exact divider for average pooling is built.
+    weight_decoder : bool
+        Whether weights may come as indices into a codebook, dense or sparse (`hw.weight_stream`); a tile must then
+        have at least eight bus words.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class Machine:
     accumulator_depth: int = 512
     weight_fifo_words: int = 8192
     average_pooling: bool = True
+    weight_decoder: bool = False
 
     def __post_init__(self) -> None:
         def require(condition: bool, field: str, limit: str) -> None:
@@ -71,6 +75,7 @@ class Machine:
                       "accumulator_depth", "weight_fifo_words"):
             require(type(getattr(self, field)) is int, field, "an integer")
         require(type(self.average_pooling) is bool, "average_pooling", "True or False")
+        require(type(self.weight_decoder) is bool, "weight_decoder", "True or False")
         require(self.input_lanes in (4, 8, 16), "input_lanes", "4, 8 or 16")
         require(_is_power_of_two(self.output_lanes) and self.input_lanes <= self.output_lanes <= 64,
                 "output_lanes", f"a power of two from {self.input_lanes} (input_lanes) to 64")
@@ -84,6 +89,8 @@ class Machine:
         least = max(32, 2 * max(self.tile_bytes, self.parameter_bytes) // self.bus_bytes)
         require(_is_power_of_two(self.weight_fifo_words) and least <= self.weight_fifo_words <= 8192,
                 "weight_fifo_words", f"a power of two from {least} to 8192")
+        require(not self.weight_decoder or self.tile_bytes >= 8 * self.bus_bytes, "weight_decoder",
+                f"False where input_lanes * output_lanes is below {8 * self.bus_bytes} (eight bus words)")
 
     @property
     def multipliers(self) -> int:
@@ -120,6 +127,12 @@ class Machine:
         """Bytes that leave the weight FIFO in a cycle: two beats, so that what it holds already is used
         faster than more arrives."""
         return 2 * self.bus_bytes
+
+    @property
+    def tile_piece_bytes(self) -> int:
+        """Bytes of a tile that reach the multipliers' registers in a cycle: more than leave the weight FIFO,
+        where a decoder is between."""
+        return 4 * self.weight_word_bytes if self.weight_decoder else self.weight_word_bytes
 
     @property
     def parameter_bytes(self) -> int:

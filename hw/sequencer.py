@@ -53,11 +53,11 @@ POSITION_BITS = 22
 #: What stays with a word on its way through the pipeline.
 #:
 #: ``new_tile``: first word that meets a new tile; ``new_block``: first word of an output block;
-#: ``first``, ``last``: with it the sum begins, is complete; ``maximum``: of mode MAXIMUM; and at the end of
-#: a row, of a block, of the instruction.
+#: ``first``, ``last``: with it the sum begins, is complete; ``chain``: it is added to the word before; ``maximum``:
+#: of mode MAXIMUM; and at the end of a row, of a block, of the instruction.
 WordFlags = data.StructLayout({
-    "new_tile": 1, "new_block": 1, "first": 1, "last": 1, "maximum": 1, "row_end": 1, "block_end": 1,
-    "end": 1,
+    "new_tile": 1, "new_block": 1, "first": 1, "last": 1, "chain": 1, "maximum": 1, "row_end": 1,
+    "block_end": 1, "end": 1,
 })
 
 
@@ -97,7 +97,7 @@ def _pass_layout(machine: Machine) -> data.StructLayout:
 #: What the pixel loops need of the instruction whose words they issue.
 _PixelSettings = data.StructLayout({
     "row_step": unsigned(16), "stride_rows": unsigned(8), "stride_columns": unsigned(8),
-    "output_columns": unsigned(16), "one_column": 1, "residual": 1, "layer": unsigned(16),
+    "output_columns": unsigned(16), "one_column": 1, "residual": 1, "fold": 1, "layer": unsigned(16),
 })
 
 
@@ -182,17 +182,19 @@ class Sequencer(wiring.Component):
         m.d.comb += slots.instruction.eq(code)
         m.d.sync += taps.eq(_reads_taps(code.mode))
         results_free = Signal()
+        folds, waits_to_fold = Signal(), Signal()  # a word with a tile of its own is issued, or waits for it
         self._instruction(m, state, code, begin, end)
         self._results(m, state, code, prepared, take, results_free)
         self._passes(m, state, code, begin, end, prepared, preparing, startable, take, taps, slots,
-                     results_free)
-        self._pixels(m, state, code, prepared, startable, free, take, taps, slots)
+                     results_free, folds)
+        self._pixels(m, state, code, prepared, startable, free, take, taps, slots, folds, waits_to_fold)
         # a pass that could start if it had its weights; counted from its preparation on, because
         # they could have been there then
         m.d.comb += self.weight_wait.eq(
             free & ~startable & preparing
-            & (~self.tile_available & (prepared.first | ~code.hold_weights)
-               | ~self.parameters_available & prepared.first))
+            & (~self.tile_available & (prepared.first | ~code.hold_weights) & ~code.fold
+               | ~self.parameters_available & prepared.first)
+            | waits_to_fold)
         return m
 
     def _instruction(self, m: Module, state: Signal, code: data.View, begin: Signal, end: Signal) -> None:
@@ -244,7 +246,7 @@ class Sequencer(wiring.Component):
 
     def _passes(self, m: Module, state: Signal, code: data.View, begin: Signal, end: Signal,
                 prepared: data.View, preparing: Signal, startable: Signal, take: Signal, taps: Signal,
-                slots: Slots, results_free: Signal) -> None:
+                slots: Slots, results_free: Signal, folds: Signal) -> None:
         # what the step after this pass is: the innermost loop that is not at its end
         steps_column = Signal(reset_less=True)
         steps_row = Signal(reset_less=True)
@@ -262,12 +264,12 @@ class Sequencer(wiring.Component):
             preparing.eq(advance | place | mark | slots.filling | ready),
             slots.fill.eq(place & taps),
             slots.first.eq(prepared.first),
-            weights_ready.eq((~prepared.needs_tile | self.tile_available)
+            weights_ready.eq((~prepared.needs_tile | code.fold | self.tile_available)
                              & (~prepared.first | self.parameters_available)),
             # what has arrived stays until it is claimed, so this may be a cycle old; so do free results
             may_start.eq(ready & weights_ready & results_free),
             end.eq(advance & steps_output & prepared.last_block),
-            self.claim_tile.eq(take & prepared.needs_tile),
+            self.claim_tile.eq(take & prepared.needs_tile & ~code.fold | folds),
             self.claim_parameters.eq(take & prepared.first),
         ]
         m.d.sync += [
@@ -371,7 +373,8 @@ class Sequencer(wiring.Component):
             ]
 
     def _pixels(self, m: Module, state: Signal, code: data.View, prepared: data.View, startable: Signal,
-                free: Signal, take: Signal, taps: Signal, slots: Slots) -> None:
+                free: Signal, take: Signal, taps: Signal, slots: Slots, folds: Signal,
+                waits_to_fold: Signal) -> None:
         count_bits = bits_for(self.machine.accumulator_depth)
         active = Signal()
         turn = Signal()           # a word of a slow pass may be issued
@@ -396,7 +399,9 @@ class Sequencer(wiring.Component):
         issue = Signal()
         pass_end = Signal()
         m.d.comb += [
-            issue.eq(active & (~slow | turn)),
+            issue.eq(active & (~slow | turn) & (~settings.fold | self.tile_available)),
+            folds.eq(issue & settings.fold),
+            waits_to_fold.eq(active & settings.fold & ~self.tile_available),
             pass_end.eq(last_column & last_row),
             free.eq(~active | (issue & pass_end)),
             take.eq(free & startable),
@@ -407,6 +412,7 @@ class Sequencer(wiring.Component):
             self.layer_valid.eq(active | (state != _State.IDLE)),
             self.issue.eq(word),
             self.slots.eq(present),
+            self.issue.flags.last.eq(word.flags.last & (pass_end | ~settings.fold)),
             self.issue.flags.row_end.eq(last_column),
             self.issue.flags.block_end.eq(pass_end & last_pass),
             self.issue.flags.end.eq(pass_end & last_pass & last_block),
@@ -431,6 +437,7 @@ class Sequencer(wiring.Component):
                 word.pixel.eq(next_pixel),
                 word.flags.first.eq(prepared.first & ~code.continues),
                 word.flags.last.eq(prepared.last & ~code.partial),
+                word.flags.chain.eq(code.fold & ~prepared.first),
                 word.flags.new_tile.eq(prepared.needs_tile),
                 word.flags.new_block.eq(prepared.first),
                 word.flags.maximum.eq(code.mode == Mode.MAXIMUM),
@@ -438,8 +445,8 @@ class Sequencer(wiring.Component):
                                                          "image_rows", "image_columns")),
                 settings.row_step.eq(code.source_row_step),
                 settings.one_column.eq(one_column),
-                *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns",
-                                                             "output_columns", "residual", "layer")),
+                *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns", "output_columns",
+                                                             "residual", "fold", "layer")),
                 first_column.eq(prepared.column),
                 next_row.eq(prepared.address + code.source_row_step),
                 columns_left.eq(code.output_columns),
@@ -454,10 +461,12 @@ class Sequencer(wiring.Component):
         with m.Elif(issue):
             m.d.sync += [
                 active.eq(~pass_end),
-                word.flags.new_tile.eq(0),
+                word.flags.new_tile.eq(settings.fold),
                 word.flags.new_block.eq(0),
-                word.pixel.eq(word.pixel + 1),
+                word.pixel.eq(word.pixel + ~settings.fold),
             ]
+            with m.If(settings.fold):
+                m.d.sync += [word.flags.first.eq(0), word.flags.chain.eq(1)]
             with m.If(last_column):
                 m.d.sync += [
                     word.address.eq(next_row),

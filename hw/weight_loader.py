@@ -1,16 +1,18 @@
 """From the weight FIFO to the multipliers: collects tiles and parameter blocks ahead of their use.
 
 A tile is collected in a shift register and moved to a second one as soon as that is free, so that
-the bus need not wait while the first word of a pass is on its way to the multipliers.
+the bus need not wait while the first word of a pass is on its way to the multipliers.  Encoded weights
+pass the decoder before.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.machine import Machine
+from hw.weight_decoder import WeightDecoder
 from hw.weights import weight_layout
 
 __all__ = ["SHIFT_BITS", "WeightLoader"]
@@ -63,30 +65,44 @@ class WeightLoader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        word = Signal(weight_layout(self.machine), reset_less=True)
-        word_valid = Signal()
-        next_word = Signal.like(word)
-        next_valid = Signal()
-        tile_shift = Signal()  # steers the words; flip-flops by the thousand have copies of their own
-        parameter_shift = Signal()
-        parameter_room = Signal()
+        if self.machine.weight_decoder:
+            m.submodules.decoder = decoder = WeightDecoder(self.machine)
+            wiring.connect(m, wiring.flipped(self.weights), decoder.weights)
+            self._collect_tiles(m, decoder.pieces, decoder.tile_comes)
+            self._collect_parameters(m, decoder.parameters)
+            return m
+        pieces = stream.Signature(8 * self.machine.weight_word_bytes).create()
+        parameters = stream.Signature(8 * self.machine.weight_word_bytes).create()
+        is_parameter = self.weights.payload.parameters
         m.d.comb += [
-            self.weights.ready.eq(~word_valid | tile_shift | parameter_shift),
-            next_word.eq(word),
-            next_valid.eq(word_valid),
-            parameter_shift.eq(word_valid & word.parameters & parameter_room),
+            pieces.payload.eq(self.weights.payload.data),
+            pieces.valid.eq(self.weights.valid & ~is_parameter),
+            parameters.payload.eq(self.weights.payload.data),
+            parameters.valid.eq(self.weights.valid & is_parameter),
+            self.weights.ready.eq(Mux(is_parameter, parameters.ready, pieces.ready)),
         ]
-        with m.If(self.weights.ready):
-            m.d.comb += [next_word.eq(self.weights.payload), next_valid.eq(self.weights.valid)]
-        m.d.sync += [word.eq(next_word), word_valid.eq(next_valid)]
-        self._collect_tiles(m, word.data, tile_shift, next_valid & ~next_word.parameters)
-        self._collect_parameters(m, word.data, parameter_shift, parameter_room)
+        self._collect_tiles(m, pieces)
+        self._collect_parameters(m, parameters)
         return m
 
-    def _collect_tiles(self, m: Module, word: Value, shift: Signal, next_is_tile: Value) -> None:
-        """Everything that enables thousands of flip-flops is a register, computed a cycle before."""
+    def _collect_tiles(self, m: Module, source: stream.Interface, comes: Signal | None = None) -> None:
+        """Everything that enables thousands of flip-flops is a register, computed a cycle before.
+
+        ``comes``: a tile will be complete in three cycles, unless tiles before it are not taken: it may be claimed.
+        """
         machine = self.machine
-        words = machine.tile_bytes // machine.weight_word_bytes
+        words = machine.tile_bytes // machine.tile_piece_bytes
+        word = Signal(8 * machine.tile_piece_bytes, reset_less=True)
+        word_valid = Signal()
+        next_valid = Signal()
+        shift = Signal()  # steers the words; flip-flops by the thousand have copies of their own
+        m.d.comb += [
+            source.ready.eq(~word_valid | shift),
+            next_valid.eq(Mux(source.ready, source.valid, word_valid)),
+        ]
+        with m.If(source.ready):
+            m.d.sync += word.eq(source.payload)
+        m.d.sync += word_valid.eq(next_valid)
         arriving = Signal(8 * machine.multipliers, reset_less=True)
         arrived = Signal()
         left = Signal(range(words), init=words - 1)
@@ -112,8 +128,8 @@ class WeightLoader(wiring.Component):
             take.eq(self.take_tile),
             move.eq(next_move),
             move_all.eq(next_move),
-            shift.eq(next_is_tile & (~next_arrived | next_move)),
-            shift_all.eq(next_is_tile & (~next_arrived | next_move)),
+            shift.eq(next_valid & (~next_arrived | next_move)),
+            shift_all.eq(next_valid & (~next_arrived | next_move)),
         ]
         with m.If(shift_all):
             m.d.sync += arriving.eq(Cat(arriving[len(word):], word))
@@ -122,17 +138,31 @@ class WeightLoader(wiring.Component):
         with m.If(move_all):
             m.d.sync += waiting.eq(arriving)
 
-        available = Signal(range(3))
-        m.d.comb += self.tile_available.eq(available != 0)
-        m.d.sync += available.eq(available + complete - self.claim_tile)
+        # Tiles that come: in four places between decoder and multipliers.  When they had to wait, the
+        # last of them is complete only as many cycles after the one before as it has pieces.
+        available = Signal(range(3 if comes is None else 8))
+        apart = Signal(range(words))
+        m.d.comb += self.tile_available.eq((available != 0) & (apart == 0))
+        m.d.sync += available.eq(available + (complete if comes is None else comes) - self.claim_tile)
+        if comes is not None:
+            with m.If(self.claim_tile):
+                m.d.sync += apart.eq(words - 1)
+            with m.Elif(apart != 0):
+                m.d.sync += apart.eq(apart - 1)
 
-    def _collect_parameters(self, m: Module, word: Value, shift: Signal, room: Signal) -> None:
+    def _collect_parameters(self, m: Module, source: stream.Interface) -> None:
         machine = self.machine
+        word = Signal(8 * machine.weight_word_bytes, reset_less=True)
+        word_valid = Signal()
+        shift = Signal()
+        m.d.comb += source.ready.eq(~word_valid | shift)
+        with m.If(source.ready):
+            m.d.sync += [word.eq(source.payload), word_valid.eq(source.valid)]
         words = machine.parameter_bytes // machine.weight_word_bytes
         lanes = Signal(_LANE_BITS * machine.output_lanes, reset_less=True)
         left = Signal(range(words), init=words - 1)
         full = Signal()
-        m.d.comb += room.eq(~full)
+        m.d.comb += shift.eq(word_valid & ~full)
         arriving = Cat(*(word[offset:offset + _LANE_BITS] for offset in range(0, len(word), 64)))
         with m.If(shift):
             m.d.sync += [

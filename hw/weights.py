@@ -79,7 +79,7 @@ class Weights(wiring.Component):
         address = Signal(32)
         blocks = Signal(16)       # that have not been finished
         asking = Signal()         # there are some
-        tile_bytes = Signal(32)   # of one block
+        tile_bytes = Signal(32)   # of one block's tiles as they are encoded
         no_tiles = Signal()
         tiles_next = Signal()
         transfer = client.transfers
@@ -102,8 +102,8 @@ class Weights(wiring.Component):
                 address.eq(self.instructions.payload.memory_address),
                 blocks.eq(self.instructions.payload.blocks),
                 asking.eq(self.instructions.payload.blocks != 0),
-                tile_bytes.eq(self.instructions.payload.tiles << exact_log2(machine.tile_bytes)),
-                no_tiles.eq(self.instructions.payload.tiles == 0),
+                tile_bytes.eq(self.instructions.payload.words << exact_log2(machine.weight_word_bytes)),
+                no_tiles.eq(self.instructions.payload.words == 0),
                 tiles_next.eq(0),
             ]
         return m

@@ -8,7 +8,7 @@ run would take is estimated from what it executed (`compiler.estimate`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, disassemble
 from hw.machine import Machine
 from hw.program_file import ProgramFile, TensorPlace
 from hw.slots import THIN_CHANNELS
+from hw.weight_stream import CODEBOOK_ENTRIES, decode_tiles, encoding_of_header
 from quant.number_format import round_half_even_divide, round_half_even_shift
 from sim.hazards import HazardCheck
 from sim.memory_settings import memory_settings
@@ -32,33 +33,6 @@ _CHUNK = 1 << 24
 
 class ProgramSimulatorError(ValueError):
     """A program does what no machine may do; the message names the instruction."""
-
-
-@dataclass
-class _Fifo:
-    """Weight bytes on their way to the compute unit."""
-
-    parts: list[NDArray[np.uint8]] = field(default_factory=list)
-
-    def put(self, content: NDArray[np.uint8]) -> None:
-        self.parts.append(content)
-
-    def take(self, count: int) -> NDArray[np.uint8]:
-        taken = []
-        while count and self.parts:
-            part = self.parts[0]
-            taken.append(part[:count])
-            count -= len(taken[-1])
-            if len(taken[-1]) == len(part):
-                self.parts.pop(0)
-            else:
-                self.parts[0] = part[len(taken[-1]) :]
-        if count:
-            raise ProgramSimulatorError("takes more weights than WEIGHTS instructions before it brought")
-        return np.concatenate(taken) if len(taken) > 1 else taken[0]
-
-    def __len__(self) -> int:
-        return sum(len(part) for part in self.parts)
 
 
 class ProgramSimulator:
@@ -91,7 +65,9 @@ class ProgramSimulator:
         self._program_address = 0
         self._known = np.zeros(len(self.memory) // machine.word_bytes, np.bool_)
         self._scratch_known = np.zeros(machine.scratchpad_words, np.bool_)
-        self._fifo = _Fifo()
+        #: bytes of output blocks that WEIGHTS has read and no COMPUTE has taken: parameters, then tiles
+        self._weight_blocks: deque[NDArray[np.uint8]] = deque()
+        self._codebook = np.zeros(CODEBOOK_ENTRIES, np.int8)
         self._hazards: HazardCheck | None = None
         #: sums (pixels, lanes) of each output block that a partial COMPUTE has left for the next one
         self.partial_sums: list[NDArray[np.int64]] = []
@@ -158,7 +134,7 @@ class ProgramSimulator:
     def execute(self, address: int) -> None:
         """Execute instructions from a byte address to END, in their order."""
         self._scratch_known[:] = False
-        self._fifo = _Fifo()
+        self._weight_blocks.clear()
         self.partial_sums = []
         self._hazards = HazardCheck(len(self._scratch_known), len(self._known)) if self.check else None
         self.executed = []
@@ -175,8 +151,8 @@ class ProgramSimulator:
                 raise ProgramSimulatorError(f"instruction {number} ({name}): {error}") from None
             self.executed.append(instruction)
             address += INSTRUCTION_BYTES
-        if len(self._fifo):
-            raise ProgramSimulatorError(f"END: {len(self._fifo)} bytes of weights are left over")
+        if self._weight_blocks:
+            raise ProgramSimulatorError(f"END: weights of {len(self._weight_blocks)} blocks are left over")
         if self.partial_sums:
             raise ProgramSimulatorError("END: sums are left that no COMPUTE continues")
         if self._hazards is not None and (left := self._hazards.leftover()):
@@ -272,18 +248,34 @@ class ProgramSimulator:
         machine = self.machine
         address = instruction["memory_address"]
         self._require(address % 64 == 0, "memory_address is not a multiple of 64")
-        count = instruction["blocks"] * (machine.parameter_bytes + instruction["tiles"] * machine.tile_bytes)
+        size = machine.parameter_bytes + instruction["words"] * machine.weight_word_bytes
+        count = instruction["blocks"] * size
         self._require(address + count <= len(self.memory), f"memory ends at byte {len(self.memory)}")
         words = np.arange(address // machine.word_bytes, -(-(address + count) // machine.word_bytes))
         if self.check and not self._known[words].all():
             raise ProgramSimulatorError("reads weights that nobody has written")
         if self._hazards is not None:
             self._hazards.unordered_read(words)
-        self._fifo.put(self.memory[address : address + count].copy())
+        self._weight_blocks.extend(self.memory[address : address + count].copy().reshape(-1, size))
 
-    def take_weights(self, count: int) -> NDArray[np.uint8]:
-        """Bytes from the weight FIFO."""
-        return self._fifo.take(count)
+    def take_block(self, tiles: int) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+        """An output block from the weight FIFO: parameters (output lanes, 8), and its tiles."""
+        machine = self.machine
+        if not self._weight_blocks:
+            raise ProgramSimulatorError("takes more weights than WEIGHTS instructions before it brought")
+        content = self._weight_blocks.popleft()
+        parameters = content[: machine.parameter_bytes].reshape(-1, 8)
+        self._require(
+            not parameters[:, 5:7].any() and not parameters[1:, 7].any(), "parameter padding is not zero"
+        )
+        encoding, new_codebook = encoding_of_header(int(parameters[0, 7]))
+        self._require(machine.weight_decoder or not parameters[0, 7], "this machine has no weight decoder")
+        content = content[machine.parameter_bytes :]
+        if new_codebook:
+            self._codebook = content[:CODEBOOK_ENTRIES].view(np.int8)
+            content = content[-(-CODEBOOK_ENTRIES // machine.weight_word_bytes) * machine.weight_word_bytes :]
+        found = decode_tiles(content.tobytes(), encoding, self._codebook, tiles, machine)
+        return parameters, found.reshape(tiles, machine.output_lanes, machine.input_lanes)
 
 
 class _Compute:
@@ -318,9 +310,10 @@ class _Compute:
             "output_columns",
         ):
             require(i[name] >= 1, f"{name} must be at least 1")
+        pixels = max(self.rows, self.columns) if i["fold"] else self.pixels
         require(
-            self.pixels <= self.machine.accumulator_depth,
-            f"{self.pixels} output pixels, the accumulators hold {self.machine.accumulator_depth}",
+            pixels <= self.machine.accumulator_depth,
+            f"{pixels} output pixels, the accumulators hold {self.machine.accumulator_depth}",
         )
         require(i["low"] <= i["high"], "low is above high")
         require(min(i["low"], i["sum_low"]) >= -128, "a lower bound is below -128")
@@ -350,6 +343,9 @@ class _Compute:
                 f"{sums} partial sums, the accumulators hold {self.machine.accumulator_depth}",
             )
             require(self.mode is not Mode.MAXIMUM, "partial sums of a maximum")
+        if i["fold"]:
+            others = ("residual", "average", "partial", "continues", "hold_weights")
+            require(self.mode is Mode.DENSE and not any(i[name] for name in others), "fold with another mode")
         require(not (i["partial"] and (i["residual"] or i["average"])), "partial with residual or average")
         left = self.simulator.partial_sums
         require(bool(left) == bool(i["continues"]), "sums are left and not continued, or none are")
@@ -371,8 +367,6 @@ class _Compute:
         self._check()
         i, machine = self.i, self.machine
         taps = 1 if self.mode.reads_taps else i["kernel_rows"] * i["kernel_columns"]
-        passes = taps * i["input_blocks"]
-        tiles = 1 if i["hold_weights"] else passes
         shared: NDArray[np.float64] | None = None
         if self.mode is Mode.DENSE:
             last = i["first_block"] + i["input_blocks"] - 1
@@ -381,6 +375,9 @@ class _Compute:
             # (pixels, channels, taps): only the blocks that are asked for
             first = i["first_block"] * machine.input_lanes
             lanes = lanes[:, first : first + i["input_blocks"] * machine.input_lanes]
+            if i["fold"]:  # what would be pixels comes behind the taps
+                lanes = lanes.transpose(1, 2, 0).reshape(1, lanes.shape[1], -1)
+                taps, self.rows, self.columns, self.pixels = taps * self.pixels, 1, 1, 1
             # in the order of passes: block, tap, lane
             shared = (
                 lanes.reshape(self.pixels, i["input_blocks"], machine.input_lanes, taps)
@@ -388,22 +385,17 @@ class _Compute:
                 .reshape(self.pixels, -1)
                 .astype(np.float64)
             )
-        elif self.mode is Mode.THIN:
+        passes = taps * i["input_blocks"]
+        tiles = 1 if i["hold_weights"] else passes
+        if self.mode is Mode.THIN:
             window = self._windows(0)[:, : self.channels]
             shared = self._in_slots(window).transpose(0, 2, 1).reshape(self.pixels, -1).astype(np.float64)
             shared = np.pad(shared, ((0, 0), (0, passes * machine.input_lanes)))[
                 :, : passes * machine.input_lanes]
         for block in range(i["output_blocks"]):
-            content = self.simulator.take_weights(machine.parameter_bytes + tiles * machine.tile_bytes)
-            parameters = content[: machine.parameter_bytes].reshape(-1, 8)
+            parameters, weights = self.simulator.take_block(tiles)
             bias = parameters[:, :4].copy().view("<i4").ravel().astype(np.int64)
             shift = parameters[:, 4].view(np.int8).astype(np.int64)
-            self.simulator._require(not parameters[:, 5:].any(), "parameter padding is not zero")
-            weights = (
-                content[machine.parameter_bytes :]
-                .view(np.int8)
-                .reshape(tiles, machine.output_lanes, machine.input_lanes)
-            )
             if i["hold_weights"]:
                 weights = np.broadcast_to(weights, (passes, *weights.shape[1:]))
             start = self.simulator.partial_sums.pop(0) if i["continues"] else bias

@@ -120,7 +120,7 @@ class Bench:
         assert self.signalled < self.waited, "tokens that nobody owes"
         code = self.codes[self.signalled]
         assert int(dut.tokens_signal.value) == code.signal
-        taken = code["output_blocks"] * (1 + sum(one.tile for one in passes(code)))
+        taken = code["output_blocks"] * (1 + sum(one.tiles for one in passes(code)))
         execute(MACHINE, code, self.model, iter(self.blocks[:taken]), self.sums)
         del self.blocks[:taken]
         wrong = np.argwhere(self.scratch != self.model)

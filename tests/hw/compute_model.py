@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
+from hw.weight_stream import Encoding, encode_tiles, encodings_of, header_bytes
 
 Bytes = NDArray[np.uint8]
 
@@ -32,11 +33,11 @@ def signed_bytes(word: Bytes, signed: int) -> NDArray[np.int64]:
 
 @dataclass
 class Pass:
-    """One pass: its first word of weights and how many words it reads."""
+    """One pass of an output block, and how many tiles it takes."""
 
     first: bool
     last: bool
-    tile: bool
+    tiles: int
 
 
 def passes(code: Instruction) -> list[Pass]:
@@ -44,13 +45,18 @@ def passes(code: Instruction) -> list[Pass]:
     count = code["input_blocks"]
     if not Mode(code["mode"]).reads_taps:
         count *= code["kernel_rows"] * code["kernel_columns"]
-    return [Pass(k == 0, k == count - 1, k == 0 or not code["hold_weights"]) for k in range(count)]
+    tiles = code["output_rows"] * code["output_columns"] if code["fold"] else 1
+    return [Pass(k == 0, k == count - 1, 0 if k and code["hold_weights"] else tiles) for k in range(count)]
 
 
 def beats_of(machine: Machine, code: Instruction, rng: Generator, shifts: NDArray | None = None,
              ) -> tuple[list[bytes], list[bool]]:
-    """A random weight stream for an instruction: its parameter blocks and tiles, and which is which."""
+    """A random weight stream for an instruction: its parameter blocks and raw tiles, and which is which."""
     columns, lanes = machine.output_lanes, machine.input_lanes
+    # a decoder's weights take few values, and many of them are zero
+    values = rng.integers(-128, 128, int(rng.choice([1, 2, 3, 4, 15, 16, 40])))
+    density = rng.choice([0.0, 0.02, 0.1, 0.5, 1.0])
+    few = machine.weight_decoder and rng.random() < 0.9
     blocks: list[bytes] = []
     kinds: list[bool] = []
     for _ in range(code["output_blocks"]):
@@ -66,17 +72,44 @@ def beats_of(machine: Machine, code: Instruction, rng: Generator, shifts: NDArra
         blocks.append(block.tobytes())
         kinds.append(True)
         for one in passes(code):
-            if not one.tile:
-                continue
-            tile = rng.integers(-128, 128, (columns, lanes)).astype(np.int8)
-            if rng.random() < 0.1:
-                tile[:] = -128
-            if code["mode"] == Mode.MAXIMUM.value:
-                tile[:, 1:] = 0
-                tile[:, 0] = 1
-            blocks.append(tile.tobytes())
-            kinds.append(False)
+            for _ in range(one.tiles):
+                tile = rng.integers(-128, 128, (columns, lanes)).astype(np.int8)
+                if few:
+                    tile = (rng.choice(values, tile.shape) * (rng.random(tile.shape) < density)).astype(np.int8)
+                if rng.random() < 0.1 and not few:
+                    tile[:] = -128
+                if code["mode"] == Mode.MAXIMUM.value:
+                    tile[:, 1:] = 0
+                    tile[:, 0] = 1
+                blocks.append(tile.tobytes())
+                kinds.append(False)
     return blocks, kinds
+
+
+def encoded(machine: Machine, code: Instruction, blocks: list[bytes], rng: Generator,
+            ) -> tuple[list[bytes], list[bool]]:
+    """What `beats_of` gave, every block in one of the encodings that can hold it."""
+    blocks, kinds, streams = blocks.copy(), [], []
+    loaded = b""
+    for _ in range(code["output_blocks"]):
+        parameters = np.frombuffer(blocks.pop(0), np.uint8).reshape(-1, 8).copy()
+        count = sum(one.tiles for one in passes(code))
+        tiles = np.stack([np.frombuffer(blocks.pop(0), np.int8) for _ in range(count)])
+        found = encodings_of(tiles, machine)
+        encoding = Encoding(int(rng.choice(list(found))))
+        codebook = found[encoding].tobytes()
+        brings = encoding is not Encoding.RAW and (codebook != loaded or rng.random() < 0.3)
+        parameters[0, 7] = header_bytes(encoding, brings)
+        streams.append(parameters.tobytes())
+        kinds.append(True)
+        if brings:
+            loaded = codebook
+            streams.append(codebook.ljust(-(-16 // machine.weight_word_bytes) * machine.weight_word_bytes, b"?"))
+            kinds.append(False)
+        streams += encode_tiles(tiles[None], encoding, found[encoding], machine)
+        kinds.append(False)
+    assert not blocks
+    return streams, kinds
 
 
 #: One input lane's reads: plane, kernel row and column, and which channels of the word: that of each output
@@ -136,23 +169,28 @@ def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterato
     """
     lanes, columns = machine.input_lanes, machine.output_lanes
     mode = Mode(code["mode"])
-    rows, cols = np.arange(code["output_rows"])[:, None], np.arange(code["output_columns"])
-    tile = np.zeros((columns, lanes), np.int64)
+    pixels = (1, 1) if code["fold"] else (code["output_rows"], code["output_columns"])
+    rows, cols = np.arange(pixels[0])[:, None], np.arange(pixels[1])
+    tile = np.zeros((1, 1, columns, lanes), np.int64)
     for ob in range(code["output_blocks"]):
         block = np.frombuffer(next(stream), np.uint8).reshape(columns, 8)
         bias = block[:, :4].copy().view("<i4")[:, 0].astype(np.int64)
         shift = block[:, 4].view(np.int8).astype(np.int64)
-        acc = np.zeros((code["output_rows"], code["output_columns"], columns), np.int64)
+        acc = np.zeros((*pixels, columns), np.int64)
         if code["continues"]:
             acc = sums.pop(0)
         schedule = iter(passes(code))
         for now, reads in zip(schedule, operands(machine, code, ob), strict=True):
-            if now.tile:
-                tile = np.frombuffer(next(stream), np.int8).reshape(columns, lanes).astype(np.int64)
+            if now.tiles:
+                tile = np.stack([np.frombuffer(next(stream), np.int8) for _ in range(now.tiles)])
+                tile = tile.reshape(*((code["output_rows"], code["output_columns"]) if code["fold"] else (1, 1)),
+                                    columns, lanes).astype(np.int64)
             # x: (rows, columns, output lanes or 1, input lanes)
             x = np.stack([window(code, scratch, plane, ky, kx, mode)[..., channels]
                           for plane, ky, kx, channels in reads], axis=-1)
-            product = (x * tile[:, :x.shape[-1]]).sum(axis=-1)
+            product = (x * tile[..., :x.shape[-1]]).sum(axis=-1)
+            if code["fold"]:
+                product = product.sum(axis=(0, 1), keepdims=True)
             if mode is Mode.MAXIMUM:
                 acc = product if now.first and not code["continues"] else np.maximum(acc, product)
             else:
@@ -256,6 +294,8 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
     elif kind < 0.5 and machine.average_pooling:
         fields |= {"average": 1, "divisor": some(1, 60) if rng.random() < 0.7 else some(1, 16383),
                    "divisor_shift": some(-8, 8)}
+    elif kind < 0.65 and mode is Mode.DENSE:
+        fields |= {"fold": 1, "hold_weights": 0}
     # the average's dividend is limited: few enough products, no large bias (beats_of)
     if fields.get("average", 0) and fields["divisor_shift"] > 0:
         fields["divisor_shift"] = min(fields["divisor_shift"], 4)
@@ -272,7 +312,7 @@ def random_chain(machine: Machine, rng: Generator) -> list[Instruction]:
     while len(chain) < int(rng.integers(2, 5)):
         code = random_instruction(machine, rng, rng.choice([Mode.DENSE, Mode.DEPTHWISE, Mode.THIN]))
         sums = code["output_blocks"] * code["output_rows"] * code["output_columns"]
-        if code["average"] or sums > machine.accumulator_depth:
+        if code["average"] or code["fold"] or sums > machine.accumulator_depth:
             continue
         if chain:
             if code["output_blocks"] != chain[0]["output_blocks"]:

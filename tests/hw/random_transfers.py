@@ -122,7 +122,7 @@ def expected_words(machine: Machine, memory: bytes, codes: list[Instruction]) ->
     for code in codes:
         address = code["memory_address"]
         for _ in range(code["blocks"]):
-            for size, mark in ((machine.parameter_bytes, 1), (code["tiles"] * machine.tile_bytes, 0)):
+            for size, mark in ((machine.parameter_bytes, 1), (code["words"] * machine.weight_word_bytes, 0)):
                 for at in range(address, address + size, step):
                     words.append((int.from_bytes(memory[at : at + step], "little"), mark))
                 address += size

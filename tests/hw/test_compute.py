@@ -18,7 +18,7 @@ from hw.scratchpad import READ_LATENCY
 from hw.sequencer import AVERAGE_CADENCE, RESIDUAL_CADENCE
 
 sys.path.append(str(Path(__file__).parent))
-from compute_model import beats_of, execute, passes, random_chain, random_instruction
+from compute_model import beats_of, encoded, execute, passes, random_chain, random_instruction
 from verilated_compute import Outcome, VerilatedCompute
 
 MACHINES = {
@@ -31,6 +31,11 @@ MACHINES = {
                         accumulator_depth=64, average_pooling=False),
     "16x16x128": Machine(input_lanes=16, output_lanes=16, bus_width=128, scratchpad_words=1024,
                          accumulator_depth=64),
+    "8x8x64-decoder": Machine(input_lanes=8, output_lanes=8, scratchpad_words=1024, accumulator_depth=64,
+                              weight_decoder=True),
+    "8x16x64-decoder": Machine(scratchpad_words=1024, accumulator_depth=64, weight_decoder=True),
+    "4x32x32-decoder": Machine(input_lanes=4, output_lanes=32, bus_width=32, scratchpad_words=1024,
+                               accumulator_depth=64, weight_decoder=True),
 }
 
 #: Cycles from taking an instruction to its first read: wait, place and mark the first pass, see its
@@ -48,16 +53,20 @@ def run_and_compare(unit: VerilatedCompute, codes: list[Instruction], seed: int,
     machine = unit.machine
     rng = np.random.default_rng(seed)
     blocks: list[bytes] = []
+    given: list[bytes] = []
     kinds: list[bool] = []
     for code in codes:
         more, which = beats_of(machine, code, rng)
         blocks += more
+        if machine.weight_decoder:
+            more, which = encoded(machine, code, more, rng)
+        given += more
         kinds += which
     scratch = rng.integers(0, 256, (machine.scratchpad_words, machine.word_bytes), dtype=np.uint8)
-    outcome = unit.run(codes, blocks, kinds, scratch, seed=seed, **stalls)
+    outcome = unit.run(codes, given, kinds, scratch, seed=seed, **stalls)
     assert outcome.collisions == 0, "residual read and write in the same cycle"
     assert outcome.outside == 0, "a word outside the scratchpad, or an instruction taken while not idle"
-    assert outcome.weight_words == sum(map(len, blocks)) // machine.weight_word_bytes
+    assert outcome.weight_words == sum(map(len, given)) // machine.weight_word_bytes
     stream, sums = iter(blocks), []
     for number, (code, record) in enumerate(zip(codes, outcome.records, strict=True)):
         execute(machine, code, scratch, stream, sums)
@@ -85,7 +94,7 @@ def least_cycles(code: Instruction) -> int:
 
 def weight_cycles(machine: Machine, code: Instruction) -> int:
     """Cycles in which the weights of an instruction leave the FIFO."""
-    tiles = sum(one.tile for one in passes(code)) * machine.tile_bytes
+    tiles = sum(one.tiles for one in passes(code)) * machine.tile_bytes
     return code["output_blocks"] * (tiles + machine.parameter_bytes) // machine.weight_word_bytes
 
 

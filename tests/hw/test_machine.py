@@ -41,7 +41,8 @@ def test_json_round_trip():
 def test_digest_names_every_field():
     machine = Machine()
     other = {"input_lanes": 4, "output_lanes": 32, "bus_width": 32, "scratchpad_words": 4096,
-             "accumulator_depth": 256, "weight_fifo_words": 1024, "average_pooling": False}
+             "accumulator_depth": 256, "weight_fifo_words": 1024, "average_pooling": False,
+                 "weight_decoder": True}
     digests = {dataclasses.replace(machine, **{name: other[name]}).digest()
                for name in machine.to_json()}
     assert len(digests | {machine.digest()}) == len(other) + 1

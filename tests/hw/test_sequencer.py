@@ -20,7 +20,7 @@ from compute_model import passes, random_chain, random_instruction
 MACHINE = Machine(input_lanes=4, output_lanes=8, bus_width=32, scratchpad_words=1024, accumulator_depth=64)
 
 
-FLAGS = ("new_tile", "new_block", "first", "last", "maximum", "row_end", "block_end", "end")
+FLAGS = ("new_tile", "new_block", "first", "last", "chain", "maximum", "row_end", "block_end", "end")
 COPIES = ("mode", "thin_channels", "input_signed", "image_rows", "image_columns")
 
 #: Offset, row, column and whether it is used of each slot.
@@ -62,8 +62,12 @@ def words(code: Instruction) -> list[tuple[bool, tuple]]:
                     start = r == 0 and c == 0
                     row_end = c == code["output_columns"] - 1
                     block_end = row_end and r == code["output_rows"] - 1 and now.last
-                    flags = (start and now.tile, start and now.first, now.first and not code["continues"],
-                             now.last and not code["partial"], mode is Mode.MAXIMUM, row_end, block_end,
+                    pass_end = row_end and r == code["output_rows"] - 1
+                    fold = bool(code["fold"])
+                    flags = ((start or fold) and now.tiles > 0, start and now.first,
+                             now.first and not code["continues"] and (start or not fold),
+                             now.last and not code["partial"] and (pass_end or not fold),
+                             fold and not (start and now.first), mode is Mode.MAXIMUM, row_end, block_end,
                              block_end and ob == code["output_blocks"] - 1)
                     found.append((start, (
                         (code["source_address"] + plane * code["source_plane_step"]
@@ -71,7 +75,7 @@ def words(code: Instruction) -> list[tuple[bool, tuple]]:
                          + c * code["stride_columns"] + kx * code["dilation_columns"]) % 65536,
                         code["origin_row"] + r * code["stride_rows"] + ky * code["dilation_rows"],
                         code["origin_column"] + c * code["stride_columns"] + kx * code["dilation_columns"],
-                        half, phase, r * code["output_columns"] + c + ob * pixels * stacked,
+                        half, phase, 0 if fold else r * code["output_columns"] + c + ob * pixels * stacked,
                         *map(int, flags), *(code[name] for name in COPIES), present)))
     return found
 
@@ -138,10 +142,11 @@ def test_words(seed: int) -> None:
                 assert ctx.get(Value.cast(dut.slots)) == state
                 got += (present,)
                 assert got == word, f"word {issued} of all, of {codes[number]}"
-                first, last, end = (got[6 + FLAGS.index(name)] for name in ("first", "last", "end"))
+                first, last, chain, end = (got[6 + FLAGS.index(name)]
+                                           for name in ("first", "last", "chain", "end"))
                 if new_pass:
-                    # sums that begin need none of the pass before
-                    assert first or cycle - last_start >= PASS_CYCLES
+                    # sums that begin need none of the pass before, and a chain's need no memory
+                    assert first or chain or cycle - last_start >= PASS_CYCLES
                     last_start = cycle
                 if last or end:
                     assert number == done, "results before those of the instruction before have been written"
