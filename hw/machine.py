@@ -48,8 +48,8 @@ class Machine:
     average_pooling : bool
         Whether the exact divider for average pooling is built.
     weight_decoder : bool
-        Whether weights may come as indices into a codebook, dense or sparse (`hw.weight_stream`); a tile must then
-        have at least eight bus words.
+        Whether weights may come as indices into a codebook, dense or sparse (`hw.weight_stream`); a tile must
+        then have at least eight bus words.
 
     Raises
     ------

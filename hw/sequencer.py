@@ -53,8 +53,8 @@ POSITION_BITS = 22
 #: What stays with a word on its way through the pipeline.
 #:
 #: ``new_tile``: first word that meets a new tile; ``new_block``: first word of an output block;
-#: ``first``, ``last``: with it the sum begins, is complete; ``chain``: it is added to the word before; ``maximum``:
-#: of mode MAXIMUM; and at the end of a row, of a block, of the instruction.
+#: ``first``, ``last``: with it the sum begins, is complete; ``chain``: it is added to the word before;
+#: ``maximum``: of mode MAXIMUM; and at the end of a row, of a block, of the instruction.
 WordFlags = data.StructLayout({
     "new_tile": 1, "new_block": 1, "first": 1, "last": 1, "chain": 1, "maximum": 1, "row_end": 1,
     "block_end": 1, "end": 1,
@@ -445,8 +445,8 @@ class Sequencer(wiring.Component):
                                                          "image_rows", "image_columns")),
                 settings.row_step.eq(code.source_row_step),
                 settings.one_column.eq(one_column),
-                *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns", "output_columns",
-                                                             "residual", "fold", "layer")),
+                *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns", "residual",
+                                                             "output_columns", "fold", "layer")),
                 first_column.eq(prepared.column),
                 next_row.eq(prepared.address + code.source_row_step),
                 columns_left.eq(code.output_columns),

@@ -1,7 +1,7 @@
 """Encoded weights to tiles (`hw.weight_stream` says what the bytes mean), at the speed of the bus or faster.
 
-Dense indices are gathered to a piece of a tile, looked up, and go on.  Sparse ones are written into a window of
-tiles whose weights are zero before; a tile leaves when all lanes are past it, and then goes the same way::
+Dense indices are gathered to a piece of a tile, looked up, and go on.  Sparse ones are written into a window
+of tiles whose weights are zero before; a tile leaves when all lanes are past it, and then goes the same way::
 
                  ┌─ raw words ──────────────────────────────────────────────────┐
     weight FIFO ─┼─ dense indices ───────────────────────────────┐              ├─▶ pieces of tiles
@@ -226,8 +226,8 @@ class _Window:
         with m.If(step):
             m.d.sync += second.eq(~second)
 
-        # Positions count once more than the ring is long, so that a lane at the window's end is not taken for one at
-        # its beginning.
+        # Positions count once more than the ring is long, so that a lane at the window's end is not taken for
+        # one at its beginning.
         oldest = Signal(tile_bits + 1)
         past = []
         at_start = []
@@ -261,7 +261,7 @@ class _Window:
                     with m.Elif(write & (written == tile * part + offset)):
                         m.d.sync += slot.eq(index)
 
-        # a tile that all lanes are past is copied in the next cycle, when the last of its weights has been written
+        # a tile that all lanes are past is copied in the next cycle, when its last weight has been written
         pieces = machine.tile_bytes // machine.tile_piece_bytes
         pending, copied = Signal(), Signal()
         chosen = Signal(tile_bits)

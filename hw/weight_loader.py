@@ -88,7 +88,8 @@ class WeightLoader(wiring.Component):
     def _collect_tiles(self, m: Module, source: stream.Interface, comes: Signal | None = None) -> None:
         """Everything that enables thousands of flip-flops is a register, computed a cycle before.
 
-        ``comes``: a tile will be complete in three cycles, unless tiles before it are not taken: it may be claimed.
+        ``comes``: a tile will be complete in three cycles, unless tiles before it are not taken: it may be
+        claimed.
         """
         machine = self.machine
         words = machine.tile_bytes // machine.tile_piece_bytes

@@ -1,10 +1,10 @@
-"""The weight tiles of an output block as bytes, and how the weight decoder reads them (`docs/weight-stream.md`).
+"""The tiles of an output block as bytes, and how the weight decoder reads them.
 
-Tiles are raw, or their weights are indices into a codebook of at most 16 values: dense ones of two or four bits, or
-sparse ones.  A sparse stream is of bytes, four bits each for a gap and an index.  Byte s of each beat belongs to
-*lane* s, which has the s-th part of every tile; so the decoder writes one weight of each part in a cycle.  Lanes
-whose weights are denser fall behind, the others wait with zero bytes: the encoder knows when, because the decoder
-holds `WINDOW` tiles.
+Tiles are raw, or their weights are indices into a codebook of at most 16 values: dense ones of two or four
+bits, or sparse ones.  A sparse stream is of bytes, four bits each for a gap and an index.  Byte s of each beat
+belongs to *lane* s, which has the s-th part of every tile; so the decoder writes one weight of each part in a
+cycle.  Lanes whose weights are denser fall behind, the others wait with zero bytes: the encoder knows when,
+because the decoder holds `WINDOW` tiles.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def _lanes(indices: NDArray[np.uint8], machine: Machine) -> NDArray[np.uint8]:
     """(blocks, tiles, tile_bytes) as (blocks, lanes, weights of a lane)."""
     blocks, tiles, size = indices.shape
     lanes = machine.bus_bytes
-    return indices.reshape(blocks, tiles, lanes, size // lanes).transpose(0, 2, 1, 3).reshape(blocks, lanes, -1)
+    parts = indices.reshape(blocks, tiles, lanes, size // lanes)
+    return parts.transpose(0, 2, 1, 3).reshape(blocks, lanes, -1)
 
 
 def _encode_sparse(indices: NDArray[np.uint8], machine: Machine) -> list[bytes]:

@@ -75,7 +75,8 @@ def beats_of(machine: Machine, code: Instruction, rng: Generator, shifts: NDArra
             for _ in range(one.tiles):
                 tile = rng.integers(-128, 128, (columns, lanes)).astype(np.int8)
                 if few:
-                    tile = (rng.choice(values, tile.shape) * (rng.random(tile.shape) < density)).astype(np.int8)
+                    kept = rng.random(tile.shape) < density
+                    tile = (rng.choice(values, tile.shape) * kept).astype(np.int8)
                 if rng.random() < 0.1 and not few:
                     tile[:] = -128
                 if code["mode"] == Mode.MAXIMUM.value:
@@ -104,7 +105,7 @@ def encoded(machine: Machine, code: Instruction, blocks: list[bytes], rng: Gener
         kinds.append(True)
         if brings:
             loaded = codebook
-            streams.append(codebook.ljust(-(-16 // machine.weight_word_bytes) * machine.weight_word_bytes, b"?"))
+            streams.append(codebook + b"?" * (-len(codebook) % machine.weight_word_bytes))
             kinds.append(False)
         streams += encode_tiles(tiles[None], encoding, found[encoding], machine)
         kinds.append(False)
@@ -183,8 +184,8 @@ def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterato
         for now, reads in zip(schedule, operands(machine, code, ob), strict=True):
             if now.tiles:
                 tile = np.stack([np.frombuffer(next(stream), np.int8) for _ in range(now.tiles)])
-                tile = tile.reshape(*((code["output_rows"], code["output_columns"]) if code["fold"] else (1, 1)),
-                                    columns, lanes).astype(np.int64)
+                shape = (code["output_rows"], code["output_columns"]) if code["fold"] else (1, 1)
+                tile = tile.reshape(*shape, columns, lanes).astype(np.int64)
             # x: (rows, columns, output lanes or 1, input lanes)
             x = np.stack([window(code, scratch, plane, ky, kx, mode)[..., channels]
                           for plane, ky, kx, channels in reads], axis=-1)

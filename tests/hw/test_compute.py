@@ -16,6 +16,7 @@ from hw.isa import Instruction, Mode, Opcode, Unit
 from hw.machine import Machine
 from hw.scratchpad import READ_LATENCY
 from hw.sequencer import AVERAGE_CADENCE, RESIDUAL_CADENCE
+from hw.weight_stream import Encoding, encode_tiles, encodings_of, header_bytes
 
 sys.path.append(str(Path(__file__).parent))
 from compute_model import beats_of, encoded, execute, passes, random_chain, random_instruction
@@ -48,8 +49,12 @@ def unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return VerilatedCompute(MACHINES[request.param], tmp_path_factory.mktemp("compute"))
 
 
-def run_and_compare(unit: VerilatedCompute, codes: list[Instruction], seed: int, **stalls: int) -> Outcome:
-    """Run instructions with random weights and data; compare the scratchpad after each."""
+def run_and_compare(unit: VerilatedCompute, codes: list[Instruction], seed: int, *, raw: bool = False,
+                    **stalls: int) -> Outcome:
+    """Run instructions with random weights and data; compare the scratchpad after each.
+
+    A machine with a weight decoder gets encoded weights, unless they are to be ``raw``.
+    """
     machine = unit.machine
     rng = np.random.default_rng(seed)
     blocks: list[bytes] = []
@@ -58,7 +63,7 @@ def run_and_compare(unit: VerilatedCompute, codes: list[Instruction], seed: int,
     for code in codes:
         more, which = beats_of(machine, code, rng)
         blocks += more
-        if machine.weight_decoder:
+        if machine.weight_decoder and not raw:
             more, which = encoded(machine, code, more, rng)
         given += more
         kinds += which
@@ -141,7 +146,7 @@ def test_cycles_of_long_passes(unit: VerilatedCompute, kind: str) -> None:
     if kind == "average" and not machine.average_pooling:
         pytest.skip("built without average pooling")
     code = convolution(machine, **({} if kind == "plain" else {kind: 1}))
-    outcome = run_and_compare(unit, [code] * 4, 7)
+    outcome = run_and_compare(unit, [code] * 4, 7, raw=True)
     # a block's last word gives way to the next block at once
     not_waited = code["output_blocks"] * {"residual": 1, "average": AVERAGE_CADENCE - 1}.get(kind, 0)
     expected = least_cycles(code) - not_waited
@@ -167,13 +172,54 @@ def test_fully_connected_runs_at_the_speed_of_the_weights(unit: VerilatedCompute
     machine = unit.machine
     code = convolution(machine, kernel_rows=7, kernel_columns=7, output_rows=1, output_columns=1,
                        source_address=0, origin_row=0, origin_column=0, output_blocks=5)
-    outcome = run_and_compare(unit, [code] * 3, 3)
+    outcome = run_and_compare(unit, [code] * 3, 3, raw=True)
     # small tiles come every six cycles: one is in the array's way for seven, and two are held
     tile = machine.tile_bytes // machine.weight_word_bytes
     words = 3 * weight_cycles(machine, code) * max(tile, 6) // tile
     assert outcome.cycles <= words + 60, "the weight stream stood still"
-    slow = run_and_compare(unit, [code] * 3, 3, weight_stall=50).records[1]
+    slow = run_and_compare(unit, [code] * 3, 3, raw=True, weight_stall=50).records[1]
     assert slow.weight_wait > 0.9 * (slow.end - slow.start - LOOP_LATENCY * words_of(code)) - 40
+
+
+@pytest.mark.parametrize(("encoding", "density"), [
+    (Encoding.TWO_BITS, 0.7), (Encoding.FOUR_BITS, 0.9), (Encoding.SPARSE, 0.08), (Encoding.SPARSE, 0.0),
+])
+def test_encoded_weights_are_folded_at_their_speed(unit: VerilatedCompute, encoding: Encoding, density: float,
+                                                   ) -> None:
+    """A tile in as many cycles as it has pieces, words, or sparse beats, whichever are most."""
+    machine = unit.machine
+    if not machine.weight_decoder:
+        pytest.skip("built without a weight decoder")
+    code = convolution(machine, kernel_rows=1, kernel_columns=1, fold=1, source_address=0, origin_row=0,
+                       origin_column=0, output_rows=10, output_columns=12, image_rows=12, image_columns=14,
+                       output_blocks=2, source_plane_step=168, input_blocks=2)
+    tiles = 2 * 10 * 12
+    rng = np.random.default_rng(5)
+    values = np.array([-3, 5] if encoding is Encoding.TWO_BITS else range(1, 16))
+    given, kinds, raw = [], [], []
+    for _ in range(code["output_blocks"]):
+        shape = (1, tiles, machine.tile_bytes)
+        content = (rng.choice(values, shape) * (rng.random(shape) < density)).astype(np.int8)
+        book = encodings_of(content, machine)[encoding]
+        parameters = np.zeros((machine.output_lanes, 8), np.uint8)
+        raw += [parameters.tobytes(), *(tile.tobytes() for tile in content[0])]
+        parameters[0, 7] = header_bytes(encoding, True)
+        [stream] = encode_tiles(content, encoding, book, machine)
+        padding = -16 % machine.weight_word_bytes
+        given += [parameters.tobytes(), book.tobytes() + bytes(padding), stream]
+        kinds += [True, False, False]
+    scratch = rng.integers(0, 256, (machine.scratchpad_words, machine.word_bytes), dtype=np.uint8)
+    outcome = unit.run([code], given, kinds, scratch)
+    execute(machine, code, scratch, iter(raw), [])
+    assert np.array_equal(scratch, outcome.snapshots[0])
+    words = len(given[2]) / machine.weight_word_bytes
+    if encoding is Encoding.SPARSE:
+        words *= machine.weight_word_bytes // machine.bus_bytes  # a beat in a cycle
+    pieces = tiles * machine.tile_bytes // machine.tile_piece_bytes
+    parameters = machine.parameter_bytes // machine.weight_word_bytes
+    least = code["output_blocks"] * (max(words, pieces, tiles) + parameters + 16)
+    print(machine, encoding, density, outcome.cycles, least)
+    assert outcome.cycles < 1.05 * least + 60
 
 
 def test_short_blocks(unit: VerilatedCompute) -> None:
@@ -182,7 +228,7 @@ def test_short_blocks(unit: VerilatedCompute) -> None:
     for size in (1, 4, 7):
         code = convolution(machine, kernel_rows=1, kernel_columns=1, input_blocks=1, source_address=0,
                            origin_row=0, origin_column=0, output_rows=size, output_columns=size)
-        outcome = run_and_compare(unit, [code] * 3, size)
+        outcome = run_and_compare(unit, [code] * 3, size, raw=True)
         beats = weight_cycles(machine, code) // code["output_blocks"]
         latency = 20 + array_latency(machine)
         bound = code["output_blocks"] * (max(size * size, LOOP_LATENCY, beats) + latency) + 40
