@@ -146,6 +146,19 @@ class _Array:
     ready_at: float = 0.0  # its first word is not before
 
 
+def _block_words(program: Sequence[Instruction]) -> dict[int, float]:
+    """Weight words of an average block of each COMPUTE, without parameters."""
+    words: deque[int] = deque()
+    for instruction in program:
+        if instruction.opcode is Opcode.WEIGHTS:
+            words.extend([instruction["words"]] * instruction["blocks"])
+    return {
+        number: sum(words.popleft() for _ in range(blocks)) / blocks
+        for number, instruction in enumerate(program)
+        if instruction.opcode is Opcode.COMPUTE and (blocks := instruction["output_blocks"])
+    }
+
+
 class _Run:
     def __init__(self, program: Sequence[Instruction], machine: Machine, memory: MemoryTiming) -> None:
         self.program = program
@@ -165,6 +178,7 @@ class _Run:
         self.urgent = urgent_beats(machine) + ahead // machine.bus_bytes
         self.layer = 0
         self.layers: dict[int, LayerEstimate] = {}
+        self.block_words = _block_words(program) if machine.weight_decoder else {}
         self.begins = [0.0] * len(program)
         self.ends = [0.0] * len(program)
 
@@ -326,7 +340,9 @@ class _Run:
         if not self._take_tokens(queue[0], Unit.COMPUTE):
             return False
         array.next_instruction = queue.popleft()
-        array.next_work = work = compute_cycles(self.machine, self.program[array.next_instruction])
+        number = array.next_instruction
+        words = self.block_words.get(number)
+        array.next_work = work = compute_cycles(self.machine, self.program[number], words)
         array.ready_at = self.now + work.start
         self.begins[array.next_instruction] = self.now
         return True

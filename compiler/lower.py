@@ -272,8 +272,10 @@ class _NodeLowering:
         """The last channels, where they are few and begin a plane of more than one."""
         channels, lanes = values.shape[1], self.machine.output_lanes
         count = channels % lanes
+        alone = self.machine.weight_decoder and self.graph.shapes[node.output][1:] == (1, 1)
         if (
             node.groups > 1
+            or alone  # encoded, all its products are one pass
             or channels < lanes
             or not 0 < count < min(THIN_CHANNELS + 1, self.machine.input_lanes)
             or values[0, 0].size == 1

@@ -23,7 +23,7 @@ def report_json(compilation: Compilation, cycles: Mapping[int, int] | None = Non
         if i.opcode is Opcode.COMPUTE:
             computes[i.layer] = computes.get(i.layer, 0) + 1
         elif i.opcode is Opcode.WEIGHTS:
-            size = i["blocks"] * (machine.parameter_bytes + i["tiles"] * machine.tile_bytes)
+            size = i["blocks"] * (machine.parameter_bytes + i["words"] * machine.weight_word_bytes)
             weights[i.layer] = weights.get(i.layer, 0) + size
         elif i.opcode in (Opcode.LOAD, Opcode.STORE):
             counted = loaded if i.opcode is Opcode.LOAD else stored

@@ -358,6 +358,25 @@ class _Emitter:
                 yield start, end - start
                 start = end
 
+    def _folds(self, operation: Operation, mode: Mode, tile: Rectangle, planes: int) -> bool:
+        """Whether all products of an output block may be one long pass: for a single pixel, whose window lies
+        in the image."""
+        axes = zip(operation.origin, (tile.row, tile.column), operation.stride, strict=True)
+        corner = [origin + place * stride for origin, place, stride in axes]
+        extent = [
+            (taps - 1) * dilation + 1
+            for taps, dilation in zip(operation.kernel, operation.dilation, strict=True)
+        ]
+        return (
+            mode is Mode.DENSE
+            and self._window(operation, tile) == Rectangle(*corner, *extent)
+            and (tile.rows, tile.columns) == (1, 1)
+            and not operation.hold_weights
+            and operation.residual is None
+            and operation.average is None
+            and max(planes, operation.taps) <= self.machine.accumulator_depth
+        )
+
     def _compute(
         self,
         step: Step,
@@ -394,17 +413,18 @@ class _Emitter:
         row = operation.origin[0] + tile.row * operation.stride[0]
         column = operation.origin[1] + tile.column * operation.stride[1]
         origin = source.base + plane * source.plane_step + row * source.row_step + column
-        offset, tiles = self.weights.place(self.step_number, operation, first, blocks, slot_columns, part)
-        self.program.append(
-            Scheduled(
-                Instruction(
-                    Opcode.WEIGHTS,
-                    {"memory_address": offset, "blocks": blocks, "tiles": tiles},
-                    layer=self.layer,
-                ),
-                "weights",
-            )
+        fold = self._folds(operation, mode, tile, planes) and part is None
+        # rows of the window one right behind the other, as in memory
+        rows_adjoin = operation.dilation == (1, 1) and operation.kernel[1] == source.row_step
+        rows_adjoin |= operation.kernel[0] == 1
+        runs, fold = self.weights.place(
+            self.step_number, operation, first, blocks, slot_columns, part, fold, rows_adjoin
         )
+        for run in runs:
+            fields = {"memory_address": run.offset, "blocks": run.blocks, "words": run.words}
+            self.program.append(
+                Scheduled(Instruction(Opcode.WEIGHTS, fields, layer=self.layer), "weights")
+            )
         fields = {
             "source_address": origin & _ADDRESS,
             "source_plane_step": source.plane_step & _ADDRESS,
@@ -447,6 +467,23 @@ class _Emitter:
             )
         ]
         writes = [Box(place.base, blocks, place.plane_step, tile.rows, place.row_step, tile.columns)]
+        if fold:
+            fields |= {
+                "fold": 1,
+                "source_row_step": source.plane_step & _ADDRESS,
+                "image_rows": _ADDRESS,  # nothing is outside
+                "image_columns": _ADDRESS,
+                "origin_row": 0,
+                "origin_column": 0,
+                "stride_rows": 1,
+                "stride_columns": operation.dilation[1],
+                "kernel_rows": 1 if rows_adjoin else operation.kernel[0],
+                "kernel_columns": 1,
+                "first_block": 0,
+                "input_blocks": per_word,
+                "output_rows": planes,
+                "output_columns": operation.taps if rows_adjoin else operation.kernel[1],
+            }
         if part is not None:
             fields |= {"continues": int(part.continues), "partial": int(part.partial)}
         partial = part is not None and part.partial

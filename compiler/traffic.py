@@ -64,7 +64,7 @@ def transfer_of(instruction: Instruction, machine: Machine) -> Transfer:
     """What a LOAD, a STORE or a WEIGHTS moves."""
     i, bus_bytes = instruction, machine.bus_bytes
     if i.opcode is Opcode.WEIGHTS:
-        sizes = np.array([machine.parameter_bytes, i["tiles"] * machine.tile_bytes]) // bus_bytes
+        sizes = np.array([machine.parameter_bytes, i["words"] * machine.weight_word_bytes]) // bus_bytes
         blocks = np.arange(i["blocks"])[:, None]
         starts = i["memory_address"] // bus_bytes + blocks * sizes.sum() + [0, sizes[0]]
         return Transfer(int(i["blocks"] * sizes.sum()), _bursts(starts[:, sizes > 0], sizes[sizes > 0]), 1)

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from compiler.operation import Operation, WeightTiles
 from hw.machine import Machine
+from hw.weight_stream import Encoding, header_bytes
 
-__all__ = ["ChannelTaps", "DenseTaps", "SameWeight", "ThinTaps", "weight_stream"]
+__all__ = ["ChannelTaps", "DenseTaps", "SameWeight", "ThinTaps", "block_tiles", "folded",
+           "weight_stream"]
 
 
 @dataclass(frozen=True)
@@ -150,18 +152,47 @@ class SameWeight(_WordsOfOnePlane):
         return tile
 
 
-def weight_stream(machine: Machine, operation: Operation, first_block: int, blocks: int,
-                  slot_columns: int = 0, part: slice | None = None,
-                  weights: WeightTiles | None = None) -> bytes:
-    """The bytes that one COMPUTE takes: parameters and tiles, or a ``part`` of them, of its output blocks.
+def block_tiles(machine: Machine, operation: Operation, first_block: int, blocks: int,
+                slot_columns: int = 0, part: slice | None = None,
+                weights: WeightTiles | None = None) -> NDArray[np.int8]:
+    """Tiles, or a ``part`` of them, of the output blocks of one COMPUTE: (blocks, tiles, tile_bytes).
 
     ``weights``: the operation's tail; by default its own.
     """
+    found = [(weights or operation.weights).tiles(block, slot_columns)
+             for block in range(first_block, first_block + blocks)]
+    tiles = np.stack(found).reshape(blocks, -1, machine.tile_bytes)
+    return tiles if part is None else tiles[:, part]
+
+
+def folded(machine: Machine, operation: Operation, first_block: int, tiles: NDArray[np.int8],
+           rows_adjoin: bool) -> NDArray[np.int8]:
+    """`block_tiles` of whole words, in the order of a COMPUTE with ``fold``: by part of the word, kernel row
+    unless ``rows_adjoin``, plane, the others."""
+    per_word = machine.blocks_per_word
+    start, count = operation.weights.source_blocks(first_block)
+    planes = -(-(start + count) // per_word) - start // per_word
+    before = start % per_word
+    blocks = tiles.reshape(len(tiles), count, *operation.kernel, -1)
+    behind = planes * per_word - before - count
+    whole = np.pad(blocks, ((0, 0), (before, behind), (0, 0), (0, 0), (0, 0)))
+    whole = whole.reshape(len(tiles), planes, per_word, *operation.kernel, -1)
+    order = (0, 2, 1, 3, 4, 5) if rows_adjoin else (0, 2, 3, 1, 4, 5)
+    return whole.transpose(order).reshape(len(tiles), -1, machine.tile_bytes)
+
+
+def weight_stream(machine: Machine, operation: Operation, first_block: int, tiles: list[bytes],
+                  encoding: Encoding = Encoding.RAW, codebook: bytes = b"") -> bytes:
+    """What WEIGHTS reads for consecutive output blocks: parameters, and their encoded ``tiles``.
+
+    ``codebook``: what the first block brings, whole weight words.
+    """
     parts: list[bytes] = []
-    for block in range(first_block, first_block + blocks):
+    for block, content in enumerate(tiles, first_block):
         parameters = np.zeros((machine.output_lanes, 8), np.uint8)
         parameters[:, :4] = operation.bias[block].astype("<i4").view(np.uint8).reshape(-1, 4)
         parameters[:, 4] = operation.shift[block].astype(np.int8).view(np.uint8)
-        tiles = (weights or operation.weights).tiles(block, slot_columns)
-        parts += [parameters.tobytes(), (tiles if part is None else tiles[part]).tobytes()]
+        parameters[0, 7] = header_bytes(encoding, bool(codebook))
+        parts += [parameters.tobytes(), codebook, content]
+        codebook = b""
     return b"".join(parts)

@@ -63,7 +63,7 @@ class ComputeCycles:
 
 
 def compute_cycles(
-    machine: Machine, instruction: Instruction, block_words: int | None = None
+    machine: Machine, instruction: Instruction, block_words: float | None = None
 ) -> ComputeCycles:
     """What ``instruction``, a COMPUTE, takes on a machine.
 
@@ -78,7 +78,7 @@ def compute_cycles(
     tiles = 1 if i["hold_weights"] else passes * (pixels if i["fold"] else 1)
     # cycles in which they leave the FIFO
     tile: float = machine.tile_bytes // machine.weight_word_bytes
-    encoded = tiles * tile if block_words is None else block_words
+    encoded: float = tiles * tile if block_words is None else block_words
     if block_words is not None and block_words != tiles * tile:
         # the decoder takes no more than a beat in a cycle of sparse ones, and gives pieces of tiles
         beats = machine.weight_word_bytes // machine.bus_bytes
@@ -107,8 +107,8 @@ def compute_cycles(
         words=i["output_blocks"] * passes * pixels,
         cycles=i["output_blocks"] * waiting,
         weight_wait=i["output_blocks"] * waiting - slots if waiting > alone else 0,
-        weight_beats=i["output_blocks"] * (encoded + parameters) * beats,
-        first_beats=(first + parameters) * beats,
+        weight_beats=round(i["output_blocks"] * (encoded + parameters) * beats),
+        first_beats=round((first + parameters) * beats),
         start=START_CYCLES + (machine.input_lanes if taps else 0),
         drain=drain,
         before_results=(passes - 1) * max(pixels, least_pass),

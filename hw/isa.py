@@ -90,8 +90,8 @@ LOAD: dict[str, Any] = {
 #: Scratchpad to memory; the same fields as `LOAD`.
 STORE: dict[str, Any] = LOAD
 
-#: Memory to weight FIFO: ``blocks`` times (one parameter block, then ``words`` of `Machine.weight_word_bytes`,
-#: which hold the block's tiles, encoded as its parameters say).
+#: Memory to weight FIFO: ``blocks`` times one parameter block, then ``words`` of `Machine.weight_word_bytes`,
+#: which hold the block's tiles, encoded as its parameters say.
 WEIGHTS: dict[str, Any] = {
     "memory_address": unsigned(32),
     "blocks": unsigned(16),

@@ -1,7 +1,7 @@
 """The tiles of an output block as bytes, and how the weight decoder reads them.
 
 Tiles are raw, or their weights are indices into a codebook of at most 16 values: dense ones of two or four
-bits, or sparse ones.  A sparse stream is of bytes, four bits each for a gap and an index.  Byte s of each beat
+bits, or sparse ones.  A sparse stream is of bytes, four bits each for a gap and an index.  Byte s of a beat
 belongs to *lane* s, which has the s-th part of every tile; so the decoder writes one weight of each part in a
 cycle.  Lanes whose weights are denser fall behind, the others wait with zero bytes: the encoder knows when,
 because the decoder holds `WINDOW` tiles.

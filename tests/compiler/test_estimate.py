@@ -13,6 +13,7 @@ from hw.machine import Machine
 from sim.memory_settings import memory_settings
 
 MACHINE = Machine()
+TILE_WORDS = MACHINE.tile_bytes // MACHINE.weight_word_bytes
 IDEAL = memory_settings("ideal")
 SLOW = ("N4", "N5", "N5-SVD")
 CASES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else (), id=name) for name in WORK]
@@ -29,7 +30,7 @@ COMPUTE = {
 }
 WORDS = 4 * 18 * 256
 DRAIN = DRAIN_CYCLES + 3  # eight lanes
-WEIGHTS = Instruction(Opcode.WEIGHTS, {"blocks": 4, "tiles": 18})
+WEIGHTS = Instruction(Opcode.WEIGHTS, {"blocks": 4, "words": 18 * TILE_WORDS})
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -77,7 +78,8 @@ def test_units_overlap_unless_a_token_says_otherwise():
 def _computes(fields, tiles, *, linked, **more):
     """Two COMPUTEs of these fields, the second waiting for the first or not."""
     tokens = ({"signal": 1 << Unit.COMPUTE}, {"wait": 1 << Unit.COMPUTE}) if linked else ({}, {})
-    weights = Instruction(Opcode.WEIGHTS, {"blocks": 2 * fields["output_blocks"], "tiles": tiles})
+    blocks = 2 * fields["output_blocks"]
+    weights = Instruction(Opcode.WEIGHTS, {"blocks": blocks, "words": tiles * TILE_WORDS})
     computes = [Instruction(Opcode.COMPUTE, fields | more, **token) for token in tokens]
     return _run(weights, *computes)
 
@@ -128,7 +130,7 @@ def test_both_directions_share_an_sdram():
 
 def test_one_pixel_runs_at_the_speed_of_weights():
     fields = {"output_rows": 1, "output_columns": 1, "kernel_rows": 1, "kernel_columns": 1}
-    weights = Instruction(Opcode.WEIGHTS, {"blocks": 8, "tiles": 64})
+    weights = Instruction(Opcode.WEIGHTS, {"blocks": 8, "words": 64 * TILE_WORDS})
     compute = Instruction(Opcode.COMPUTE, COMPUTE | fields | {"input_blocks": 64, "output_blocks": 8})
     beats = 8 * (64 * 16 + 16)
     for memory, beat in (("ideal", 1), ("stalling", 19 / 15), ("ulx3s", 4.17)):

@@ -24,9 +24,9 @@ def test_bursts_end_at_multiples_of_their_size():
 
 
 def test_weights_are_a_parameter_block_and_tiles():
-    weights = Instruction(Opcode.WEIGHTS, {"memory_address": 0, "blocks": 2, "tiles": 3})
+    weights = Instruction(Opcode.WEIGHTS, {"memory_address": 0, "blocks": 2, "words": 24})
     assert transfer_of(weights, MACHINE) == Transfer(2 * 64, 4, 1)
-    only_parameters = Instruction(Opcode.WEIGHTS, {"memory_address": 0, "blocks": 4, "tiles": 0})
+    only_parameters = Instruction(Opcode.WEIGHTS, {"memory_address": 0, "blocks": 4, "words": 0})
     assert transfer_of(only_parameters, MACHINE) == Transfer(64, 4, 1)
 
 

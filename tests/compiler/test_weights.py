@@ -7,10 +7,15 @@ import pytest
 from fixed_networks import NetworkBuilder
 
 from compiler.lower import lower
-from compiler.weights import weight_stream
+from compiler.weights import block_tiles, weight_stream
 from hw.machine import Machine
 
 MACHINE = Machine(input_lanes=4, output_lanes=8)
+
+
+def _stream(operation, first, blocks, *more) -> bytes:
+    tiles = block_tiles(MACHINE, operation, first, blocks, *more)
+    return weight_stream(MACHINE, operation, first, [block.tobytes() for block in tiles])
 
 
 def _blocks(stream: bytes, tiles: int):
@@ -28,7 +33,7 @@ def test_dense_stream():
     model = build.model(build.convolution("input", 11, (2, 3)))
     operation = lower(model, MACHINE).layers[0].operations[0]
     weights = model.weights["conv0"]
-    found = list(_blocks(weight_stream(MACHINE, operation, 0, 2), 2 * 2 * 3))
+    found = list(_blocks(_stream(operation, 0, 2), 2 * 2 * 3))
     assert len(found) == 2
     for block, (parameters, tiles) in enumerate(found):
         for lane in range(8):
@@ -56,7 +61,7 @@ def test_lanes_are_taps(channels, groups, slot_columns):
     each = 1 if groups > 1 else channels
     passes = operation.passes(MACHINE, 0, slot_columns)
     assert passes == -(-(slot_columns + 3) * each // 4)
-    stream = weight_stream(MACHINE, operation, 0, 2, slot_columns)
+    stream = _stream(operation, 0, 2, slot_columns)
     for block, (_, tiles) in enumerate(_blocks(stream, passes)):
         tiles = tiles.reshape(passes, 8, 4)
         for output, lane, k in np.ndindex(8, 4, passes):
@@ -87,7 +92,7 @@ def test_last_channels_are_a_tail(channels, tail):
         assert operation.tail_passes(MACHINE, slots) == taken
         assert operation.passes(MACHINE, 0, slots) == (dense - 6 + taken if taken else dense)
     passes = operation.tail_passes(MACHINE, 3)
-    stream = weight_stream(MACHINE, operation, 0, 2, 3, None, operation.tail.weights)
+    stream = _stream(operation, 0, 2, 3, None, operation.tail.weights)
     for block, (_, tiles) in enumerate(_blocks(stream, passes)):
         tiles = tiles.reshape(passes, 8, 4)
         for output, lane, k in np.ndindex(8, 4, passes):
@@ -136,7 +141,7 @@ def test_groups_are_blocks_with_zeros():
 def test_maximum_stream_is_ones():
     build = NetworkBuilder((11, 4, 4))
     operation = lower(build.model(build.max_pool("input")), MACHINE).layers[0].operations[0]
-    parameters, tiles = next(_blocks(weight_stream(MACHINE, operation, 1, 1), 1))
+    parameters, tiles = next(_blocks(_stream(operation, 1, 1), 1))
     assert parameters == bytes(MACHINE.parameter_bytes)
     assert (tiles.reshape(8, 4)[:, 0] == 1).all()
     assert not tiles.reshape(8, 4)[:, 1:].any()

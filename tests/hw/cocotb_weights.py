@@ -27,7 +27,8 @@ TOGETHER = MACHINE.weight_word_bytes // MACHINE.bus_bytes  # beats that leave in
 
 
 def weights(address: int, blocks: int, tiles: int) -> Instruction:
-    return Instruction(Opcode.WEIGHTS, {"memory_address": address, "blocks": blocks, "tiles": tiles})
+    words = tiles * MACHINE.tile_bytes // MACHINE.weight_word_bytes
+    return Instruction(Opcode.WEIGHTS, {"memory_address": address, "blocks": blocks, "words": words})
 
 
 def random_weights(rng: random.Random) -> list[Instruction]:

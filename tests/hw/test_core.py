@@ -75,6 +75,12 @@ class Host:
         raise AssertionError("the program does not end")
 
 
+def weights(machine: Machine, tiles: int) -> dict[str, int]:
+    """The fields of a WEIGHTS of one block of raw tiles."""
+    words = tiles * machine.tile_bytes // machine.weight_word_bytes
+    return {"memory_address": WEIGHTS, "blocks": 1, "words": words}
+
+
 def copy_program(machine: Machine, words: int, tiles: int = 4) -> list[Instruction]:
     """Load, multiply by the identity (every output is its input), store; ``tiles`` times, overlapping."""
     program: list[Instruction] = []
@@ -95,7 +101,7 @@ def copy_program(machine: Machine, words: int, tiles: int = 4) -> list[Instructi
                 wait=COMPUTE_BIT if n >= 2 else 0,
                 signal=COMPUTE_BIT,
             ),
-            Instruction(Opcode.WEIGHTS, {"memory_address": WEIGHTS, "blocks": 1, "tiles": blocks}),
+            Instruction(Opcode.WEIGHTS, weights(machine, blocks)),
             Instruction(
                 Opcode.COMPUTE,
                 {
@@ -285,8 +291,7 @@ def test_bad_opcode_stops_fetching(opcode: int) -> None:
     machine = MACHINES[0]
     program = copy_program(machine, 20)
     # the first tile whole, then weights that nobody takes (more than the FIFO holds), then the bad one
-    weights = Instruction(Opcode.WEIGHTS, {"memory_address": WEIGHTS, "blocks": 1, "tiles": 80})
-    cut = [*program[:4], weights]
+    cut = [*program[:4], Instruction(Opcode.WEIGHTS, weights(machine, 80))]
     bench = Bench(machine, program, seed=7)
     bench.write(
         PROGRAM + 0x2000,

@@ -118,11 +118,11 @@ MACHINES = [
 @pytest.mark.parametrize(("stall", "taken"), [(0.0, 1.0), (0.4, 0.9), (0.0, 0.3)])
 def test_random_weights(machine: Machine, stall: float, taken: float) -> None:
     rng = random.Random(machine.weight_fifo_words)
-    codes = []
+    codes, words = [], machine.tile_bytes // machine.weight_word_bytes
     for blocks, tiles in [(1, 1), (3, 1), (1, 5), (2, 3), (1, 0), (0, 4), (2, 2)]:
         address = rng.randrange(0, 1 << 16, 64)
         codes.append(
-            Instruction(Opcode.WEIGHTS, {"memory_address": address, "blocks": blocks, "tiles": tiles})
+            Instruction(Opcode.WEIGHTS, {"memory_address": address, "blocks": blocks, "words": tiles * words})
         )
     run(machine, codes, seed=1, stall=stall, latency=(2, 20), taken=taken)
 
@@ -131,8 +131,8 @@ def test_random_weights(machine: Machine, stall: float, taken: float) -> None:
 def test_a_long_stream_fills_the_bus(latency: int) -> None:
     machine = Machine()
     codes = [
-        Instruction(Opcode.WEIGHTS, {"memory_address": 64, "blocks": 2, "tiles": 120}),
-        Instruction(Opcode.WEIGHTS, {"memory_address": 192, "blocks": 1, "tiles": 120}),
+        Instruction(Opcode.WEIGHTS, {"memory_address": 64, "blocks": 2, "words": 960}),
+        Instruction(Opcode.WEIGHTS, {"memory_address": 192, "blocks": 1, "words": 960}),
     ]
     memory = run(machine, codes, seed=2, stall=0.0, latency=(latency, latency), taken=1.0)
     cycles = memory.read_cycles[-1] - memory.read_cycles[0] + 1
@@ -141,5 +141,5 @@ def test_a_long_stream_fills_the_bus(latency: int) -> None:
 
 def test_discard() -> None:
     machine = MACHINES[0]
-    codes = [Instruction(Opcode.WEIGHTS, {"memory_address": 64, "blocks": 2, "tiles": 40})]
+    codes = [Instruction(Opcode.WEIGHTS, {"memory_address": 64, "blocks": 2, "words": 320})]
     run(machine, codes, seed=3, stall=0.2, latency=(2, 20), taken=0.5, discard_after=7)

@@ -31,7 +31,7 @@ def _weight_bytes(program: ProgramFile) -> int:
     for start in range(0, len(code), INSTRUCTION_BYTES):
         step = disassemble(code[start : start + INSTRUCTION_BYTES])
         if step.opcode is Opcode.WEIGHTS:
-            found += step["blocks"] * (SMALL.parameter_bytes + step["tiles"] * SMALL.tile_bytes)
+            found += step["blocks"] * (SMALL.parameter_bytes + step["words"] * SMALL.weight_word_bytes)
     return found
 
 

@@ -26,6 +26,14 @@ MACHINES = (
 )
 
 
+def _tile_words(machine: Machine) -> int:
+    return machine.tile_bytes // machine.weight_word_bytes
+
+
+def _weights(machine: Machine, blocks: int, tiles: int) -> dict[str, int]:
+    return {"memory_address": 192, "blocks": blocks, "words": tiles * _tile_words(machine)}
+
+
 def literal_compute(machine: Machine, i: Instruction, scratch: np.ndarray, stream: bytes) -> np.ndarray:
     """The scratchpad after a COMPUTE: a transcription of the page, one multiplication at a time."""
     scratch = scratch.copy()
@@ -261,7 +269,7 @@ def test_compute_does_what_the_page_says(case, seed):
         {
             "memory_address": 3 * INSTRUCTION_BYTES,
             "blocks": compute["output_blocks"],
-            "tiles": 1 if compute["hold_weights"] else taps,
+            "words": (1 if compute["hold_weights"] else taps) * _tile_words(machine),
         },
     )
     simulator = _simulator(machine, [weights, compute], stream)
@@ -388,7 +396,7 @@ def test_storing_what_nobody_wrote():
 )
 def test_bad_computes(fields, message):
     stream = bytes(MACHINES[0].parameter_bytes + MACHINES[0].tile_bytes)
-    weights = Instruction(Opcode.WEIGHTS, {"memory_address": 192, "blocks": 1, "tiles": 1})
+    weights = Instruction(Opcode.WEIGHTS, _weights(MACHINES[0], 1, 1))
     _fails(
         [weights, Instruction(Opcode.COMPUTE, {**POINT, **fields})],
         r"instruction 1 \(COMPUTE\): .*" + message,
@@ -401,10 +409,10 @@ def test_weights_that_do_not_arrive_or_stay():
     machine = MACHINES[0]
     stream = bytes(3 * (machine.parameter_bytes + machine.tile_bytes))
     _fails([Instruction(Opcode.COMPUTE, POINT)], "takes more weights", check=False)
-    weights = Instruction(Opcode.WEIGHTS, {"memory_address": 192, "blocks": 2, "tiles": 1})
+    weights = Instruction(Opcode.WEIGHTS, _weights(machine, 2, 1))
     _fails(
         [weights, Instruction(Opcode.COMPUTE, POINT)],
-        "END: 48 bytes of weights are left over",
+        "END: weights of 1 blocks are left over",
         stream,
         check=False,
     )
@@ -414,7 +422,7 @@ def test_accumulator_overflow_is_noticed():
     """Partial sums count, even if the whole sum fits again."""
     machine = MACHINES[0]
     compute = Instruction(Opcode.COMPUTE, {**POINT, "kernel_columns": 2, "image_columns": 2})
-    weights = Instruction(Opcode.WEIGHTS, {"memory_address": 192, "blocks": 1, "tiles": 2})
+    weights = Instruction(Opcode.WEIGHTS, _weights(machine, 1, 2))
     parameters = np.zeros((4, 8), np.uint8)
     parameters[0, :4] = np.frombuffer(((1 << 31) - 100).to_bytes(4, "little"), np.uint8)
     for values, fits in (((1, -1), True), ((127, -127), False), ((-100, 120), False)):
@@ -478,7 +486,7 @@ def test_stored_weights_are_refused():
     program = [
         Instruction(Opcode.LOAD, TRANSFER, signal=4),
         Instruction(Opcode.STORE, fields, wait=1),
-        Instruction(Opcode.WEIGHTS, {"memory_address": 1088, "blocks": 1, "tiles": 1}),
+        Instruction(Opcode.WEIGHTS, {"memory_address": 1088, "blocks": 1, "words": 1}),
     ]
     _fails(program, "reads weights that the program itself writes")
     _fails([program[2], *program[:2]], "writes where weights are read from")
