@@ -68,6 +68,7 @@ class WeightDecoder(wiring.Component):
         state = Signal(_State)
         encoding = Signal(Encoding)
         take = Signal()      # of a word of tiles or codebooks
+        gathered = Signal(range(4))  # words of a piece
         tile_word = Signal()
         m.d.comb += [
             tile_word.eq(self.weights.valid & ~is_parameter),
@@ -90,12 +91,12 @@ class WeightDecoder(wiring.Component):
                     encoding.eq(header),
                     brings_codebook.eq((header & CODEBOOK_FLAG) != 0),
                     state.eq(_State.DRAIN),
+                    gathered.eq(0),
                 ]
 
         # what is gathered for a piece
         raw = Signal(8 * machine.tile_piece_bytes, reset_less=True)
         nibbles = Signal(4 * machine.tile_piece_bytes, reset_less=True)
-        gathered = Signal(range(5))  # words
         full = Signal()
         is_raw = Signal()
         move, accept = Signal(), Signal()
@@ -115,7 +116,7 @@ class WeightDecoder(wiring.Component):
         codebook = memory.Memory(shape=8, depth=CODEBOOK_ENTRIES, init=[])
         m.submodules.codebook = codebook
         drained = Signal()
-        m.d.comb += drained.eq(window.empty & (gathered == 0) & ~full)
+        m.d.comb += [drained.eq(window.quiet & ~full), window.restart.eq(state == _State.DRAIN)]
         self._codebook(m, codebook, state, tile_word, brings_codebook, drained, take)
 
         # one piece at a time
@@ -203,8 +204,10 @@ class _Window:
         A weight word whose beats are taken one after another; ``take`` with the last of them.
     accept, leaves, piece : Signal
         In a cycle of ``accept``, a piece of indices may leave.
-    empty : Signal
-        No weight and no tile is under way.
+    quiet : Signal
+        No tile leaves or will leave without further beats.
+    restart : Signal
+        While it is quiet, forget what has been left of a stream that no encoder has made.
     """
 
     def __init__(self, m: Module, machine: Machine) -> None:
@@ -213,7 +216,7 @@ class _Window:
         offset_bits, tile_bits = exact_log2(part), exact_log2(WINDOW)
         self.beats = Signal(8 * machine.weight_word_bytes)
         self.valid, self.take, self.accept, self.leaves = Signal(), Signal(), Signal(), Signal()
-        self.empty = Signal()
+        self.quiet, self.restart = Signal(), Signal()
         self.piece = Signal(4 * machine.tile_piece_bytes)
 
         step = Signal()
@@ -230,7 +233,8 @@ class _Window:
         # one at its beginning.
         oldest = Signal(tile_bits + 1)
         past = []
-        at_start = []
+        forget = Signal()
+        m.d.comb += forget.eq(self.restart & self.quiet)
         slots = [Signal(4, name=f"weight_{tile}_{place}")
                  for tile in range(WINDOW) for place in range(machine.tile_bytes)]
         clear = Signal(WINDOW)
@@ -250,7 +254,8 @@ class _Window:
                     written.eq(place),
                 ]
             past.append(position[offset_bits:] != oldest)
-            at_start.append(position == oldest << offset_bits)
+            with m.If(forget):
+                m.d.sync += position.eq(0)
             write = Signal(name=f"write_{lane}")
             m.d.comb += write.eq(writing & index.any())
             for tile in range(WINDOW):
@@ -276,12 +281,14 @@ class _Window:
             free.eq(~pending | load),
             step.eq(self.valid & free),
             copied.eq(Value.cast(Cat(past)).all() & free),
-            clear.eq(load << chosen),
-            self.empty.eq(Cat(at_start).all() & ~pending & (pieces_left == 0) & ~writing & ~second),
+            clear.eq((load << chosen) | forget.replicate(WINDOW)),
+            self.quiet.eq(~Value.cast(Cat(past)).all() & ~pending & (pieces_left == 0) & ~writing),
         ]
         m.d.sync += pending.eq(copied | (pending & ~load))
         with m.If(copied):
             m.d.sync += [oldest.eq(oldest + 1), chosen.eq(oldest)]
+        with m.If(forget):
+            m.d.sync += [oldest.eq(0), second.eq(0)]
         with m.If(self.leaves):
             m.d.sync += [tile.eq(tile[len(self.piece):]), pieces_left.eq(pieces_left - 1)]
         with m.If(load):

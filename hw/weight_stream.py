@@ -171,10 +171,10 @@ def decode_tiles(
     if len(stream) * per_byte != size:
         raise WeightStreamError(f"{len(stream)} bytes hold no {size} weights, {encoding.name}")
     if encoding is Encoding.RAW:
-        return stream.view(np.int8).reshape(tiles, -1)
+        return stream.view(np.int8).reshape(tiles, machine.tile_bytes)
     bits = 8 // per_byte
     fields = stream[:, None] >> (bits * np.arange(per_byte, dtype=np.uint8)) & ((1 << bits) - 1)
-    return codebook[fields].reshape(tiles, -1)
+    return codebook[fields].reshape(tiles, machine.tile_bytes)
 
 
 def _decode_sparse(stream: NDArray[np.uint8], tiles: int, machine: Machine) -> NDArray[np.uint8]:
@@ -193,4 +193,4 @@ def _decode_sparse(stream: NDArray[np.uint8], tiles: int, machine: Machine) -> N
         position = place + written
     if (position != tiles * part).any():
         raise WeightStreamError("a sparse stream ends before its last tile")
-    return indices.reshape(count, tiles, part).transpose(1, 0, 2).reshape(tiles, -1)
+    return indices.reshape(count, tiles, part).transpose(1, 0, 2).reshape(tiles, machine.tile_bytes)

@@ -5,6 +5,8 @@ The whole path is run: the network is written as QDQ ONNX, read back, compiled, 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -16,6 +18,7 @@ from compiler.error import CompileError
 from hw.machine import Machine
 from hw.program_file import Layer, ProgramFile
 from hw.registers import Register, Status
+from quant.fixed_model import FixedModel
 from quant.qdq import write_fixed_model
 from quant.qdq_import import read_fixed_model
 from sim.judge import compare_with_onnxruntime
@@ -29,8 +32,23 @@ MACHINES = {
                       accumulator_depth=64, weight_fifo_words=32),
     "8x16-128": Machine(bus_width=128, scratchpad_words=1024, accumulator_depth=128),
     "8x8-64": Machine(output_lanes=8, scratchpad_words=1024, accumulator_depth=32, weight_fifo_words=128),
+    "8x16-64-decoder": Machine(scratchpad_words=2048, accumulator_depth=64, weight_decoder=True),
 }
 MEMORIES = ("ideal", "stalling", "ulx3s", "random")
+
+
+def with_few_weights(model: FixedModel, seed: int) -> FixedModel:
+    """The model with weights that a decoder is for: of some layers many are zero, and few values are left."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, own in model.weights.items():
+        values = own.values
+        if rng.random() < 0.8:
+            palette = rng.choice(values.ravel(), int(rng.choice([1, 2, 3, 4, 15, 16])))
+            density = rng.choice([0.0, 0.05, 0.2, 0.7, 1.0])
+            values = rng.choice(palette, values.shape) * (rng.random(values.shape) < density)
+        weights[name] = replace(own, values=values.astype(own.values.dtype))
+    return replace(model, weights=weights)
 
 
 def check_layers(program: ProgramFile, read, expected: dict[str, np.ndarray], who: str) -> None:
@@ -60,8 +78,11 @@ def program_of(model, machine: Machine, seed: int, *, lean: bool) -> ProgramFile
     return program
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize(
+    ("name", "memory"),
+    [(name, memory) for name in MACHINES for memory in MEMORIES
+     if memory == "random" or not MACHINES[name].weight_decoder],
+)
 def test_random_networks(tmp_path_factory, name, memory):
     machine = MACHINES[name]
     folder = tmp_path_factory.mktemp("networks")
@@ -73,6 +94,8 @@ def test_random_networks(tmp_path_factory, name, memory):
     def check(seed: int, size: int, lean: bool) -> None:
         nonlocal checked
         model = random_network(seed, size)
+        if machine.weight_decoder:
+            model = with_few_weights(model, seed)
         path = folder / "network.onnx"
         write_fixed_model(model, path)
         again = read_fixed_model(path)
