@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.memory is not None:
                 memories = _MEMORIES if options.memory == "all" else (options.memory,)
             try:
-                rows += measure(work, Machine(), memories, progress=True)
+                rows += measure(work, work.machine, memories, progress=True)
             except BenchDataError as error:
                 if options.only is not None:
                     raise

@@ -113,6 +113,21 @@ def _speed(results: Results) -> Figure:
     return speed, f"{speed:,.0f} cycles a second"
 
 
+def _times_fewer(
+    name: str, raw: str, what: Callable[[str], bool] = lambda kind: True
+) -> Callable[[Results], Figure]:
+    """How often the cycles of a row's layers of some kinds go into those of the row of ``raw`` weights."""
+
+    def found(results: Results) -> Figure:
+        rows = results.rows.get((name, "ideal")), results.rows.get((raw, "ideal"))
+        if rows[0] is None or rows[1] is None:
+            return None
+        own, other = (sum(layer.cycles for layer in row.layers if what(layer.kind)) for row in rows if row)
+        return other / own, f"{other / own:.2f} times fewer"
+
+    return found
+
+
 def _minutes(row: Row) -> Figure:
     return (row.seconds / 60, f"{row.seconds / 60:.1f} minutes") if row.seconds else None
 
@@ -146,6 +161,24 @@ BARS = (
     *(
         Bar(f"L4, {memory}", "at least 98 % of the memory", _of_row("L4", memory, _bus), least=0.98)
         for memory in ("ideal", "stalling", "ulx3s")
+    ),
+    Bar(
+        "L4, 8 % of the weights, ideal",
+        "at least 5 times fewer cycles than raw",
+        _times_fewer("L4-sparse", "L4"),
+        least=5,
+    ),
+    Bar(
+        "N1's fully connected layers, 8 %, ideal",
+        "at least 5 times fewer cycles than raw",
+        _times_fewer("N1-sparse", "N1", lambda kind: kind == "fully connected"),
+        least=5,
+    ),
+    Bar(
+        "L4, ternary, ideal",
+        "at least 3.8 times fewer cycles than raw",
+        _times_fewer("L4-ternary", "L4"),
+        least=3.8,
     ),
     Bar("weights of 4 bits", "2 products a multiplier and cycle, half the bytes", _not_built),
     Bar("clock of the ULX3S-85F, routed", "at least 100 MHz", _clock, least=100),

@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
         check_writable(path)
         check_writable(options.json)
-        timeline = record(work, Machine(), options.memory)
+        timeline = record(work, work.machine, options.memory)
         report = _report(timeline, 5)
         write_whole(path, timeline_plot(timeline))
         if options.json is not None:

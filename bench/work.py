@@ -6,7 +6,7 @@ Cycles do not depend on what weights are worth, so the layers and N5 have random
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.accuracy_data import networks, shared_folder
+from bench.few_weights import pruned, ternary
 from bench.vgg import vgg16
 from compiler.compile import compile_model
 from hw.machine import Machine
@@ -52,6 +53,8 @@ class Work:
         The memory settings that are run if nobody says which.
     store_all : bool
         As `compiler.compile.compile_model`'s.
+    machine : Machine
+        That runs it.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Work:
     source: Source
     memories: tuple[str, ...] = ("ideal", "stalling", "ulx3s")
     store_all: bool = True
+    machine: Machine = field(default_factory=Machine)
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,19 @@ def _vgg(*, svd: bool) -> Source:
     return source
 
 
+def _changed(source: Source, change: Callable[[FixedModel], FixedModel]) -> Source:
+    """The source with other weights."""
+
+    def changed() -> tuple[FixedModel, NDArray[np.int64]]:
+        model, inputs = source()
+        return change(model), inputs
+
+    return changed
+
+
+_DECODER = Machine(weight_decoder=True)
+_L4 = _layer(lambda: torch.nn.Conv2d(1024, 1024, 1), (1024, 1, 1))
+
 WORK: Mapping[str, Work] = {
     work.name: work
     for work in (
@@ -124,9 +141,17 @@ WORK: Mapping[str, Work] = {
         Work(
             "L4",
             "fully connected 1024 to 1024",
-            _layer(lambda: torch.nn.Conv2d(1024, 1024, 1), (1024, 1, 1)),
+            _L4,
         ),
+        Work("L4-sparse", "L4, 8 % of its weights, of 15 values", _changed(_L4, pruned), machine=_DECODER),
+        Work("L4-ternary", "L4, weights of 3 values", _changed(_L4, ternary), machine=_DECODER),
         Work("N1", "LeNet-5, 28x28", _network("lenet5")),
+        Work(
+            "N1-sparse",
+            "N1, 8 % of its fully connected weights, of 15 values",
+            _changed(_network("lenet5"), pruned),
+            machine=_DECODER,
+        ),
         Work("N2", "ResNet-8, 32x32x3", _network("resnet8")),
         Work("N3", "MobileNetV1 0.25, 96x96x3", _network("vww")),
         Work("N2-lean", "N2, stores only what is read", _network("resnet8"), ("ulx3s",), store_all=False),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from compiler.memory_map import align
 from compiler.operation import Operation
 from compiler.weights import block_tiles, folded, weight_stream
+from hw.isa import INSTRUCTION_BYTES
 from hw.machine import Machine
 from hw.weight_stream import Encoding, encode_tiles, encodings_of
 
@@ -136,14 +137,14 @@ class WeightArea:
             folds = fold and encoding is not Encoding.RAW
             ordered = folded(machine, operation, first, tiles, rows_adjoin) if folds else tiles
             contents = encode_tiles(ordered, encoding, codebook, machine)
-            longest = max(map(len, contents[1:]), default=0)
-            contents[1:] = [content.ljust(longest, b"\0") for content in contents[1:]]
             book = b"" if encoding is Encoding.RAW else codebook.tobytes()
             book += bytes(-len(book) % word)
-            groups = [contents] if encoding is Encoding.RAW else [contents[:1], contents[1:]]
+            groups = [contents] if encoding is Encoding.RAW else [contents[:1], *_runs_of(contents[1:])]
             runs, streams, block = [], [], first
             self.byte_count = start
             for group in filter(None, groups):
+                longest = max(map(len, group))  # zeros behind a sparse stream do nothing
+                group = [content.ljust(longest, b"\0") for content in group]
                 runs.append(self._run(block, len(group), (len(book) + len(group[0])) // word))
                 streams.append(weight_stream(machine, operation, block, group, encoding, book))
                 block += len(group)
@@ -183,3 +184,21 @@ class WeightArea:
                     raw = [block.tobytes() for block in tiles]
                     stream = weight_stream(self.machine, operation, run.first, raw)
                 yield placed.step, run.offset, stream
+
+
+def _runs_of(contents: list[bytes]) -> list[list[bytes]]:
+    """Cut blocks into runs, all as long as the longest of them, so that filling and instructions are few."""
+    least = [0] + [1 << 62] * len(contents)  # bytes of the first n blocks
+    cut = [0] * (len(contents) + 1)
+    for end in range(1, len(contents) + 1):
+        longest = 0
+        for start in range(end - 1, -1, -1):
+            longest = max(longest, len(contents[start]))
+            total = least[start] + (end - start) * longest + INSTRUCTION_BYTES
+            if total < least[end]:
+                least[end], cut[end] = total, start
+    runs, end = [], len(contents)
+    while end:
+        runs.insert(0, contents[cut[end] : end])
+        end = cut[end]
+    return runs

@@ -132,7 +132,9 @@ class Machine:
     def tile_piece_bytes(self) -> int:
         """Bytes of a tile that reach the multipliers' registers in a cycle: more than leave the weight FIFO,
         where a decoder is between."""
-        return 4 * self.weight_word_bytes if self.weight_decoder else self.weight_word_bytes
+        if self.weight_decoder:
+            return min(8 * self.weight_word_bytes, self.tile_bytes)
+        return self.weight_word_bytes
 
     @property
     def parameter_bytes(self) -> int:

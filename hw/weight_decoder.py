@@ -11,13 +11,13 @@ of tiles whose weights are zero before; a tile leaves when all lanes are past it
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import enum, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.machine import Machine
-from hw.weight_stream import CODEBOOK_ENTRIES, CODEBOOK_FLAG, WINDOW, Encoding
+from hw.weight_stream import CODEBOOK_ENTRIES, CODEBOOK_FLAG, WINDOW, Encoding, lane_places
 from hw.weights import weight_layout
 
 __all__ = ["WeightDecoder"]
@@ -26,7 +26,7 @@ _HEADER_BYTE = 7
 
 
 class _State(enum.Enum):
-    DRAIN = 0     # a block's first word waits until what came before has left
+    DRAIN = 0     # the first word of another encoding or codebook waits until what came before has left
     CODEBOOK = 1  # its first words are a codebook
     FILL = 2      # which is written
     TILES = 3
@@ -68,7 +68,7 @@ class WeightDecoder(wiring.Component):
         state = Signal(_State)
         encoding = Signal(Encoding)
         take = Signal()      # of a word of tiles or codebooks
-        gathered = Signal(range(4))  # words of a piece
+        gathered = Signal(range(8))  # words of a piece
         tile_word = Signal()
         m.d.comb += [
             tile_word.eq(self.weights.valid & ~is_parameter),
@@ -87,12 +87,10 @@ class WeightDecoder(wiring.Component):
             m.d.sync += parameters_left.eq(Mux(parameters_left == 0, words - 1, parameters_left - 1))
             with m.If(parameters_left == words - 1):
                 header = word.word_select(_HEADER_BYTE, 8)
-                m.d.sync += [
-                    encoding.eq(header),
-                    brings_codebook.eq((header & CODEBOOK_FLAG) != 0),
-                    state.eq(_State.DRAIN),
-                    gathered.eq(0),
-                ]
+                new_codebook = (header & CODEBOOK_FLAG) != 0
+                m.d.sync += [encoding.eq(header), brings_codebook.eq(new_codebook), gathered.eq(0)]
+                with m.If(new_codebook | (header[:len(encoding)] != encoding)):
+                    m.d.sync += state.eq(_State.DRAIN)
 
         # what is gathered for a piece
         raw = Signal(8 * machine.tile_piece_bytes, reset_less=True)
@@ -135,7 +133,9 @@ class WeightDecoder(wiring.Component):
             m.d.sync += [nibbles.eq(window.piece), full.eq(1), is_raw.eq(0)]
         with m.If((state == _State.TILES) & tile_word & ~sparse & accept):
             m.d.comb += take.eq(1)
-            last = {Encoding.RAW: 3, Encoding.TWO_BITS: 0, Encoding.FOUR_BITS: 1}
+            raw_words = machine.tile_piece_bytes // machine.weight_word_bytes
+            shares = {Encoding.RAW: 1, Encoding.FOUR_BITS: 2, Encoding.TWO_BITS: 4}
+            last = {kind: raw_words // share - 1 for kind, share in shares.items()}
             with m.Switch(encoding):
                 for kind, number in last.items():
                     with m.Case(kind):
@@ -150,7 +150,8 @@ class WeightDecoder(wiring.Component):
                             m.d.sync += nibbles.eq(Cat(nibbles[len(word):], word))
                         else:
                             pairs = (word[low:low + 2] for low in range(0, len(word), 2))
-                            m.d.sync += nibbles.eq(Cat(Cat(pair, 0, 0) for pair in pairs))
+                            wider = Cat(Cat(pair, C(0, 2)) for pair in pairs)
+                            m.d.sync += nibbles.eq(Cat(nibbles[len(wider):], wider))
 
         # pieces
         piece = self.pieces.payload
@@ -219,6 +220,7 @@ class _Window:
         self.quiet, self.restart = Signal(), Signal()
         self.piece = Signal(4 * machine.tile_piece_bytes)
 
+        places = lane_places(machine)
         step = Signal()
         second = Signal()
         beat = Signal(machine.bus_width)
@@ -260,7 +262,7 @@ class _Window:
             m.d.comb += write.eq(writing & index.any())
             for tile in range(WINDOW):
                 for offset in range(part):
-                    slot = slots[tile * machine.tile_bytes + lane * part + offset]
+                    slot = slots[tile * machine.tile_bytes + int(places[lane, offset])]
                     with m.If(clear[tile]):
                         m.d.sync += slot.eq(0)
                     with m.Elif(write & (written == tile * part + offset)):

@@ -2,9 +2,9 @@
 
 Tiles are raw, or their weights are indices into a codebook of at most 16 values: dense ones of two or four
 bits, or sparse ones.  A sparse stream is of bytes, four bits each for a gap and an index.  Byte s of a beat
-belongs to *lane* s, which has the s-th part of every tile; so the decoder writes one weight of each part in a
-cycle.  Lanes whose weights are denser fall behind, the others wait with zero bytes: the encoder knows when,
-because the decoder holds `WINDOW` tiles.
+belongs to *lane* s, which has a part of every tile (`lane_places`); so the decoder writes one weight of each
+lane in a cycle.  Lanes whose weights are denser fall behind, the others wait with zero bytes: the encoder
+knows when, because the decoder holds `WINDOW` tiles, which when a block begins may all be of the one before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hw.machine import Machine
 
 __all__ = ["CODEBOOK_ENTRIES", "CODEBOOK_FLAG", "WINDOW", "Encoding", "WeightStreamError", "decode_tiles",
-           "encode_tiles", "encoding_of_header", "encodings_of", "header_bytes"]
+           "encode_tiles", "encoding_of_header", "encodings_of", "header_bytes", "lane_places"]
 
 #: Values in a codebook, each an int8; of a sparse stream's, entry 0 is no weight.
 CODEBOOK_ENTRIES = 16
@@ -112,12 +112,21 @@ def encode_tiles(
     return [block.astype(np.uint8).tobytes() for block in packed]
 
 
+def lane_places(machine: Machine) -> NDArray[np.int64]:
+    """Where in a tile each lane's weights are: (lanes, weights of a lane).
+
+    A lane goes through all output lanes and all input lanes, because some outputs and some inputs of a pruned
+    layer have many weights and others few.
+    """
+    lanes = machine.bus_bytes
+    row = np.arange(machine.tile_bytes // lanes)
+    return row * lanes + (np.arange(lanes)[:, None] - row) % lanes
+
+
 def _lanes(indices: NDArray[np.uint8], machine: Machine) -> NDArray[np.uint8]:
     """(blocks, tiles, tile_bytes) as (blocks, lanes, weights of a lane)."""
-    blocks, tiles, size = indices.shape
-    lanes = machine.bus_bytes
-    parts = indices.reshape(blocks, tiles, lanes, size // lanes)
-    return parts.transpose(0, 2, 1, 3).reshape(blocks, lanes, -1)
+    blocks = len(indices)
+    return indices[..., lane_places(machine)].transpose(0, 2, 1, 3).reshape(blocks, machine.bus_bytes, -1)
 
 
 def _encode_sparse(indices: NDArray[np.uint8], machine: Machine) -> list[bytes]:
@@ -131,10 +140,10 @@ def _encode_sparse(indices: NDArray[np.uint8], machine: Machine) -> list[bytes]:
     following[..., :total] = np.minimum.accumulate(places[..., ::-1], axis=2)[..., ::-1]
     rows, columns = np.indices((blocks, count))
     position = np.zeros((blocks, count), np.int64)
-    given = np.zeros(blocks, np.int64)  # tiles that have left
+    given = np.full(blocks, -WINDOW)  # tiles that have left; below zero, of the block before
     beats = []
     while (position < total).any():
-        limit = np.minimum((given[:, None] + WINDOW) * part, total)
+        limit = np.minimum((given[:, None] + WINDOW) * part, total)  # of positions
         target = following[rows, columns, position]
         gap = np.minimum(np.minimum(target, limit) - position, _LARGEST_GAP)
         arrives = (position + gap == target) & (target < limit)
@@ -181,7 +190,7 @@ def _decode_sparse(stream: NDArray[np.uint8], tiles: int, machine: Machine) -> N
     count = machine.bus_bytes
     part = machine.tile_bytes // count
     indices = np.zeros((count, tiles * part), np.uint8)
-    position, given = np.zeros(count, np.int64), 0
+    position, given = np.zeros(count, np.int64), -WINDOW
     for number, beat in enumerate(stream.reshape(-1, count)):
         gap, index = (beat >> 4).astype(np.int64), beat & 15
         limit = min((given + WINDOW) * part, tiles * part)
@@ -193,4 +202,6 @@ def _decode_sparse(stream: NDArray[np.uint8], tiles: int, machine: Machine) -> N
         position = place + written
     if (position != tiles * part).any():
         raise WeightStreamError("a sparse stream ends before its last tile")
-    return indices.reshape(count, tiles, part).transpose(1, 0, 2).reshape(tiles, machine.tile_bytes)
+    found = np.zeros((tiles, machine.tile_bytes), np.uint8)
+    found[:, lane_places(machine)] = indices.reshape(count, tiles, part).transpose(1, 0, 2)
+    return found

@@ -11,7 +11,6 @@ from bench.baseline import read_baseline, rows_as_json, write_baseline
 from bench.cycles import REASONS, BenchError, LayerRow, Row, measure
 from bench.tables import layer_lines, qiu_groups, qiu_lines, row_lines
 from bench.work import WORK, UnknownWorkError, chosen_works
-from hw.machine import Machine
 
 ROWS = read_baseline()
 SLOW = ("N4", "N5", "N5-SVD")
@@ -25,7 +24,7 @@ def test_as_many_cycles_as_committed(name):
     """Every tensor equals the reference, too: `measure` raises where one does not."""
     expected = [row for row in ROWS if row.name == name]
     try:
-        found = list(measure(WORK[name], Machine(), [row.memory for row in expected]))
+        found = list(measure(WORK[name], WORK[name].machine, [row.memory for row in expected]))
     except BenchDataError:
         if shared_folder() is not None:
             raise

@@ -34,9 +34,9 @@ def blocks(draw):
     rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 20)), machine.tile_bytes)
     values = rng.integers(-128, 128, draw(st.integers(1, 20)))
-    # each part of the tiles as dense as it likes: lanes run far apart
+    # each lane as dense as it likes: they run far apart
     density = rng.choice([0.0, 0.01, 0.08, 0.5, 1.0], (1, 1, machine.bus_bytes))
-    kept = rng.random(shape) < np.repeat(density, machine.tile_bytes // machine.bus_bytes, axis=2)
+    kept = rng.random(shape) < np.tile(density, (1, 1, machine.tile_bytes // machine.bus_bytes))
     return machine, (rng.choice(values, shape) * kept).astype(np.int8)
 
 
