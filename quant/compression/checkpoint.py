@@ -36,17 +36,23 @@ class Checkpoint:
         None: nothing is kept.
     identity : str
         The `fingerprint` of the training; a file of another one is not taken up.
+
+    Attributes
+    ----------
+    notes : dict
+        Plain values that belong to the training as a whole: saved with each state, and loaded with it.
     """
 
     def __init__(self, path: Path | None, identity: str = ""):
         self.path, self.identity = path, identity
+        self.notes: dict[str, Any] = {}
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace what is there."""
         if self.path is None:
             return
         content = io.BytesIO()
-        torch.save({"identity": self.identity, "state": dict(state)}, content)
+        torch.save({"identity": self.identity, "state": dict(state), "notes": self.notes}, content)
         write_whole(self.path, content.getvalue())
 
     def load(self) -> dict[str, Any] | None:
@@ -55,7 +61,10 @@ class Checkpoint:
             return None
         try:
             found = torch.load(io.BytesIO(self.path.read_bytes()), weights_only=True)
-            return found["state"] if found["identity"] == self.identity else None
+            if found["identity"] != self.identity:
+                return None
+            self.notes = found["notes"]
+            return found["state"]
         except Exception:  # torch's reader raises many kinds of its own for a damaged file
             return None
 

@@ -117,8 +117,7 @@ def prune(
         If a layer would be left without weights, or training fails.
     """
     checkpoint = checkpoint or Checkpoint(None)
-    sigma = standard_deviations(network)
-    dense = network.accuracy(validation)
+    sigma, dense = standard_deviations(network), network.accuracy(validation)
     network.mask_zeros()
     rounds: list[PruningRound] = []
     thresholds = dict.fromkeys(network.weights, 0.0)
@@ -128,7 +127,7 @@ def prune(
         network.load(state["network"])
         first, resumed = state["round"], state["training"]
         rounds = [PruningRound(*entry) for entry in state["rounds"]]
-        thresholds = state["thresholds"]
+        thresholds, sigma, dense = state["thresholds"], state["sigma"], state["dense"]
     for number in range(first, plan.rounds):
         what = f"round {number + 1} of {plan.rounds}"
         pruned = state["pruned"] if resumed is not None and state is not None else 0.0
@@ -146,6 +145,8 @@ def prune(
                     "training": trained,
                     "rounds": [[each.kept, each.pruned_accuracy, each.retrained_accuracy] for each in rounds],
                     "thresholds": thresholds,
+                    "sigma": sigma,
+                    "dense": dense,
                     "pruned": pruned,
                 }
             )

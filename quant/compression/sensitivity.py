@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -74,6 +75,16 @@ class Sensitivity:
     def to_json(self) -> dict[str, object]:
         """The scan as a JSON object."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Sensitivity:
+        """The scan that `to_json` gave."""
+        layers = [
+            LayerSensitivity(entry["name"], entry["kind"], entry["size"], tuple(entry["accuracy"]))
+            for entry in content["layers"]
+        ]
+        return cls(content["network"], content["images"], content["accuracy"], tuple(content["shares"]),
+                   tuple(layers))
 
     def shares_for_loss(self, loss: float) -> dict[str, float]:
         """The least share of each layer at which, pruned alone, it loses at most ``loss`` (a share of 1).
