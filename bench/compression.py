@@ -82,8 +82,17 @@ def _module(name: str) -> nn.Module:
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         return nn.Sequential(*layers[:-1])
     return nn.Sequential(
-        nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10))
+        nn.Conv2d(1, 20, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(20, 50, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(800, 500),
+        nn.ReLU(),
+        nn.Linear(500, 10),
+    )
 
 
 def _graph(name: str, seed: int) -> Graph:
@@ -97,13 +106,17 @@ def _images() -> tuple[LabelledData, LabelledData]:
     folder = shared_folder()
     file = None if folder is None else folder / "data" / "mnist10k.npz"
     if file is None or not file.exists():
-        raise BenchDataError("data/mnist10k.npz is missing; say in POINTSHIFT_SHARED in which folder data/ is")
+        raise BenchDataError(
+            "data/mnist10k.npz is missing; POINTSHIFT_SHARED names the folder of data/"
+        )
     data = labelled_data(_graph("LeNet-5", 1), load_images(file), Preparation(255.0))
     places = torch.arange(len(data))
     return data.take(places[:_TRAINING_IMAGES]), data.take(places[_TRAINING_IMAGES:])
 
 
-def measure(name: str, seed: int, known: LabelledData, test: LabelledData, quiet: bool = False) -> dict[str, Any]:
+def measure(
+    name: str, seed: int, known: LabelledData, test: LabelledData, quiet: bool = False
+) -> dict[str, Any]:
     """One network trained, pruned and compressed; errors in percent of the test images.
 
     ``dense_trained_on`` is the error of the dense network after as many more epochs as retraining has.
@@ -130,21 +143,32 @@ def measure(name: str, seed: int, known: LabelledData, test: LabelledData, quiet
 
         scan = scan_sensitivity(network, validation)
         plan = PruningPlan(shares=scan.shares_for_total(recipe.total), rounds=recipe.rounds)
-        pruning = prune(network, plan, training, validation, retraining,
-                        progress=lambda what, images: advance(images))
+        pruning = prune(
+            network, plan, training, validation, retraining, progress=lambda what, images: advance(images)
+        )
         errors["pruned"], validated["pruned"] = _error(network, test), _error(network, validation)
 
         bits = LayerNumbers.parse(recipe.weight_bits, "width", 0, 8, 8).of(network.graph)
         shared = SharedWeights(network, clusters_of(network, bits))
-        shared.fine_tune(training, TrainingSettings(epochs=4, learning_rate=2e-4, seed=seed), progress=advance)
+        shared.fine_tune(
+            training, TrainingSettings(epochs=4, learning_rate=2e-4, seed=seed), progress=advance
+        )
         errors["compressed"], validated["compressed"] = _error(network, test), _error(network, validation)
     content = encoded_file(network, dict.fromkeys(network.weights, None))
     report = compression_report(content)
     return {
-        "network": name, "seed": seed, "recipe": asdict(recipe), "errors": errors,
-        "validation_errors": validated, "kept": pruning.kept, "fewer_weights": 1 / pruning.kept,
-        "dense_bytes": report.total.dense_bytes, "file_bytes": len(content), "smaller": report.total.ratio,
-        "report": report.to_json(), "table": compression_table(report).splitlines(),
+        "network": name,
+        "seed": seed,
+        "recipe": asdict(recipe),
+        "errors": errors,
+        "validation_errors": validated,
+        "kept": pruning.kept,
+        "fewer_weights": 1 / pruning.kept,
+        "dense_bytes": report.total.dense_bytes,
+        "file_bytes": len(content),
+        "smaller": report.total.ratio,
+        "report": report.to_json(),
+        "table": compression_table(report).splitlines(),
     }
 
 
@@ -155,28 +179,52 @@ def _error(network: TrainableNetwork, data: LabelledData) -> float:
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Means over the seeds beside the bars."""
     fewer, smaller, rise = BARS
-    table = [("network", "seeds", "dense error", "trained on", "pruned", "compressed", "fewer weights", "bytes",
-              "smaller", "bars")]
+    table = [
+        (
+            "network",
+            "seeds",
+            "dense error",
+            "trained on",
+            "pruned",
+            "compressed",
+            "fewer weights",
+            "bytes",
+            "smaller",
+            "bars",
+        )
+    ]
     for name in dict.fromkeys(row["network"] for row in rows):
         own = [row for row in rows if row["network"] == name]
         errors = {what: mean(row["errors"][what] for row in own) for what in own[0]["errors"]}
         ratios = mean(row["fewer_weights"] for row in own), mean(row["smaller"] for row in own)
         limit = errors["dense"] + rise + 1e-9
-        met = [ratios[0] >= fewer and errors["pruned"] <= limit,
-               ratios[1] >= smaller and errors["compressed"] <= limit]
-        table.append((name, str(len(own)),
-                      *(f"{errors[what]:.2f} %" for what in ("dense", "dense_trained_on", "pruned", "compressed")),
-                      f"{ratios[0]:.1f}x", f"{mean(row['file_bytes'] for row in own):,.0f}", f"{ratios[1]:.1f}x",
-                      " ".join("met" if each else "MISSED" for each in met)))
+        met = [
+            ratios[0] >= fewer and errors["pruned"] <= limit,
+            ratios[1] >= smaller and errors["compressed"] <= limit,
+        ]
+        table.append(
+            (
+                name,
+                str(len(own)),
+                *(f"{errors[what]:.2f} %" for what in ("dense", "dense_trained_on", "pruned", "compressed")),
+                f"{ratios[0]:.1f}x",
+                f"{mean(row['file_bytes'] for row in own):,.0f}",
+                f"{ratios[1]:.1f}x",
+                " ".join("met" if each else "MISSED" for each in met),
+            )
+        )
     return aligned(table, left=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.compression", description=__doc__,
-        epilog="examples:\n  python -m bench.compression\n  python -m bench.compression --only LeNet-5 --seeds 1",
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="python -m bench.compression",
+        description=__doc__,
+        epilog="examples:\n  python -m bench.compression\n"
+        "  python -m bench.compression --only LeNet-5 --seeds 1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--only", action="append", choices=tuple(NETWORKS), help="can be repeated")
     parser.add_argument("--seeds", type=int, nargs="+", default=_SEEDS, help="default: 1 2 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
@@ -194,8 +242,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in parsed.only or NETWORKS:
         for seed in parsed.seeds:
             rows.append(measure(name, seed, known, test, parsed.quiet))
-            print(f"{name}, seed {seed}: " + ", ".join(
-                f"{what} {error:.2f} %" for what, error in rows[-1]["errors"].items()), flush=True)
+            print(
+                f"{name}, seed {seed}: "
+                + ", ".join(f"{what} {error:.2f} %" for what, error in rows[-1]["errors"].items()),
+                flush=True,
+            )
             print("\n".join(rows[-1]["table"]), flush=True)
     print("\n".join(summary(rows)))
     content = json.dumps(rows, indent=1) + "\n"

@@ -41,8 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "prune",
         help="remove weights or filters and retrain",
-        description="Remove the smallest weights of a float network in rounds, retraining after each; or whole "
-        "filters, so that the network gets narrower. Without an aim, --scan only measures how much of each "
+        description="Remove the smallest weights of a float network in rounds, retraining after each; or "
+        "whole filters, so that the network gets narrower. Without an aim, --scan only measures how much of each "
         "layer can go. An interrupted run goes on where it was when started again.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -50,22 +50,48 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("model", type=Path, help="float ONNX model")
     parser.add_argument("-o", "--output", type=Path, metavar="PRUNED.onnx", help="file to write")
     aim = parser.add_mutually_exclusive_group()
-    aim.add_argument("--total", type=number, metavar="SHARE",
-                     help="keep this share of all weights; each layer's share follows from the scan")
-    aim.add_argument("--keep", metavar="SHARES",
-                     help="share of weights kept: 0.1, or 0.1,conv=0.5,fc3=0.25 for exceptions by name or kind")
-    aim.add_argument("--quality", metavar="FACTORS",
-                     help="remove weights below FACTOR times the layer's standard deviation")
-    aim.add_argument("--max-loss", type=number, metavar="POINTS",
-                     help="keep as much of each layer as loses POINTS when it is pruned alone, before retraining")
-    parser.add_argument("--channels", metavar="SHARES",
-                        help="first keep this share of each layer's filters, those of the largest norms")
+    aim.add_argument(
+        "--total",
+        type=number,
+        metavar="SHARE",
+        help="keep this share of all weights; each layer's share follows from the scan",
+    )
+    aim.add_argument(
+        "--keep",
+        metavar="SHARES",
+        help="share of weights kept: 0.1, or 0.1,conv=0.5,fc3=0.25 for exceptions by name or kind",
+    )
+    aim.add_argument(
+        "--quality",
+        metavar="FACTORS",
+        help="remove weights below FACTOR times the layer's standard deviation",
+    )
+    aim.add_argument(
+        "--max-loss",
+        type=number,
+        metavar="POINTS",
+        help="keep as much of each layer as loses POINTS when it is pruned alone, before retraining",
+    )
+    parser.add_argument(
+        "--channels",
+        metavar="SHARES",
+        help="first keep this share of each layer's filters, those of the largest norms",
+    )
     parser.add_argument("--norm", choices=("l1", "l2"), default="l2", help="norm of filters (default: l2)")
     parser.add_argument("--scan", action="store_true", help="print how sensitive each layer is")
-    parser.add_argument("--rounds", type=positive, default=4, metavar="N",
-                        help="prune and retrain N times, each time more (default: 4)")
-    parser.add_argument("--input-shape", metavar="C,H,W", type=input_shape,
-                        help="the input's shape, where the model leaves it open")
+    parser.add_argument(
+        "--rounds",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="prune and retrain N times, each time more (default: 4)",
+    )
+    parser.add_argument(
+        "--input-shape",
+        metavar="C,H,W",
+        type=input_shape,
+        help="the input's shape, where the model leaves it open",
+    )
     add_training_arguments(parser, epochs=8, rate=1e-3, stage="in each round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables as JSON, too")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the scan: .svg or .png")
@@ -90,8 +116,11 @@ def run(arguments: argparse.Namespace) -> int:
     filters = _filters(arguments, graph)
     images, settings = training_images(arguments, graph), training_settings(arguments)
     device = best_device()
-    print(f"{graph.name}: {len(images.training):,} images to train on, {len(images.validation):,} to choose by; "
-          f"{device.type}, seed {settings.seed}")
+    print(
+        f"{graph.name}: {len(images.training):,} images to train on, "
+        f"{len(images.validation):,} to choose by; "
+        f"{device.type}, seed {settings.seed}"
+    )
     network = TrainableNetwork(graph, device)
     result: dict[str, Any] = {"network": graph.name, "seed": settings.seed}
     if images.test is not None:
@@ -101,14 +130,19 @@ def run(arguments: argparse.Namespace) -> int:
         **{name: value for name, value in vars(arguments).items() if name not in outputs},
         data_file=Path(arguments.data),
     )
-    path = None if arguments.output is None else arguments.output.with_name(arguments.output.name + ".checkpoint")
+    path = (
+        None
+        if arguments.output is None
+        else arguments.output.with_name(arguments.output.name + ".checkpoint")
+    )
     checkpoint = Checkpoint(path, identity)
     going_on = checkpoint.load() is not None
     if going_on:
         print(f"going on from {path}")
     if filters:
-        network = _narrowed(arguments, network, filters, images, settings, skip=going_on, path=path,
-                            identity=identity)
+        network = _narrowed(
+            arguments, network, filters, images, settings, skip=going_on, path=path, identity=identity
+        )
         result["channels"] = {name: len(kept) for name, kept in filters.items()}
     scan = None
     if arguments.scan or arguments.plot or arguments.total is not None or arguments.max_loss is not None:
@@ -122,8 +156,10 @@ def run(arguments: argparse.Namespace) -> int:
         result["pruning"] = pruning.to_json()
     if images.test is not None:
         result["test_accuracy"] = network.accuracy(images.test)
-        print(f"top-1 on {len(images.test):,} test images: {100 * result['dense_test_accuracy']:.2f} % before, "
-              f"{100 * result['test_accuracy']:.2f} % after")
+        print(
+            f"top-1 on {len(images.test):,} test images: {100 * result['dense_test_accuracy']:.2f} % before, "
+            f"{100 * result['test_accuracy']:.2f} % after"
+        )
     if arguments.output is not None:
         write_float_model(network.to_graph(), arguments.output)
         print(f"wrote {arguments.output}")
@@ -145,8 +181,10 @@ def _check_usage(arguments: argparse.Namespace) -> None:
     if wanted and arguments.output is None:
         raise CompressionError("nothing says where the pruned network goes; give -o PRUNED.onnx")
     if not wanted and not arguments.scan:
-        raise CompressionError("nothing says how much to prune; give --total, --keep, --quality, --max-loss or "
-                               "--channels, or --scan to only measure")
+        raise CompressionError(
+            "nothing says how much to prune; give --total, --keep, --quality, --max-loss or "
+            "--channels, or --scan to only measure"
+        )
     if arguments.total is not None and not 0 < arguments.total <= 1:
         raise CompressionError(f"--total must be above 0 and at most 1, not {arguments.total:g}")
     check_distinct(arguments.model, arguments.output, arguments.json, arguments.plot)
@@ -241,11 +279,20 @@ def _narrowed(
     with _bar(arguments, settings.epochs * len(images.training), "channels") as bar:
         if state is not None:
             bar.update(len(images.training) * state["training"]["epoch"])
-        train_masked(narrow, images.training, settings, stage=999, after_epoch=save,
-                     resumed=None if state is None else state["training"], progress=bar.update)
+        train_masked(
+            narrow,
+            images.training,
+            settings,
+            stage=999,
+            after_epoch=save,
+            resumed=None if state is None else state["training"],
+            progress=bar.update,
+        )
     after = narrow.accuracy(images.validation)
-    print(f"filters removed: {narrow.size():,} of {network.size():,} weights left; validation top-1 "
-          f"{100 * before:.2f} %, {100 * removed:.2f} % without them, {100 * after:.2f} % retrained")
+    print(
+        f"filters removed: {narrow.size():,} of {network.size():,} weights left; validation top-1 "
+        f"{100 * before:.2f} %, {100 * removed:.2f} % without them, {100 * after:.2f} % retrained"
+    )
     return narrow
 
 
@@ -280,9 +327,18 @@ def _pruned(
 
     with _bar(arguments, plan.rounds * settings.epochs * len(images.training), "pruning") as bar:
         advance: Callable[[str, int], None] = lambda what, count: (  # noqa: E731
-            bar.set_description(what, refresh=False), bar.update(count))[1]
-        return prune(network, plan, images.training, images.validation, settings, checkpoint=checkpoint,
-                     progress=advance)
+            bar.set_description(what, refresh=False),
+            bar.update(count),
+        )[1]
+        return prune(
+            network,
+            plan,
+            images.training,
+            images.validation,
+            settings,
+            checkpoint=checkpoint,
+            progress=advance,
+        )
 
 
 def scan_table(scan: Sensitivity) -> str:
@@ -301,17 +357,33 @@ def pruning_table(pruning: Pruning) -> str:
     """The result for people."""
     rows = [("layer", "kind", "weights", "kept", "kept %", "threshold")]
     for layer in pruning.layers:
-        rows.append((layer.name, layer.kind, f"{layer.weights:,}", f"{layer.kept:,}",
-                     f"{100 * layer.kept / layer.weights:.1f}", f"{layer.threshold:.3g}"))
+        rows.append(
+            (
+                layer.name,
+                layer.kind,
+                f"{layer.weights:,}",
+                f"{layer.kept:,}",
+                f"{100 * layer.kept / layer.weights:.1f}",
+                f"{layer.threshold:.3g}",
+            )
+        )
     weights = sum(layer.weights for layer in pruning.layers)
     kept = sum(layer.kept for layer in pruning.layers)
-    rows.append(("total", "", f"{weights:,}", f"{kept:,}", f"{100 * pruning.kept:.1f}",
-                 f"{weights / kept:.1f}x"))
+    rows.append(
+        ("total", "", f"{weights:,}", f"{kept:,}", f"{100 * pruning.kept:.1f}", f"{weights / kept:.1f}x")
+    )
     lines = aligned(rows, left=2)
     rounds = [
-        f"round {index}: {100 * each.kept:.1f} % kept, validation top-1 {100 * each.pruned_accuracy:.2f} % pruned, "
-        f"{100 * each.retrained_accuracy:.2f} % retrained"
+        f"round {index}: {100 * each.kept:.1f} % kept, validation top-1 "
+        f"{100 * each.pruned_accuracy:.2f} % pruned, {100 * each.retrained_accuracy:.2f} % retrained"
         for index, each in enumerate(pruning.rounds, 1)
     ]
-    return "\n".join([f"validation top-1 before: {100 * pruning.dense_accuracy:.2f} %", *rounds, lines[0],
-                      "-" * len(lines[0]), *lines[1:]])
+    return "\n".join(
+        [
+            f"validation top-1 before: {100 * pruning.dense_accuracy:.2f} %",
+            *rounds,
+            lines[0],
+            "-" * len(lines[0]),
+            *lines[1:],
+        ]
+    )

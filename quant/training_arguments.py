@@ -47,22 +47,39 @@ def add_training_arguments(parser: argparse.ArgumentParser, *, epochs: int, rate
     """Add data, preparation and training; ``epochs`` and ``rate`` are defaults of each ``stage``."""
     add_data_arguments(parser, "use N images, evenly spread over the set (default: all)")
     parser.add_argument(
-        "--validation", metavar="IMAGES",
+        "--validation",
+        metavar="IMAGES",
         help=f"labelled images to choose by (default: {_VALIDATION_SHARE:.0%} of --data, not trained on)",
     )
     parser.add_argument("--test", metavar="IMAGES", help="labelled images to report accuracy on, at the end")
-    group = parser.add_argument_group("training", "Adam; the rate falls to 0 along a cosine. On a GPU if "
-                                      "there is one.")
-    group.add_argument("--epochs", type=_whole, default=epochs, metavar="N",
-                       help=f"passes over the images {stage} (default: {epochs})")
+    group = parser.add_argument_group(
+        "training", "Adam; the rate falls to 0 along a cosine. On a GPU if there is one."
+    )
+    group.add_argument(
+        "--epochs",
+        type=_whole,
+        default=epochs,
+        metavar="N",
+        help=f"passes over the images {stage} (default: {epochs})",
+    )
     group.add_argument("--batch", type=positive, default=64, metavar="N", help="images a step (default: 64)")
-    group.add_argument("--learning-rate", type=number, default=rate, metavar="R",
-                       help=f"at the beginning (default: {rate:g})")
+    group.add_argument(
+        "--learning-rate",
+        type=number,
+        default=rate,
+        metavar="R",
+        help=f"at the beginning (default: {rate:g})",
+    )
     group.add_argument("--l1", type=number, default=0.0, metavar="R", help="L1 penalty (default: 0)")
     group.add_argument("--l2", type=number, default=1e-4, metavar="R", help="L2 penalty (default: 1e-4)")
-    group.add_argument("--dropout", type=_rate, default=0.0, metavar="R",
-                       help="rate of the dense network between fully connected layers; scaled by the square "
-                       "root of the share of weights kept (default: 0)")
+    group.add_argument(
+        "--dropout",
+        type=_rate,
+        default=0.0,
+        metavar="R",
+        help="rate of the dense network between fully connected layers; scaled by the square "
+        "root of the share of weights kept (default: 0)",
+    )
     group.add_argument("--seed", type=_whole, default=1, metavar="N", help="default: 1")
 
 
@@ -70,8 +87,15 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
     """The settings that the options say."""
     from quant.compression.training import TrainingSettings
 
-    return TrainingSettings(arguments.epochs, arguments.batch, arguments.learning_rate, arguments.l1,
-                            arguments.l2, arguments.dropout, arguments.seed)
+    return TrainingSettings(
+        arguments.epochs,
+        arguments.batch,
+        arguments.learning_rate,
+        arguments.l1,
+        arguments.l2,
+        arguments.dropout,
+        arguments.seed,
+    )
 
 
 @dataclass(frozen=True, eq=False)

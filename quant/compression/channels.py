@@ -44,9 +44,11 @@ def _obstacle(tensor: str, graph: Graph) -> str | None:
     for node in graph.consumers(tensor):
         if isinstance(node, Convolution) and node.groups == 1:
             continue
-        if isinstance(node, (MaxPool, AveragePool, Concat)) or (
-            isinstance(node, Convolution) and _is_depthwise(node)
-        ) or (isinstance(node, Select) and _keeps_channels(node, graph)):
+        if (
+            isinstance(node, (MaxPool, AveragePool, Concat))
+            or (isinstance(node, Convolution) and _is_depthwise(node))
+            or (isinstance(node, Select) and _keeps_channels(node, graph))
+        ):
             reason = _obstacle(node.output, graph)
             if reason is not None:
                 return reason
@@ -78,8 +80,9 @@ def largest_filters(node: Convolution, share: float, norm: str = "l2") -> NDArra
     sizes = np.abs(flat).sum(1) if norm == "l1" else np.sqrt(np.square(flat.astype(np.float64)).sum(1))
     count = round(share * len(flat))
     if not count:
-        raise CompressionError(f"{node.name}: a share of {share:g} of its {len(flat)} filters leaves none; "
-                               "keep more of it")
+        raise CompressionError(
+            f"{node.name}: a share of {share:g} of its {len(flat)} filters leaves none; keep more of it"
+        )
     return np.sort(np.argsort(-sizes, kind="stable")[:count])
 
 
@@ -128,5 +131,7 @@ def _shrunk(
         each = len(node.weight) // groups
         outputs = (inputs[:, None] * each + np.arange(each)).reshape(-1)
         groups = len(inputs)
-    shrunk = replace(node, weight=np.ascontiguousarray(weight[outputs]), bias=node.bias[outputs], groups=groups)
+    shrunk = replace(
+        node, weight=np.ascontiguousarray(weight[outputs]), bias=node.bias[outputs], groups=groups
+    )
     return shrunk, outputs

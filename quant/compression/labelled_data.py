@@ -54,17 +54,22 @@ def labelled_data(
         If images do not fit the network.
     """
     if images.labels is None:
-        raise CompressionError(f"{images.name}: it has no labels, and training needs them; give an .npz with "
-                               "images and labels, or a folder with a folder for each class")
+        raise CompressionError(
+            f"{images.name}: it has no labels, and training needs them; give an .npz with "
+            "images and labels, or a folder with a folder for each class"
+        )
     outputs = math.prod(graph.shapes[graph.output])
     labels = images.labels
     if not len(labels):
         raise CompressionError(f"{images.name}: it holds no images; give some")
     if not 0 <= labels.min() <= labels.max() < outputs:
-        raise CompressionError(f"{images.name}: labels go from {labels.min()} to {labels.max()}, but the network "
-                               f"has {outputs} outputs; give labels from 0 to {outputs - 1}")
-    batches = prepare(images, preparation or Preparation(), graph.shapes[graph.input], graph.input_layout,
-                      layout, 256)
+        raise CompressionError(
+            f"{images.name}: labels go from {labels.min()} to {labels.max()}, but the network "
+            f"has {outputs} outputs; give labels from 0 to {outputs - 1}"
+        )
+    batches = prepare(
+        images, preparation or Preparation(), graph.shapes[graph.input], graph.input_layout, layout, 256
+    )
     inputs = np.concatenate(list(batches))
     return LabelledData(torch.from_numpy(inputs), torch.from_numpy(labels.copy()))
 
@@ -79,7 +84,9 @@ def split(data: LabelledData, share: float, seed: int) -> tuple[LabelledData, La
     """
     count = round(share * len(data))
     if not 0 < count < len(data):
-        raise CompressionError(f"{len(data)} images cannot be split into training and validation at {share:g}; "
-                               "give more images, or others for validation")
+        raise CompressionError(
+            f"{len(data)} images cannot be split into training and validation at {share:g}; "
+            "give more images, or others for validation"
+        )
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     return data.take(order[count:].sort().values), data.take(order[:count].sort().values)

@@ -12,6 +12,9 @@ from quant.widths import is_fully_connected
 
 __all__ = ["LayerNumbers", "kind_of", "layers_of"]
 
+#: Kinds of layers with weights.
+KINDS = ("conv", "fc")
+
 
 def layers_of(graph: Graph) -> dict[str, Convolution]:
     """The layers with weights by name, in execution order.
@@ -63,8 +66,10 @@ class LayerNumbers:
             except ValueError:
                 value = math.nan
             if math.isnan(value) or (equals and not pattern) or (not equals and position):
-                raise CompressionError(f"{part.strip()!r} is no {what}; write 0.1, or 0.1,conv=0.5 for exceptions "
-                                       "by name or kind")
+                raise CompressionError(
+                    f"{part.strip()!r} is no {what}; write 0.1, or 0.1,conv=0.5 for exceptions "
+                    "by name or kind"
+                )
             if not low < value <= high:
                 limits = f"above {low:g}" + ("" if math.isinf(high) else f" and at most {high:g}")
                 raise CompressionError(f"a {what} must be {limits}, not {number}")
@@ -80,13 +85,13 @@ class LayerNumbers:
         Raises
         ------
         CompressionError
-            If an exception fits no layer.
+            If an exception fits no layer; a network need not have layers of both kinds.
         """
         layers = layers_of(graph)
         found = dict.fromkeys(layers, self.default)
         for pattern, value in self.exceptions:
             fitting = fitting_layers(pattern, graph)
-            if not fitting:
+            if not fitting and pattern not in KINDS:
                 shown = ", ".join(list(layers)[:12]) + (", …" if len(layers) > 12 else "")
                 raise CompressionError(f"{pattern}={value:g} fits no layer with weights; there are {shown}")
             found.update(dict.fromkeys(fitting, value))
@@ -100,6 +105,6 @@ class LayerNumbers:
 def fitting_layers(pattern: str, graph: Graph) -> list[str]:
     """The layers that a pattern or a kind fits."""
     layers = layers_of(graph)
-    if pattern in ("conv", "fc"):
+    if pattern in KINDS:
         return [name for name, node in layers.items() if kind_of(node, graph) == pattern]
     return [name for name in layers if fnmatchcase(name, pattern)]

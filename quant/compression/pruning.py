@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-import torch
-
 from quant.compression.checkpoint import Checkpoint
 from quant.compression.error import CompressionError
 from quant.compression.labelled_data import LabelledData
@@ -128,6 +126,7 @@ def prune(
         first, resumed = state["round"], state["training"]
         rounds = [PruningRound(*entry) for entry in state["rounds"]]
         thresholds, sigma, dense = state["thresholds"], state["sigma"], state["dense"]
+        progress("", len(training) * settings.epochs * first)
     for number in range(first, plan.rounds):
         what = f"round {number + 1} of {plan.rounds}"
         pruned = state["pruned"] if resumed is not None and state is not None else 0.0
@@ -137,14 +136,19 @@ def prune(
         else:
             progress(what, len(training) * resumed["epoch"])
 
-        def save(trained: Mapping[str, object], number: int = number, pruned: float = pruned) -> None:
+        def save(
+            trained: Mapping[str, object],
+            number: int = number,
+            pruned: float = pruned,
+            now: Mapping[str, float] = thresholds,
+        ) -> None:
             checkpoint.save(
                 {
                     "network": network.state(),
                     "round": number,
                     "training": trained,
                     "rounds": [[each.kept, each.pruned_accuracy, each.retrained_accuracy] for each in rounds],
-                    "thresholds": thresholds,
+                    "thresholds": now,
                     "sigma": sigma,
                     "dense": dense,
                     "pruned": pruned,
@@ -154,15 +158,21 @@ def prune(
         def advance(images: int, what: str = what) -> None:
             progress(what, images)
 
-        train_masked(network, training, settings, stage=number, resumed=resumed, after_epoch=save,
-                     progress=advance)
+        train_masked(
+            network, training, settings, stage=number, resumed=resumed, after_epoch=save, progress=advance
+        )
         resumed = None
         kept = sum(network.kept().values()) / network.size()
         rounds.append(PruningRound(kept, pruned, network.accuracy(validation)))
     kept_of = network.kept()
     layers = tuple(
-        LayerPruning(name, kind_of(network.layers[name], network.graph), weight.numel(), kept_of[name],
-                     thresholds[name])
+        LayerPruning(
+            name,
+            kind_of(network.layers[name], network.graph),
+            weight.numel(),
+            kept_of[name],
+            thresholds[name],
+        )
         for name, weight in network.weights.items()
     )
     return Pruning(network.graph.name, dense, network.accuracy(validation), layers, tuple(rounds))
@@ -176,8 +186,10 @@ def _prune_once(
     for name, weight in network.weights.items():
         if plan.shares is not None:
             if round(plan.shares[name] * weight.numel()) < 1:
-                raise CompressionError(f"{name}: a share of {plan.shares[name]:g} of its {weight.numel():,} weights "
-                                       "leaves none; keep more of it")
+                raise CompressionError(
+                    f"{name}: a share of {plan.shares[name]:g} of its {weight.numel():,} weights "
+                    "leaves none; keep more of it"
+                )
             mask = keep_largest(weight * network.masks[name], plan.shares[name] ** part)
         else:
             threshold = part * (plan.qualities or {}).get(name, 0.0) * sigma[name]

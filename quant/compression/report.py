@@ -96,9 +96,9 @@ def encoded_file(network: TrainableNetwork, index_bits: dict[str, IndexWidths | 
     return content
 
 
-def compression_report(content: bytes) -> CompressionReport:
+def compression_report(content: bytes, where: str = "the file") -> CompressionReport:
     """The report on a file; errors as `quant.encoding.read_weight_file` and `decode_layer`."""
-    layers = tuple(_layer(layer) for layer in read_weight_file(content))
+    layers = tuple(_layer(layer) for layer in read_weight_file(content, where))
     entries = max(1, sum(layer.entries for layer in layers))
 
     def mean(name: str) -> float:
@@ -152,8 +152,20 @@ def _layer(stored: StoredLayer) -> LayerCompression:
     )
 
 
-_HEADS = ("layer", "weights", "kept %", "fillers", "w bits", "Huffman", "i bits", "Huffman", "bytes", "size %",
-          "Huffman", "ratio")
+_HEADS = (
+    "layer",
+    "weights",
+    "kept %",
+    "fillers",
+    "w bits",
+    "Huffman",
+    "i bits",
+    "Huffman",
+    "bytes",
+    "size %",
+    "Huffman",
+    "ratio",
+)
 
 
 def compression_table(report: CompressionReport) -> str:

@@ -1,4 +1,4 @@
-"""How much of each layer can be pruned alone (Han et al. 2015, section 4.4 and figure 6), and shares from it."""
+"""How much of each layer can be pruned alone (Han et al. 2015, figure 6), and shares that follow from it."""
 
 from __future__ import annotations
 
@@ -83,8 +83,13 @@ class Sensitivity:
             LayerSensitivity(entry["name"], entry["kind"], entry["size"], tuple(entry["accuracy"]))
             for entry in content["layers"]
         ]
-        return cls(content["network"], content["images"], content["accuracy"], tuple(content["shares"]),
-                   tuple(layers))
+        return cls(
+            content["network"],
+            content["images"],
+            content["accuracy"],
+            tuple(content["shares"]),
+            tuple(layers),
+        )
 
     def shares_for_loss(self, loss: float) -> dict[str, float]:
         """The least share of each layer at which, pruned alone, it loses at most ``loss`` (a share of 1).

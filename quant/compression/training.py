@@ -114,8 +114,10 @@ def train(
             loss = functional.cross_entropy(scores, data.labels[chosen].to(network.device))
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise CompressionError(f"the loss is {value} in epoch {epoch + 1}; train with a smaller "
-                                       f"learning rate than {settings.learning_rate:g}")
+                raise CompressionError(
+                    f"the loss is {value} in epoch {epoch + 1}; train with a smaller "
+                    f"learning rate than {settings.learning_rate:g}"
+                )
             total += value * len(chosen)
             for parameter in network.parameters():
                 parameter.grad = None
@@ -125,9 +127,11 @@ def train(
             after_step()
             progress(len(chosen))
         if total / len(data) > _DIVERGED * guessing:
-            raise CompressionError(f"training diverges: the loss is {total / len(data):.3g} in epoch {epoch + 1}, "
-                                   f"that of guessing {guessing:.3g}; train with a smaller learning rate than "
-                                   f"{settings.learning_rate:g}")
+            raise CompressionError(
+                f"training diverges: the loss is {total / len(data):.3g} in epoch {epoch + 1}, "
+                f"that of guessing {guessing:.3g}; train with a smaller learning rate than "
+                f"{settings.learning_rate:g}"
+            )
         after_epoch({"optimizer": optimizer.state_dict(), "epoch": epoch + 1})
 
 
@@ -152,5 +156,12 @@ def train_masked(
                 weight.grad *= network.masks[name]
 
     network.apply_masks()
-    train(network, data, settings, parameters=network.parameters(), before_step=mask_gradients,
-          after_step=network.apply_masks, **more)
+    train(
+        network,
+        data,
+        settings,
+        parameters=network.parameters(),
+        before_step=mask_gradients,
+        after_step=network.apply_masks,
+        **more,
+    )
