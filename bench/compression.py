@@ -53,6 +53,8 @@ class Recipe:
 
     Attributes
     ----------
+    dense_stages, dense_epochs : int
+        The dense network is trained in so many stages, each from the full learning rate down to 0.
     total : float
         Share of all weights kept, as ``prune --total``.
     rounds, retraining_epochs : int
@@ -61,6 +63,7 @@ class Recipe:
         As ``compress --weight-bits``.
     """
 
+    dense_stages: int
     dense_epochs: int
     total: float
     rounds: int
@@ -69,8 +72,8 @@ class Recipe:
 
 
 NETWORKS = {
-    "LeNet-300-100": Recipe(20, 0.05, 4, 8, "5"),
-    "LeNet-5": Recipe(15, 0.065, 5, 5, "conv=6,fc=5"),
+    "LeNet-300-100": Recipe(3, 15, 0.05, 4, 8, "5"),
+    "LeNet-5": Recipe(2, 10, 0.065, 4, 6, "conv=6,fc=5"),
 }
 
 
@@ -124,7 +127,7 @@ def measure(
     recipe = NETWORKS[name]
     training, validation = split(known, _VALIDATION_SHARE, seed)
     retraining = TrainingSettings(epochs=recipe.retraining_epochs, seed=seed)
-    epochs = recipe.dense_epochs + 2 * recipe.rounds * recipe.retraining_epochs + 4
+    epochs = recipe.dense_stages * recipe.dense_epochs + 2 * recipe.rounds * recipe.retraining_epochs + 4
     with tqdm(total=epochs * len(training), unit="image", desc=f"{name}, seed {seed}", disable=quiet) as bar:
 
         def advance(images: int) -> None:
@@ -132,7 +135,8 @@ def measure(
 
         network = TrainableNetwork(_graph(name, seed))
         dense_settings = TrainingSettings(epochs=recipe.dense_epochs, seed=seed)
-        train_masked(network, training, dense_settings, progress=advance)
+        for stage in range(recipe.dense_stages):
+            train_masked(network, training, dense_settings, stage=100 + stage, progress=advance)
         errors = {"dense": _error(network, test)}
         validated = {"dense": _error(network, validation)}
 
