@@ -42,8 +42,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "prune",
         help="remove weights or filters and retrain",
         description="Remove the smallest weights of a float network in rounds, retraining after each; "
-        "or whole filters, so that the network gets narrower. Without an aim, --scan only measures how much of each "
-        "layer can go. An interrupted run goes on where it was when started again.",
+        "or whole filters, so that the network gets narrower. Without an aim, --scan only measures how "
+        "much of each layer can go. An interrupted run goes on where it was when started again.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

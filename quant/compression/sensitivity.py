@@ -94,9 +94,9 @@ class Sensitivity:
     def shares_for_loss(self, loss: float) -> dict[str, float]:
         """The least share of each layer at which, pruned alone, it loses at most ``loss`` (a share of 1).
 
-        Between two shares of the scan the logarithm of the share is interpolated.
+        Between two shares of the scan the logarithm of the share is interpolated.  A weight is always kept.
         """
-        return {layer.name: self._share(layer, loss) for layer in self.layers}
+        return {layer.name: max(self._share(layer, loss), 1 / layer.size) for layer in self.layers}
 
     def _share(self, layer: LayerSensitivity, loss: float) -> float:
         wanted = self.accuracy - loss
@@ -127,7 +127,7 @@ class Sensitivity:
                 high = middle
         shares = self.shares_for_loss(high)
         factor = min(1.0, total / kept(shares))
-        return {name: share * factor for name, share in shares.items()}
+        return {name: max(share * factor, 1 / sizes[name]) for name, share in shares.items()}
 
 
 def scan_sensitivity(
