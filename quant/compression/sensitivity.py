@@ -111,13 +111,22 @@ class Sensitivity:
     def shares_for_total(self, total: float) -> dict[str, float]:
         """Shares that keep ``total`` of all weights, with the same loss for every layer pruned alone.
 
-        Where no loss gives so few, all shares are reduced by the same factor.
+        Where no loss gives so few, all shares are reduced by the same factor; where even no loss at all
+        would give fewer, they are raised, by the same power of each.
         """
         sizes = {layer.name: layer.size for layer in self.layers}
 
         def kept(shares: Mapping[str, float]) -> float:
             return sum(shares[name] * size for name, size in sizes.items()) / sum(sizes.values())
 
+        lossless = self.shares_for_loss(0.0)
+        if kept(lossless) < total:
+            low, high = 0.0, 1.0
+            for _ in range(40):
+                middle = (low + high) / 2
+                power = {name: share**middle for name, share in lossless.items()}
+                low, high = (middle, high) if kept(power) > total else (low, middle)
+            return {name: share**high for name, share in lossless.items()}
         low, high = 0.0, 1.0
         for _ in range(40):
             middle = (low + high) / 2

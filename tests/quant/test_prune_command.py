@@ -13,7 +13,12 @@ import torch
 from torch import nn
 
 from quant.__main__ import main
+from quant.compression.labelled_data import labelled_data
+from quant.compression.trainable import TrainableNetwork
+from quant.compression.training import TrainingSettings, train_masked
+from quant.data import load_images
 from quant.encoding import decode_layer, read_weight_file
+from quant.fixed_model import Preparation
 from quant.float_onnx import write_float_model
 from quant.graph import Convolution, Graph
 from quant.onnx_import import import_model
@@ -42,7 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         module = nn.Sequential(
             nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 16), nn.ReLU(), nn.Linear(16, 2)
         )
-        write_float_model(import_model(module, input_shape=(1, 6, 6)), folder / "net.onnx")
+        graph = import_model(module, input_shape=(1, 6, 6))
+    network = TrainableNetwork(graph)
+    data = labelled_data(graph, load_images(folder / "data.npz"), Preparation(255.0))
+    train_masked(network, data, TrainingSettings(epochs=6, batch=32, learning_rate=5e-3))
+    write_float_model(network.to_graph(), folder / "net.onnx")
     return folder
 
 
