@@ -23,7 +23,7 @@ from quant.float_onnx import write_float_model
 from quant.graph import Convolution, Graph
 from quant.onnx_import import import_model
 
-TRAINING = "--quiet --epochs 2 --batch 32 --learning-rate 3e-3".split()
+TRAINING = ["--quiet", "--epochs", "2", "--batch", "32", "--learning-rate", "3e-3"]
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +106,24 @@ def test_from_a_network_to_a_file_and_back(here: Path, capsys: pytest.CaptureFix
     assert json.loads(Path("shared.json").read_text())["file"]["total"]["bytes"] == len(content)
     for layer in read_weight_file(content):
         assert np.array_equal(decode_layer(layer.weights), shared[layer.name])
-    assert main("decompress shared.weights --model pruned.onnx -o again.onnx".split()) == 0
+    assert main(["decompress", "shared.weights", "--model", "pruned.onnx", "-o", "again.onnx"]) == 0
     assert all(np.array_equal(again, shared[name]) for name, again in weights_of("again.onnx").items())
     assert (
-        main("calibrate shared.onnx --data data.npz --images 8 --divide 255 --quiet -o fixed.onnx".split())
+        main(
+            [
+                "calibrate",
+                "shared.onnx",
+                "--data",
+                "data.npz",
+                "--images",
+                "8",
+                "--divide",
+                "255",
+                "--quiet",
+                "-o",
+                "fixed.onnx",
+            ]
+        )
         == 0
     )
     assert not list(here.glob("*.checkpoint"))
@@ -141,7 +155,7 @@ def test_a_scan_alone_writes_nothing(here: Path, capsys: pytest.CaptureFixture[s
 def test_an_interrupted_run_goes_on(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = "--channels 0.75 --total 0.3 --rounds 2".split()
+    options = ["--channels", "0.75", "--total", "0.3", "--rounds", "2"]
     assert prune(*options, "-o", "straight.onnx") == 0
     from quant.compression.checkpoint import Checkpoint
 
