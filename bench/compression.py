@@ -37,7 +37,7 @@ from quant.graph import Graph
 from quant.onnx_import import import_model
 from quant.text_table import aligned
 
-__all__ = ["BARS", "NETWORKS", "RESULTS", "Recipe", "main", "measure"]
+__all__ = ["BARS", "NETWORKS", "RESULTS", "Recipe", "main", "measure", "page_table", "summary"]
 
 RESULTS = Path(__file__).with_name("compression.json")
 _TRAINING_IMAGES, _VALIDATION_SHARE = 8000, 0.125
@@ -112,9 +112,7 @@ def _images() -> tuple[LabelledData, LabelledData]:
     folder = shared_folder()
     file = None if folder is None else folder / "data" / "mnist10k.npz"
     if file is None or not file.exists():
-        raise BenchDataError(
-            "data/mnist10k.npz is missing; POINTSHIFT_SHARED names the folder of data/"
-        )
+        raise BenchDataError("data/mnist10k.npz is missing; POINTSHIFT_SHARED names the folder of data/")
     data = labelled_data(_graph("LeNet-5", 1), load_images(file), Preparation(255.0))
     places = torch.arange(len(data))
     return data.take(places[:_TRAINING_IMAGES]), data.take(places[_TRAINING_IMAGES:])
@@ -123,9 +121,7 @@ def _images() -> tuple[LabelledData, LabelledData]:
 def measure(
     name: str, seed: int, known: LabelledData, test: LabelledData, quiet: bool = False
 ) -> dict[str, Any]:
-    """One network trained, pruned and compressed; errors in percent of the test images.
-
-    """
+    """One network trained, pruned and compressed; errors in percent of the test images."""
     recipe = NETWORKS[name]
     training, validation = split(known, _VALIDATION_SHARE, seed)
     retraining = TrainingSettings(epochs=recipe.retraining_epochs, l2=recipe.l2, seed=seed)
@@ -216,6 +212,33 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     return aligned(table, left=1)
 
 
+def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The tables of `docs/compression.md`: means over the seeds, then the layers of the first seed."""
+    lines = [
+        "| network | dense error | pruned | fewer weights | compressed | bytes | smaller |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    named = dict.fromkeys(row["network"] for row in rows)
+    for name in named:
+        own = [row for row in rows if row["network"] == name]
+        dense, pruned, compressed = (
+            f"{mean(row['errors'][what] for row in own):.2f} % "
+            + "("
+            + ", ".join(format(row["errors"][what], ".2f") for row in own)
+            + ")"
+            for what in ("dense", "pruned", "compressed")
+        )
+        size = mean(row["file_bytes"] for row in own)
+        lines.append(
+            f"| {name} | {dense} | {pruned} | {mean(row['fewer_weights'] for row in own):.1f}x | {compressed} | "
+            f"{size:,.0f} | {mean(row['smaller'] for row in own):.1f}x |"
+        )
+    for name in named:
+        row = next(row for row in rows if row["network"] == name)
+        lines += ["", f"{name}, seed {row['seed']}:", "", "```", *row["table"], "```"]
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(
@@ -229,9 +252,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=_SEEDS, help="default: 1 2 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     parser.add_argument("--write", action="store_true", help=f"make it {RESULTS.name}")
+    parser.add_argument("--page", action="store_true", help=f"print the tables of {RESULTS.name}, and end")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parsed = parser.parse_args(arguments)
     check_writable(parsed.json)
+    if parsed.page:
+        print("\n".join(page_table(json.loads(RESULTS.read_text()))))
+        return 0
     torch.set_num_threads(1)
     rows = []
     try:
