@@ -36,8 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "ternarize",
         help="train weights of three values",
-        description="Train a float network so that the weights of each layer are -Wn, 0 and +Wp, with a trained "
-        "Wp and Wn. The first and the last layer stay float. An interrupted run goes on where it was "
+        description="Train a float network so that the weights of each layer are -Wn, 0 and +Wp, with a "
+        "trained Wp and Wn. The first and the last layer stay float. An interrupted run goes on where it was "
         "when started again.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -55,7 +55,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         f"0.05,conv=0.1,fc3=0.2 for exceptions by name or kind (default: {_DEFAULT_THRESHOLD})",
     )
     zeros.add_argument(
-        "--zeros", metavar="SHARES", help="instead, the share of a layer's weights that are zero, written alike"
+        "--zeros",
+        metavar="SHARES",
+        help="instead, the share of a layer's weights that are zero, written alike",
     )
     parser.add_argument(
         "--layers",
@@ -150,7 +152,7 @@ def _plan(arguments: argparse.Namespace, graph: Graph) -> TernaryPlan:
         chosen -= _fitting(arguments.leave, graph)
     if not chosen:
         raise CompressionError(
-            f"no layer is left to become ternary; {graph.name} has {', '.join(names)}: choose some with --layers"
+            f"no layer is left to become ternary; choose some of {', '.join(names)} with --layers"
         )
     if arguments.zeros is not None:
         numbers = LayerNumbers.parse(arguments.zeros, "share of zeros", 0, 1, 0.5).of(graph)

@@ -21,7 +21,7 @@ from quant.fixed_model import Preparation
 from quant.float_onnx import write_float_model
 from quant.graph import Convolution
 from quant.onnx_import import import_model
-from quant.qdq_import import load_fixed_model
+from quant.qdq_import import read_fixed_model
 from quant.weight_choice import is_ternary
 
 TRAINING = ["--quiet", "--epochs", "2", "--batch", "32", "--learning-rate", "3e-3"]
@@ -97,7 +97,7 @@ def test_from_a_network_to_fixed_point(here: Path, capsys: pytest.CaptureFixture
     assert main(["inspect", "ternary.onnx"]) == 0
     command = "calibrate ternary.onnx --data data.npz --images 32 --divide 255 --quiet -o fixed.onnx"
     assert main(command.split()) == 0
-    model = load_fixed_model("fixed.onnx")
+    model = read_fixed_model("fixed.onnx")
     for name, weight in list(model.weights.items())[1:-1]:
         assert is_ternary(weight.values), name
     assert not list(here.glob("*.checkpoint"))

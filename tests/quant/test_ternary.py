@@ -24,12 +24,10 @@ from quant.compression.ternary import (
 )
 from quant.compression.trainable import TrainableNetwork
 from quant.compression.training import TrainingSettings, train_masked
-from quant.fixed_model import Preparation
 from quant.float_onnx import graph_to_onnx
 from quant.graph import Convolution, Graph
 from quant.onnx_import import import_model
 from quant.weight_choice import is_ternary
-from quant.widths import WidthRules
 
 FAST = TrainingSettings(epochs=4, batch=32, learning_rate=5e-3, seed=1)
 
@@ -265,8 +263,6 @@ def test_ternary_layers_stay_ternary_in_fixed_point(trained: Graph, bits: int) -
         graph,
         [TRAINING.inputs[:100].numpy()],
         widths,
-        WidthRules(8).maps_of(graph),
-        Preparation(),
     )
     for name in inner(trained):
         fixed, signs = model.weights[name], np.sign(network.weights[name].detach().numpy())
