@@ -275,8 +275,8 @@ class TernaryWeights:
     def layers(self) -> tuple[TernaryLayer, ...]:
         """All layers of the network as they are now."""
         found = []
-        for name, weight in self.network.weights.items():
-            ternary = name in self.latent
+        for name, tensor in self.network.weights.items():
+            weight, ternary = tensor.detach(), name in self.latent
             positive, negative = float(weight.max()), -float(weight.min())
             found.append(
                 TernaryLayer(

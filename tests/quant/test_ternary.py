@@ -149,8 +149,8 @@ def test_gradients_of_a_network_by_finite_differences(trained: Graph) -> None:
         whole = network.weights[name].grad
         assert whole is not None
         scales = torch.ones_like(whole)
-        scales[ternary.latent[name] > 0.05] = float(ternary.positive[name])
-        scales[ternary.latent[name] < -0.05] = float(ternary.negative[name])
+        scales[ternary.latent[name] > 0.05] = ternary.positive[name].detach()
+        scales[ternary.latent[name] < -0.05] = ternary.negative[name].detach()
         torch.testing.assert_close(ternary.latent[name].grad, whole * scales)
 
 
@@ -222,7 +222,7 @@ def test_values_keep_their_signs(trained: Graph) -> None:
     with torch.no_grad():
         ternary.positive[name].fill_(-1.0)
     ternary._spread()
-    assert float(ternary.positive[name]) > 0
+    assert ternary.positive[name].item() > 0
     assert is_ternary(network.weights[name].detach().numpy())
 
 
