@@ -129,7 +129,7 @@ def _images(folder: Path) -> tuple[LabelledData, LabelledData, LabelledData]:
 
 def _float_graph(training: LabelledData, recipe: Recipe, seed: int, bar: tqdm) -> Graph:
     torch.manual_seed(seed)
-    network, batch = ResNet8(), 128
+    network, batch = ResNet8().to(memory_format=torch.channels_last), 128
     steps = recipe.float_epochs * (len(training) // batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.float_rate, total_steps=steps)
