@@ -64,9 +64,9 @@ class Recipe:
     images: int = 20000
     float_epochs: int = 8
     float_rate: float = 5e-3
-    epochs: int = 8
+    epochs: int = 10
     learning_rate: float = 2e-3
-    batch: int = 128
+    batch: int = 64
     threshold: float = 0.05
 
 

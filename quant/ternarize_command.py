@@ -72,7 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=input_shape,
         help="the input's shape, where the model leaves it open",
     )
-    add_training_arguments(parser, epochs=20, rate=2e-3, stage="to train")
+    add_training_arguments(parser, epochs=10, rate=2e-3, stage="to train")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON, too")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)

@@ -36,7 +36,7 @@ class TernaryPlan:
     Attributes
     ----------
     thresholds : mapping
-        By layer, D as a share of the largest latent magnitude: D = t max|W| (section 4, eq. 9).
+        By layer, D as a share of the largest latent magnitude: D = t max|W| (section 4).
     zeros : mapping
         By layer, the share of weights that are zero: D is the magnitude that leaves so many below it (the
         variant for ImageNet).
@@ -100,7 +100,7 @@ def ternary_signs(
 
 
 def spread_ternary(signs: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-    """The ternary weights: Wp, 0 and -Wn for the signs 1, 0 and -1 (section 4, eq. 6)."""
+    """The ternary weights: Wp, 0 and -Wn for the signs 1, 0 and -1 (section 4)."""
     return torch.where(signs > 0, positive, torch.where(signs < 0, -negative, torch.zeros_like(positive)))
 
 
@@ -119,7 +119,7 @@ def ternary_gradients(
     """From the gradient with respect to ternary weights to those of what they are made of.
 
     Wp has the sum over the positive weights, Wn minus the sum over the negative ones, because their value is
-    -Wn (section 4, eq. 7).  That of a latent weight is scaled by Wp, 1 or Wn (eq. 8).
+    -Wn (section 4).  That of a latent weight is scaled by Wp, 1 or Wn.
     """
     above, below = signs > 0, signs < 0
     one = torch.ones_like(positive)
