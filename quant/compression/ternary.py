@@ -244,7 +244,7 @@ class TernaryWeights:
         Raises
         ------
         CompressionError
-            As `quant.compression.training.train`.
+            As `quant.compression.training.train`, or if latent weights are no finite numbers in the end.
         """
         checkpoint = checkpoint or Checkpoint(None)
         state, resumed = checkpoint.load(), None
@@ -271,6 +271,12 @@ class TernaryWeights:
             after_epoch=save,
             progress=progress,
         )
+        for name, latent in self.latent.items():
+            if not latent.isfinite().all():  # their ternary weights are 0, so the loss need not show it
+                raise CompressionError(
+                    f"{name}: its latent weights are no finite numbers; train with a smaller learning rate "
+                    f"than {settings.learning_rate:g}"
+                )
 
     def layers(self) -> tuple[TernaryLayer, ...]:
         """All layers of the network as they are now."""

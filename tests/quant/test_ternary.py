@@ -244,6 +244,15 @@ def test_divergence_is_an_error(trained: Graph) -> None:
         ternary.train(TRAINING, replace(FAST, learning_rate=1e6))
 
 
+def test_latent_weights_that_are_not_finite_are_an_error(trained: Graph) -> None:
+    """Their layer is zero then, and biases alone can give a finite loss."""
+    ternary = TernaryWeights(TrainableNetwork(trained), plan_of(trained))
+    with torch.no_grad():
+        ternary.latent[inner(trained)[0]].fill_(torch.nan)
+    with pytest.raises(CompressionError, match=r"no finite numbers|smaller learning rate"):
+        ternary.train(TRAINING, replace(FAST, epochs=0))
+
+
 # fixed point
 
 
