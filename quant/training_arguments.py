@@ -1,4 +1,4 @@
-"""The command-line options of ``prune``, ``compress`` and ``ternarize`` about data with labels, and training."""
+"""The options of ``prune``, ``compress`` and ``ternarize`` about data with labels, and training."""
 
 from __future__ import annotations
 
