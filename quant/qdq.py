@@ -26,6 +26,7 @@ from quant.number_format import Format, check_width
 
 __all__ = [
     "BITS_KEY",
+    "GraphWriter",
     "LAYOUT_KEY",
     "NODE_KEY",
     "OPSET",
@@ -79,11 +80,11 @@ def write_fixed_model(model: FixedModel, path: str | Path) -> None:
 
 def fixed_model_to_onnx(model: FixedModel) -> onnx.ModelProto:
     """The checked `onnx.ModelProto` that `write_fixed_model` writes; the same errors."""
-    return _Writer(model).write()
+    return GraphWriter(model).write()
 
 
-class _Writer:
-    """Nodes and initializers of the file under construction."""
+class GraphWriter:
+    """Nodes and initializers of the file under construction; `quant.float_onnx` writes float graphs by it."""
 
     def __init__(self, model: FixedModel):
         self.model = model
@@ -121,12 +122,13 @@ class _Writer:
             ir_version=_IR_VERSION,
             producer_name=PRODUCER,
         )
-        helper.set_model_props(
-            proto,
-            {PREPARATION_KEY: json.dumps(asdict(self.model.preparation)), LAYOUT_KEY: graph.input_layout},
-        )
+        helper.set_model_props(proto, self._metadata())
         onnx.checker.check_model(proto)
         return proto
+
+    def _metadata(self) -> dict[str, str]:
+        preparation = json.dumps(asdict(self.model.preparation))
+        return {PREPARATION_KEY: preparation, LAYOUT_KEY: self.model.graph.input_layout}
 
     def _opset(self) -> int:
         widths = [form.bits for form in self.model.formats.values()]
@@ -343,13 +345,17 @@ class _Writer:
             )
         return names[0], names[1]
 
+    def _shape_before_tail(self) -> tuple[int, ...]:
+        return tuple(self.model.graph.shapes[self.model.graph.output])
+
     def _write_tail(self) -> str:
         """From the last integers to the original model's output: its shape, then the host's operators."""
         graph = self.model.graph
         last = self.dequantized[graph.output]
-        if tuple(graph.output_shape) != tuple(graph.shapes[graph.output]) and len(graph.output_shape) == 1:
+        shape_now, wanted = self._shape_before_tail(), tuple(graph.output_shape)
+        if wanted != shape_now and len(wanted) == 1:
             last = self._emit("Flatten", [last], self._fresh(f"{graph.output}/flattened"))
-        elif tuple(graph.output_shape) != tuple(graph.shapes[graph.output]):
+        elif wanted != shape_now:
             shape = self._constant(f"{graph.output}/shape", np.array([0, *graph.output_shape], np.int64))
             last = self._emit("Reshape", [last, shape], self._fresh(f"{graph.output}/reshaped"))
         for operator in graph.host_operations:

@@ -1,4 +1,8 @@
-"""A convolution's integers: fractional lengths, rounding and biases, as the steps of the search say."""
+"""A convolution's integers: fractional lengths, rounding and biases, as the steps of the search say.
+
+The weights of a ternary layer (`quant.compression.ternary`) stay ternary: they are rounded to the nearest at
+one fractional length, whatever the search would do.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,15 @@ from quant.rounding import ErrorAwareRounding, InputPairs
 from quant.search import Search
 from quant.weight_formats import candidate_lengths, choose_weight_lengths, fixed_weights, pick_lengths
 
-__all__ = ["WeightChoice"]
+__all__ = ["WeightChoice", "is_ternary"]
+
+
+def is_ternary(weight: NDArray[np.floating]) -> bool:
+    """Whether the weights are -a, 0 and b, with a and b above 0, and all three occur."""
+    lowest, largest = weight.min(initial=0.0), weight.max(initial=0.0)
+    zero = weight == 0
+    inside = zero | (weight == lowest) | (weight == largest)
+    return bool(lowest < 0 < largest and zero.any() and inside.all())
 
 
 class WeightChoice:
@@ -43,7 +55,10 @@ class WeightChoice:
     ):
         self.node, self.search, self.pairs = node, search, pairs
         self.input_fl, self.input_range = input_fl, input_range
-        self.rounding = ErrorAwareRounding(node, pairs, images) if search.rounding else None
+        ternary = is_ternary(node.weight)
+        self.channels = search.channels and not ternary
+        rounding = search.rounding and not ternary
+        self.rounding = ErrorAwareRounding(node, pairs, images) if rounding else None
 
     def weights(self, bits: int) -> FixedWeights:
         """The integers of ``bits`` bits; fractional bits are given up where sums could pass 32 bits."""
@@ -55,11 +70,11 @@ class WeightChoice:
     def _rounded(self, bits: int) -> FixedWeights:
         node, search, rounding = self.node, self.search, self.rounding
         if rounding is None:
-            lengths = choose_weight_lengths(node.weight, bits, search.formats, search.channels)
+            lengths = choose_weight_lengths(node.weight, bits, search.formats, self.channels)
             return fixed_weights(node, bits, lengths, self.input_fl, self.input_range)
-        choices = candidate_lengths(node.weight, bits, search.formats, search.channels)
+        choices = candidate_lengths(node.weight, bits, search.formats, self.channels)
         values, errors = rounding.round(choices, bits)
-        picked = pick_lengths(choices, errors, search.channels)
+        picked = pick_lengths(choices, errors, self.channels)
         channels = np.arange(len(picked))
         lengths, chosen = choices[picked, channels], values[picked, channels]
 

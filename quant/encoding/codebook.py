@@ -40,8 +40,9 @@ def split_into_codebook(
         place[kept] = np.arange(len(kept)) + 1
         book, indices = np.concatenate([np.zeros(1, np.float32), book[kept]]), place[indices]
     if len(book) > LARGEST_CODEBOOK:
-        raise EncodingError(f"{len(book)} distinct weights do not fit a codebook of {LARGEST_CODEBOOK}; "
-                            "share weights first")
+        raise EncodingError(
+            f"{len(book)} distinct weights do not fit a codebook of {LARGEST_CODEBOOK}; share weights first"
+        )
     return book, indices
 
 

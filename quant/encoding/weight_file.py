@@ -111,8 +111,9 @@ def read_weight_file(content: bytes, where: str = "the file") -> list[StoredLaye
     (stored,) = struct.unpack("<I", content[-4:])
     found = zlib.crc32(content[:-4])
     if found != stored:
-        raise EncodingError(f"{where}: truncated or damaged (CRC-32 {found:08x}, not {stored:08x}); "
-                            "copy or write it again")
+        raise EncodingError(
+            f"{where}: truncated or damaged (CRC-32 {found:08x}, not {stored:08x}); copy or write it again"
+        )
     try:
         cursor = _Cursor(content[:-4], len(MAGIC))
         layers = [_read_record(cursor) for _ in range(*cursor.numbers("<H"))]
