@@ -1,4 +1,4 @@
-"""The command-line options that ``prune`` and ``compress`` share: data with labels, and training."""
+"""The command-line options that ``prune``, ``compress`` and ``lowrank`` share: data with labels, and training."""
 
 from __future__ import annotations
 
@@ -43,9 +43,14 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def add_training_arguments(parser: argparse.ArgumentParser, *, epochs: int, rate: float, stage: str) -> None:
-    """Add data, preparation and training; ``epochs`` and ``rate`` are defaults of each ``stage``."""
-    add_data_arguments(parser, "use N images, evenly spread over the set (default: all)")
+def add_training_arguments(
+    parser: argparse.ArgumentParser, *, epochs: int, rate: float, stage: str, required: bool = True
+) -> None:
+    """Add data, preparation and training; ``epochs`` and ``rate`` are defaults of each ``stage``.
+
+    ``required`` says whether ``--data`` is.
+    """
+    add_data_arguments(parser, "use N images, evenly spread over the set (default: all)", required=required)
     parser.add_argument(
         "--validation",
         metavar="IMAGES",
