@@ -32,9 +32,9 @@ _IMAGES = 3000
 _EXAMPLES = """\
 examples:
   python -m quant lowrank net.onnx --data images.npz --divide 255 --speedup 3 -o low.onnx
-  python -m quant lowrank net.onnx --data images.npz --divide 255 --speedup 3 --cost macs --layers conv -o low.onnx
-  python -m quant lowrank net.onnx --data train.npz --divide 255 --speedup 4 --epochs 5 --test test.npz -o low.onnx
-  python -m quant lowrank net.onnx --data images.npz --divide 255 --ranks conv2=12,fc1=64 -o low.onnx
+  python -m quant lowrank net.onnx --data images.npz --layers conv --speedup 3 --cost macs -o low.onnx
+  python -m quant lowrank net.onnx --data train.npz --speedup 4 --epochs 5 --test test.npz -o low.onnx
+  python -m quant lowrank net.onnx --data images.npz --ranks conv2=12,fc1=64 -o low.onnx
   python -m quant lowrank net.onnx --method svd --ranks 0.95 -o low.onnx
 """
 
@@ -44,9 +44,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "lowrank",
         help="replace layers by two of low rank that cost less",
-        description="Replace each convolution of a float network by one with fewer filters and a 1x1 one behind "
-        "it, and each fully connected layer by two, so that the network keeps its responses as well as it "
-        "can within a cost. Images need labels only for --epochs, --validation and --test. An interrupted "
+        description="Replace each convolution of a float network by one with fewer filters and a 1x1 one "
+        "behind it, and each fully connected layer by two, so that the network keeps its responses as well "
+        "as it can within a cost. Images need labels only for --epochs, --validation and --test. An interrupted "
         "fine-tuning goes on where it was when started again.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -61,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     aim.add_argument(
         "--ranks",
         metavar="RANKS",
-        help="conv2=12,fc=0.95: ranks by name, pattern or kind; below 1: least rank with this share of energy",
+        help="conv2=12,fc=0.95: ranks by name, pattern or kind; below 1: least with this share of energy",
     )
     parser.add_argument(
         "--layers",
@@ -237,11 +237,17 @@ def _cost_model(arguments: argparse.Namespace) -> CostModel:
     # the compiler comes after this package and is only asked for the cost of a graph
     import json
 
-    from boards.registry import find_board
-    from compiler.graph_cycles import GraphCycles
-    from hw.machine import Machine, MachineError
-    from sim.memory_settings import board_settings
+    from quant.compression.error import CompressionError
 
+    try:
+        from boards.registry import find_board
+        from compiler.graph_cycles import GraphCycles
+        from hw.machine import Machine, MachineError
+        from sim.memory_settings import board_settings
+    except ImportError as error:
+        raise CompressionError(
+            f"{error.name} is not installed, and cycles need it: pip install pointshift[all], or give --cost macs"
+        ) from None
     machine = Machine()
     if arguments.machine is not None:
         try:
@@ -319,7 +325,10 @@ def _plan(
 
     middle = {}
     if arguments.spatial is not None:
-        middle = given_ranks(arguments.spatial, graph, spatial_energies(graph, names), "spatial rank")
+        energies = spatial_energies(graph, names)
+        middle = given_ranks(
+            arguments.spatial, graph, energies, "spatial rank", "its kernel cannot be split, or is left out"
+        )
     methods = {"conv": arguments.method, "fc": arguments.fc_method}
     return plan_layers(graph, names, costs, responses, methods, middle, progress)
 

@@ -1,4 +1,4 @@
-"""The command-line options that ``prune``, ``compress`` and ``lowrank`` share: data with labels, and training."""
+"""The command-line options that ``prune``, ``compress`` and ``lowrank`` share: labelled data, training."""
 
 from __future__ import annotations
 

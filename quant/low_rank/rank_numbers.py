@@ -15,7 +15,9 @@ from quant.low_rank.rank_selection import rank_for_energy
 __all__ = ["given_ranks"]
 
 
-def given_ranks(text: str, graph: Graph, energies: Mapping[str, NDArray], what: str = "rank") -> dict[str, int]:
+def given_ranks(
+    text: str, graph: Graph, energies: Mapping[str, NDArray], what: str = "rank", without: str = ""
+) -> dict[str, int]:
     """The rank of each layer that the text names, a pattern or a kind names, or all of them.
 
     A layer that only a pattern or a kind fits has no entry if its full rank is lower.
@@ -26,6 +28,8 @@ def given_ranks(text: str, graph: Graph, energies: Mapping[str, NDArray], what: 
         For the layers that can have a rank, the share of the energy (full rank + 1,) at each.
     what : str
         Stands for the number in messages.
+    without : str
+        Why a layer has no energies; then one that is named is refused.
 
     Raises
     ------
@@ -35,6 +39,8 @@ def given_ranks(text: str, graph: Graph, energies: Mapping[str, NDArray], what: 
     numbers = LayerNumbers.parse(text, what, 0, math.inf, math.inf)
     named, found = numbers.named(graph), {}
     for name, value in numbers.of(graph).items():
+        if without and name in named and name not in energies:
+            raise CompressionError(f"{name}: it cannot have a {what}, because {without}")
         if math.isinf(value) or name not in energies:
             continue
         full = len(energies[name]) - 1

@@ -23,7 +23,7 @@ from quant.low_rank.projection import Matrix, Projection
 __all__ = ["ITERATIONS", "ReducedRankRegression", "auxiliary", "non_linear", "residual", "response_spectrum"]
 
 #: Alternations of the non-linear solver, and the penalty of the first and of the last one.
-ITERATIONS = 50
+ITERATIONS = 30
 _PENALTIES = 0.01, 1.0
 #: Variances below this share of the largest are rounding.
 _NOTHING = 1e-12
