@@ -153,8 +153,10 @@ def measure(
     }
     with tqdm(total=len(METHODS) * len(_SPEEDUPS), unit="run", desc=name, disable=quiet) as bar:
         for method in METHODS:
+            methods = {"conv": method, "fc": method}
+            plan = plan_layers(graph, convolutions, MACS, responses, methods)
             for speedup in _SPEEDUPS:
-                found = _approximated(graph, convolutions, method, speedup, responses)
+                found = approximate(graph, plan, plan.ranks_for(speedup), responses)
                 entry = {"method": method, "speedup": speedup, "macs": _macs(found, convolutions)}
                 entry["accuracy"] = accuracy(TrainableNetwork(found.graph))
                 result["untrained"].append(entry)
@@ -164,13 +166,6 @@ def measure(
                     layers = [asdict(layer) for layer in found.layers]
                     result["fine_tuned"].append({**entry, "accuracy": accuracy(fine), "layers": layers})
     return result
-
-
-def _approximated(
-    graph: Graph, names: Sequence[str], method: str, speedup: float, responses: Responses
-) -> Approximation:
-    plan = plan_layers(graph, names, MACS, responses, {"conv": method, "fc": method})
-    return approximate(graph, plan, plan.ranks_for(speedup), responses)
 
 
 def _macs(found: Approximation, names: Sequence[str]) -> float:
@@ -255,8 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="Fashion-MNIST as Debian's dataset-fashion-mnist has it (default: %(default)s)",
     )
-    parser.add_argument("--again", action="store_true", help="train networks that are kept in build/bench, too")
-    parser.add_argument("--settings", action="store_true", help="only the validation images, to choose settings")
+    parser.add_argument("--again", action="store_true", help="train what build/bench keeps, too")
+    parser.add_argument("--settings", action="store_true", help="only validation images, to choose by")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     parser.add_argument("--write", action="store_true", help=f"make it {RESULTS.name}")
     parser.add_argument("--page", action="store_true", help=f"print the table of {RESULTS.name}, and end")

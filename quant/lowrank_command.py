@@ -46,8 +46,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="replace layers by two of low rank that cost less",
         description="Replace each convolution of a float network by one with fewer filters and a 1x1 one "
         "behind it, and each fully connected layer by two, so that the network keeps its responses as well "
-        "as it can within a cost. Images need labels only for --epochs, --validation and --test. An interrupted "
-        "fine-tuning goes on where it was when started again.",
+        "as it can within a cost. Images need labels only for --epochs, --validation and --test. An "
+        "interrupted fine-tuning goes on where it was when started again.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -246,7 +246,8 @@ def _cost_model(arguments: argparse.Namespace) -> CostModel:
         from sim.memory_settings import board_settings
     except ImportError as error:
         raise CompressionError(
-            f"{error.name} is not installed, and cycles need it: pip install pointshift[all], or give --cost macs"
+            f"{error.name} is not installed, and cycles need it: pip install pointshift[all], or give "
+            "--cost macs"
         ) from None
     machine = Machine()
     if arguments.machine is not None:
