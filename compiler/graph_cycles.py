@@ -54,7 +54,7 @@ class GraphCycles:
 def _stand_in(graph: Graph) -> FixedModel:
     weights = {
         node.name: FixedWeights(
-            np.zeros(node.weight.shape, np.int64),
+            np.broadcast_to(np.int64(0), node.weight.shape),
             8,
             np.zeros(len(node.weight), np.int64),
             np.zeros(len(node.weight), np.int64),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quant.compression.error import CompressionError
 from quant.compression.layer_numbers import kind_of, layers_of
 from quant.graph import Convolution, Graph
@@ -38,7 +41,7 @@ class Plan:
     middle : dict
         Filters between the two kernels of the layers that get the 3-d form.
     samples : dict
-        Responses (samples, filters) of the original network, of layers that need them.
+        Responses float32 (samples, filters) of the original network, of layers that need them.
     methods : dict
         Of each layer, one of `METHODS`.
     """
@@ -47,7 +50,7 @@ class Plan:
     left: Mapping[str, str]
     costs: Mapping[str, float]
     middle: Mapping[str, int]
-    samples: Mapping[str, Matrix]
+    samples: Mapping[str, NDArray[np.float32]]
     methods: Mapping[str, str]
 
     def ranks_for(self, speedup: float) -> dict[str, int | None]:
@@ -95,7 +98,7 @@ def plan_layers(
         else:
             found[name] = methods[kind_of(node, graph)]
     wanted = {name: Chain((layers[name],), {}) for name, method in found.items() if method != "svd"}
-    samples: dict[str, Matrix] = {}
+    samples: dict[str, NDArray[np.float32]] = {}
     if wanted:
         if responses is None:
             raise CompressionError("these methods need images to see responses of layers; give --data")
@@ -108,7 +111,7 @@ def plan_layers(
                 f"{name}: {len(values)} responses are too few for {len(node.weight)} filters; give "
                 "more images or --positions"
             )
-        spectrum = weight_spectrum(node) if values is None else response_spectrum(values)
+        spectrum = weight_spectrum(node) if values is None else response_spectrum(_exact(values))
         ranks = by_rank.by_rank(graph, node, middle.get(name))
         choices[name] = RankChoices.of(spectrum, ranks, whole[name])
     middle = {name: count for name, count in middle.items() if name in found}
@@ -198,11 +201,12 @@ def approximate(
         choices, method, middle = plan.choices[name], plan.methods[name], plan.middle.get(name)
         split = None if middle is None else spatial_split(node, middle)
         chain = split_nodes(result, node, split)
-        target, given = plan.samples.get(name), None
-        if target is not None and responses is not None:
-            given = responses.sample(
-                result, {name: chain}, lambda images, name=name: progress(name, images)
-            )[name]
+        target = given = None
+        if name in plan.samples and responses is not None:
+            target = _exact(plan.samples[name])
+            given = _exact(
+                responses.sample(result, {name: chain}, lambda images, name=name: progress(name, images))[name]
+            )
         projection = _projection(chain.nodes[-1], method, rank, target, given)
         error = None
         if target is not None and given is not None:
@@ -225,6 +229,11 @@ def approximate(
             )
         )
     return Approximation(result, tuple(done))
+
+
+def _exact(responses: NDArray[np.float32]) -> Matrix:
+    """In double precision: products of many are summed."""
+    return responses.astype(np.float64)
 
 
 def _projection(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from quant.float_run import float_steps, run_node
 from quant.graph import Graph
-from quant.low_rank.projection import Matrix
 from quant.low_rank.rewrite import Chain
 
 __all__ = ["Responses"]
@@ -48,7 +47,7 @@ class Responses:
         graph: Graph,
         chains: Mapping[str, Chain],
         progress: Callable[[int], object] = lambda images: None,
-    ) -> dict[str, Matrix]:
+    ) -> dict[str, NDArray[np.float32]]:
         """Responses (samples, filters) of layers by name.
 
         Parameters
@@ -81,4 +80,4 @@ class Responses:
                 if not missing:
                     break
             progress(len(batch))
-        return {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
+        return {name: np.concatenate(parts) for name, parts in found.items()}
