@@ -204,9 +204,10 @@ def approximate(
         target = given = None
         if name in plan.samples and responses is not None:
             target = _exact(plan.samples[name])
-            given = _exact(
-                responses.sample(result, {name: chain}, lambda images, name=name: progress(name, images))[name]
+            sampled = responses.sample(
+                result, {name: chain}, lambda images, name=name: progress(name, images)
             )
+            given = _exact(sampled[name])
         projection = _projection(chain.nodes[-1], method, rank, target, given)
         error = None
         if target is not None and given is not None:

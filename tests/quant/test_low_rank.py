@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ def network(*layers: nn.Module, shape: tuple[int, int, int] = (3, 10, 10), seed:
         return import_model(nn.Sequential(*layers), input_shape=shape)
 
 
+@cache
 def small() -> Graph:
     return network(
         nn.Conv2d(3, 12, 3, padding=1),
@@ -95,9 +97,14 @@ def test_the_full_rank_reproduces_the_network(method: str) -> None:
     assert torch.allclose(outputs(found.graph, images()), outputs(graph, images()), atol=1e-4)
 
 
+@cache
+def one_layer() -> Graph:
+    return network(nn.Conv2d(3, 12, 3), nn.ReLU())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_error_falls_with_the_rank(method: str) -> None:
-    graph = network(nn.Conv2d(3, 12, 3), nn.ReLU())
+    graph = one_layer()
     real, errors = outputs(graph, images()), []
     for rank in (2, 5, 8, 11):
         found = approximated(graph, method, lambda full, rank=rank: rank)
@@ -169,7 +176,7 @@ def test_reduced_rank_regression_is_the_optimum(rank: int) -> None:
         return value
 
     optimizer.step(loss)
-    assert found == pytest.approx(float(loss()), rel=1e-5)
+    assert found == pytest.approx(float(loss().detach()), rel=1e-5)
 
 
 def test_of_the_responses_themselves_it_is_their_pca() -> None:
@@ -266,7 +273,7 @@ def product(layers: dict[str, RankChoices], ranks: dict[str, int | None]) -> tup
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_ranks_keep_to_the_cost_and_are_nearly_the_best(steps: int) -> None:
-    random, equal = np.random.default_rng(11), 0
+    random, equal, tried = np.random.default_rng(11), 0, 0
     for _ in range(40):
         layers = {name: choices(random, int(random.integers(3, 8)), steps=steps) for name in "abc"}
         whole = sum(each.whole for each in layers.values())
@@ -281,8 +288,9 @@ def test_ranks_keep_to_the_cost_and_are_nearly_the_best(steps: int) -> None:
         energy, cost = product(layers, select_ranks(layers, limit))
         assert cost <= limit
         assert energy >= 0.93 * best
-        equal += energy == pytest.approx(best)
-    assert equal >= 32
+        equal, tried = equal + (energy == pytest.approx(best)), tried + 1
+    assert tried >= 25
+    assert equal >= 0.8 * tried
 
 
 def test_layers_that_cost_the_same_are_computed_once_and_ranks_follow_the_energy() -> None:
@@ -384,6 +392,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shape=(1, 8, 8),
     )
     write_float_model(graph, folder / "net.onnx")
+    wide = network(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3), shape=(1, 8, 8))
+    write_float_model(wide, folder / "wide.onnx")
     write_float_model(network(nn.Conv2d(2, 2, 3, groups=2), shape=(2, 8, 8)), folder / "groups.onnx")
     return folder
 
@@ -428,12 +438,14 @@ def test_from_a_network_to_a_file(here: Path, capsys: pytest.CaptureFixture[str]
 def test_cycles_ranks_and_the_three_dimensional_form(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    conv = names_of("net.onnx")[1]
-    options = ["--data", "unlabelled.npz", "-o", "low.onnx", "--layers", "conv", "--spatial", f"{conv}=10"]
-    assert lowrank("--share", "0.9", *options) == 0
+    conv = names_of("wide.onnx")[1]
+    command = f"lowrank wide.onnx --data unlabelled.npz --divide 255 --quiet -o low.onnx --spatial {conv}=24"
+    assert main([*command.split(), "--share", "0.8", "--layers", "conv"]) == 0
     text = capsys.readouterr().out
     assert "cycles" in text
-    assert f"{conv}/vertical" in [node.name for node in import_model("low.onnx").nodes]
+    assert "(24 between)" in text
+    assert f"{conv}/vertical" in names_of("low.onnx")
+    conv = names_of("net.onnx")[1]
     assert lowrank("--method", "svd", "--cost", "macs", "--ranks", f"fc=4,{conv}=5", "-o", "plain.onnx") == 0
     weights = {name: node.weight.shape for name, node in layers_of(import_model("plain.onnx")).items()}
     assert weights[f"{conv}/low"] == (5, 8, 3, 3)
