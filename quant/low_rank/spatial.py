@@ -47,7 +47,7 @@ def _matrix(node: Convolution) -> NDArray[np.float64]:
 
 def spatial_spectrum(node: Convolution) -> NDArray[np.float64]:
     """Squared singular values of what is split, the largest first."""
-    return np.linalg.svd(_matrix(node), compute_uv=False) ** 2
+    return np.square(np.linalg.svd(_matrix(node), compute_uv=False), dtype=np.float64)
 
 
 def spatial_split(node: Convolution, middle: int) -> SpatialSplit:

@@ -24,7 +24,7 @@ def weight_matrix(node: Convolution) -> Matrix:
 
 def weight_spectrum(node: Convolution) -> Matrix:
     """Squared singular values of the weights, the largest first."""
-    return np.linalg.svd(weight_matrix(node), compute_uv=False) ** 2
+    return np.square(np.linalg.svd(weight_matrix(node), compute_uv=False), dtype=np.float64)
 
 
 def weight_projection(node: Convolution, rank: int) -> Projection:
