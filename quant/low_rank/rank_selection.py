@@ -86,7 +86,7 @@ def select_ranks(
             f"a speedup of {whole / limit:.4g} cannot be reached: with the least ranks it is "
             f"{whole / least:.4g}; ask for less, or let more layers be approximated"
         )
-    limit -= fixed
+    limit = max(limit - fixed, sum(each.costs[-1] for each in options.values()))  # against rounding
     place = dict.fromkeys(options, 0)
     while sum(options[name].costs[place[name]] for name in options) > limit:
         moves = {name: each.best_drop(place[name]) for name, each in options.items()}
