@@ -74,7 +74,7 @@ class Recipe:
 
 NETWORKS = {
     "LeNet-5": Recipe((), 55_000, 0, TrainingSettings(3, learning_rate=1e-3, dropout=0.5, seed=_SEED)),
-    "VGG": Recipe((16, 32, 64), 20_000, 4, TrainingSettings(3, learning_rate=1e-3, seed=_SEED)),
+    "VGG": Recipe((16, 32, 64), 20_000, 8, TrainingSettings(3, learning_rate=1e-3, seed=_SEED)),
 }
 
 
@@ -105,14 +105,18 @@ def _vgg(widths: Sequence[int]) -> nn.Module:
         layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
         layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         inputs, size = width, size // 2
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * size * size, 10))
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * size * size, 10))
+    for module in network:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return network
 
 
 def _dense(name: str, recipe: Recipe, images: _Images, again: bool, quiet: bool) -> Graph:
     """The network to approximate; one that was trained here is kept in ``build/bench``."""
     if not recipe.widths:
         return import_model(_LENET5)
-    settings = TrainingSettings(epochs=recipe.epochs, l2=5e-4, seed=_SEED)
+    settings = TrainingSettings(epochs=recipe.epochs, learning_rate=2e-3, l2=5e-4, seed=_SEED)
     identity = fingerprint(widths=recipe.widths, images=recipe.images, settings=asdict(settings))
     path = _TRAINED / f"low_rank_{identity[:16]}.onnx"
     if path.exists() and not again:
