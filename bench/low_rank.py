@@ -30,9 +30,10 @@ from quant.compression.trainable import TrainableNetwork
 from quant.compression.training import TrainingSettings, train_masked
 from quant.float_onnx import write_float_model
 from quant.graph import Graph
-from quant.low_rank.approximate import METHODS, Approximation, approximate, plan_layers
+from quant.low_rank.approximate import Approximation, approximate, plan_layers
 from quant.low_rank.costs import MACS, mac_costs
 from quant.low_rank.fine_tuning import fine_tune
+from quant.low_rank.projection import METHODS
 from quant.low_rank.responses import Responses
 from quant.onnx_import import import_model
 from quant.text_table import aligned

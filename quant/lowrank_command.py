@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hw.whole_file import check_distinct, check_writable
 from quant.inspect import input_shape
+from quant.low_rank.projection import METHODS
 from quant.preparation_arguments import positive
-from quant.text_table import aligned
 from quant.training_arguments import add_training_arguments, number, training_images, training_settings
 
 if TYPE_CHECKING:
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from quant.compression.labelled_data import LabelledData
     from quant.compression.trainable import TrainableNetwork
     from quant.graph import Graph
-    from quant.low_rank.approximate import Approximation, LowRankLayer, Plan
+    from quant.low_rank.approximate import LowRankLayer, Plan
     from quant.low_rank.costs import CostModel
     from quant.training_arguments import TrainingImages
 
-__all__ = ["add_parser", "low_rank_table", "run"]
+__all__ = ["add_parser", "run"]
 
-_METHODS = ("svd", "symmetric", "linear", "nonlinear")
 #: Images on which responses are sampled (TPAMI 2016, section 4: 3,000 are enough).
 _IMAGES = 3000
 
@@ -70,14 +69,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--method",
-        choices=_METHODS,
+        choices=METHODS,
         default="nonlinear",
         help="how factors of convolutions are found: SVD of the weights; PCA of the responses; "
         "least squares behind approximated layers, before or after the activation (default: nonlinear)",
     )
     parser.add_argument(
         "--fc-method",
-        choices=_METHODS,
+        choices=METHODS,
         default="svd",
         help="the same for fully connected layers (default: svd)",
     )
@@ -127,6 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     from quant.compression.trainable import TrainableNetwork, best_device
     from quant.float_onnx import write_float_model
     from quant.low_rank.approximate import approximate
+    from quant.low_rank.report import low_rank_table
     from quant.onnx_import import import_model
 
     _check_usage(arguments)
@@ -394,39 +394,3 @@ def _fine_tune(
             progress=bar.update,
         )
     return checkpoint
-
-
-def low_rank_table(plan: Plan, approximation: Approximation, unit: str) -> str:
-    """The result for people: layers in execution order, then those left alone."""
-    rows = [("layer", "kind", "kernel", "method", "rank", "of", "energy %", "error %", unit, "now", "less")]
-    for layer in approximation.layers:
-        before, after = layer.cost
-        split = "" if layer.middle is None else f" ({layer.middle} between)"
-        filters, inputs, height, width = layer.kernel
-        rows.append(
-            (
-                layer.name,
-                layer.kind,
-                f"{filters}x{inputs}x{height}x{width}{split}",
-                layer.method,
-                str(layer.rank),
-                str(layer.full),
-                f"{100 * layer.energy:.2f}",
-                "" if layer.error is None else f"{100 * layer.error:.2f}",
-                f"{before:,.0f}",
-                f"{after:,.0f}",
-                f"{before / after:.2f}x",
-            )
-        )
-    saved = sum(before - after for before, after in (layer.cost for layer in approximation.layers))
-    total = sum(plan.costs.values())
-    now = total - saved
-    rows.append(("total", *[""] * 7, f"{total:,.0f}", f"{now:,.0f}", f"{total / now:.2f}x"))
-    lines = aligned(rows, left=4)
-    done = {layer.name for layer in approximation.layers}
-    left = [
-        f"{name} stays as it is: {plan.left.get(name, 'it costs least so')}"
-        for name in plan.costs
-        if name not in done
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *left])

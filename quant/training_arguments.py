@@ -54,7 +54,7 @@ def add_training_arguments(
     parser.add_argument(
         "--validation",
         metavar="IMAGES",
-        help=f"labelled images to choose by (default: {_VALIDATION_SHARE:.0%} of --data, not trained on)",
+        help=f"labelled images to choose by (default: {_VALIDATION_SHARE:.0%}% of --data, not trained on)",
     )
     parser.add_argument("--test", metavar="IMAGES", help="labelled images to report accuracy on, at the end")
     group = parser.add_argument_group(

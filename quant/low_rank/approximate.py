@@ -20,11 +20,7 @@ from quant.low_rank.rewrite import Chain, factored, replace_layer, split_nodes
 from quant.low_rank.spatial import spatial_split
 from quant.low_rank.svd import weight_projection, weight_spectrum
 
-__all__ = ["METHODS", "Approximation", "LowRankLayer", "Plan", "approximate", "plan_layers"]
-
-#: Ways to find the factors of a layer.
-METHODS = ("svd", "symmetric", "linear", "nonlinear")
-
+__all__ = ["Approximation", "LowRankLayer", "Plan", "approximate", "plan_layers"]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -43,7 +39,7 @@ class Plan:
     samples : dict
         Responses float32 (samples, filters) of the original network, of layers that need them.
     methods : dict
-        Of each layer, one of `METHODS`.
+        Of each layer, one of `quant.low_rank.projection.METHODS`.
     """
 
     choices: Mapping[str, RankChoices]
@@ -78,7 +74,7 @@ def plan_layers(
     responses : Responses or None
         None is enough if all methods are ``"svd"``.
     methods : mapping
-        By ``"conv"`` and ``"fc"``: one of `METHODS`.
+        By ``"conv"`` and ``"fc"``: one of `quant.low_rank.projection.METHODS`.
     middle : mapping or None
         As in `Plan`.
 

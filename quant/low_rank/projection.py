@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Matrix", "Projection"]
+__all__ = ["METHODS", "Matrix", "Projection"]
 
 Matrix = NDArray[np.float64]
+
+#: Ways to find a projection: of the weights; of responses, symmetric, asymmetric, and with the activation.
+METHODS = ("svd", "symmetric", "linear", "nonlinear")
 
 
 @dataclass(frozen=True, eq=False)

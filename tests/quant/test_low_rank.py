@@ -25,9 +25,9 @@ from quant.compression.layer_numbers import layers_of
 from quant.float_onnx import graph_to_onnx, write_float_model
 from quant.float_run import run_float
 from quant.graph import Activation, Convolution, Graph
-from quant.low_rank.approximate import METHODS, Approximation, approximate, plan_layers
+from quant.low_rank.approximate import Approximation, approximate, plan_layers
 from quant.low_rank.costs import MACS, CostModel, mac_costs
-from quant.low_rank.projection import Projection
+from quant.low_rank.projection import METHODS, Projection
 from quant.low_rank.rank_numbers import given_ranks
 from quant.low_rank.rank_selection import RankChoices, rank_for_energy, select_ranks
 from quant.low_rank.reconstruction import ReducedRankRegression, auxiliary, non_linear, residual
@@ -531,3 +531,11 @@ def test_wrong_usage(here: Path, options: str) -> None:
     with pytest.raises(SystemExit) as caught:
         lowrank("-o", "p.onnx", *options.split())
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["lowrank", "prune", "compress"])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert "(default: 10% of --data" in " ".join(capsys.readouterr().out.split())
