@@ -32,9 +32,8 @@ def test_fine_tuned_networks_meet_the_bars(row: dict) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=list(NETWORKS))
 def test_each_method_is_better_than_the_one_before(row: dict) -> None:
     for speedup in (2.0, 3.0, 4.0):
-        right = {
-            each["method"]: each["accuracy"]["test"] for each in row["untrained"] if each["speedup"] == speedup
-        }
+        runs = [each for each in row["untrained"] if each["speedup"] == speedup]
+        right = {each["method"]: each["accuracy"]["test"] for each in runs}
         assert sorted(METHODS, key=lambda method: right[method]) == list(METHODS)
 
 
