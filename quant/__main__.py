@@ -15,9 +15,9 @@ __all__ = ["main"]
 #: The modules of the subcommands: each has ``add_parser(subparsers)`` and ``run(arguments) -> int``.
 _COMMANDS = ("quant.inspect", "quant.calibrate_command", "quant.evaluate", "quant.compare",
              "quant.sweep_command", "quant.prune_command", "quant.compress_command",
-             "quant.decompress_command", "quant.ternarize_command")
+             "quant.decompress_command", "quant.ternarize_command", "quant.lowrank_command")
 
-_PACKAGES = ("quant", "hw", "compiler", "sim", "sw_driver", "models")
+_PACKAGES = ("quant", "hw", "compiler", "sim", "sw_driver", "models", "boards")
 
 _EXAMPLES = """\
 examples:
@@ -27,6 +27,7 @@ examples:
   python -m quant compare model.onnx fixed.onnx --data test.npz --report errors.html
   python -m quant sweep model.onnx --data images.npz --test test.npz --plot precision.svg
   python -m quant prune model.onnx --data train.npz --total 0.1 -o pruned.onnx
+  python -m quant lowrank model.onnx --data images.npz --speedup 3 -o low.onnx
   python -m quant compress pruned.onnx --data train.npz -o shared.onnx
   python -m quant ternarize net.onnx --data train.npz -o ternary.onnx
 """

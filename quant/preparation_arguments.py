@@ -23,11 +23,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, images: str) -> None:
+def add_data_arguments(parser: argparse.ArgumentParser, images: str, *, required: bool = True) -> None:
     """Add ``--data``, ``--images``, ``--layout`` and the preparation; ``images`` explains ``--images``."""
     parser.add_argument(
         "--data",
-        required=True,
+        required=required,
         metavar="IMAGES",
         help=".npz with images (and labels), .npy array, or folder of images",
     )

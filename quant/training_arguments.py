@@ -1,4 +1,4 @@
-"""The options of ``prune``, ``compress`` and ``ternarize`` about data with labels, and training."""
+"""The options that ``prune``, ``compress``, ``ternarize`` and ``lowrank`` share: labelled data, training."""
 
 from __future__ import annotations
 
@@ -43,13 +43,18 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def add_training_arguments(parser: argparse.ArgumentParser, *, epochs: int, rate: float, stage: str) -> None:
-    """Add data, preparation and training; ``epochs`` and ``rate`` are defaults of each ``stage``."""
-    add_data_arguments(parser, "use N images, evenly spread over the set (default: all)")
+def add_training_arguments(
+    parser: argparse.ArgumentParser, *, epochs: int, rate: float, stage: str, required: bool = True
+) -> None:
+    """Add data, preparation and training; ``epochs`` and ``rate`` are defaults of each ``stage``.
+
+    ``required`` says whether ``--data`` is.
+    """
+    add_data_arguments(parser, "use N images, evenly spread over the set (default: all)", required=required)
     parser.add_argument(
         "--validation",
         metavar="IMAGES",
-        help=f"labelled images to choose by (default: {_VALIDATION_SHARE:.0%} of --data, not trained on)",
+        help=f"labelled images to choose by (default: {_VALIDATION_SHARE:.0%}% of --data, not trained on)",
     )
     parser.add_argument("--test", metavar="IMAGES", help="labelled images to report accuracy on, at the end")
     group = parser.add_argument_group(

@@ -1,0 +1,306 @@
+"""Layers of low rank on Fashion-MNIST: ``python -m bench.low_rank``.
+
+The convolutions of the bundled LeNet-5 and of a small network like VGG, which is trained here, get 2, 3 and 4
+times fewer multiplications by each method without training, and 3 and 4 times with it.  The last 5,000 of the
+60,000 training images validate: settings were chosen by them.  (The bundled LeNet-5 was trained on them,
+too, so that they only tell settings of fine-tuning apart.)  The 10,000 test images are only reported on.
+``--write`` makes the result `bench/low_rank.json`, which `docs/lowrank.md` shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from hw.whole_file import check_writable, write_whole
+from models.train_lenet5 import read_idx
+from quant.compression.checkpoint import fingerprint
+from quant.compression.labelled_data import LabelledData
+from quant.compression.layer_numbers import kind_of, layers_of
+from quant.compression.trainable import TrainableNetwork
+from quant.compression.training import TrainingSettings, train_masked
+from quant.float_onnx import write_float_model
+from quant.graph import Graph
+from quant.low_rank.approximate import Approximation, approximate, plan_layers
+from quant.low_rank.costs import MACS, mac_costs
+from quant.low_rank.fine_tuning import fine_tune
+from quant.low_rank.projection import METHODS
+from quant.low_rank.responses import Responses
+from quant.onnx_import import import_model
+from quant.text_table import aligned
+
+__all__ = ["BARS", "NETWORKS", "RESULTS", "Recipe", "main", "measure", "page_table", "summary"]
+
+RESULTS = Path(__file__).with_name("low_rank.json")
+_LENET5 = Path(__file__).parents[1] / "models" / "lenet5.onnx"
+_TRAINED = Path(__file__).parents[1] / "build" / "bench"
+_VALIDATION_IMAGES, _RESPONSE_IMAGES = 5_000, 3_000
+_SPEEDUPS = (2.0, 3.0, 4.0)
+_SEED = 1
+
+#: Points of accuracy that fine-tuned convolutions may lose at so many times fewer multiplications.
+BARS = {3.0: 0.5, 4.0: 1.0}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and its settings.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Filters of the network like VGG, two convolutions each and a pooling layer; empty: LeNet-5.
+    images : int
+        The first ones of the training images, which are trained on, here and in fine-tuning.
+    epochs : int
+        In which the network is trained.
+    fine_tuning : TrainingSettings
+        Of the network with layers of low rank.
+    """
+
+    widths: tuple[int, ...]
+    images: int
+    epochs: int
+    fine_tuning: TrainingSettings
+
+
+NETWORKS = {
+    "LeNet-5": Recipe((), 55_000, 0, TrainingSettings(3, learning_rate=1e-3, dropout=0.5, seed=_SEED)),
+    "VGG": Recipe((16, 32, 64), 20_000, 8, TrainingSettings(3, learning_rate=1e-3, seed=_SEED)),
+}
+
+
+@dataclass(frozen=True)
+class _Images:
+    training: LabelledData
+    validation: LabelledData
+    test: LabelledData
+
+
+def _images(folder: Path) -> _Images:
+    """All that is not for validation or tests may be trained on."""
+
+    def read(part: str) -> LabelledData:
+        images = read_idx(folder / f"{part}-images-idx3-ubyte")
+        labels = read_idx(folder / f"{part}-labels-idx1-ubyte")
+        return LabelledData(torch.tensor(images)[:, None] / 255.0, torch.tensor(labels, dtype=torch.int64))
+
+    known = read("train")
+    first, last = torch.arange(len(known)).split([len(known) - _VALIDATION_IMAGES, _VALIDATION_IMAGES])
+    return _Images(known.take(first), known.take(last), read("t10k"))
+
+
+def _vgg(widths: Sequence[int]) -> nn.Module:
+    layers: list[nn.Module] = []
+    inputs, size = 1, 28
+    for width in widths:
+        layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        inputs, size = width, size // 2
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * size * size, 10))
+    for module in network:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return network
+
+
+def _dense(name: str, recipe: Recipe, images: _Images, again: bool, quiet: bool) -> Graph:
+    """The network to approximate; one that was trained here is kept in ``build/bench``."""
+    if not recipe.widths:
+        return import_model(_LENET5)
+    settings = TrainingSettings(epochs=recipe.epochs, learning_rate=2e-3, l2=5e-4, seed=_SEED)
+    identity = fingerprint(widths=recipe.widths, images=recipe.images, settings=asdict(settings))
+    path = _TRAINED / f"low_rank_{identity[:16]}.onnx"
+    if path.exists() and not again:
+        return import_model(path)
+    with torch.random.fork_rng():
+        torch.manual_seed(_SEED)
+        network = TrainableNetwork(import_model(_vgg(recipe.widths), input_shape=(1, 28, 28)))
+    total = recipe.epochs * len(images.training)
+    with tqdm(total=total, unit="image", desc=f"{name}, training", disable=quiet) as bar:
+        train_masked(network, images.training, settings, stage=100, progress=bar.update)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_float_model(network.to_graph(), path)
+    return import_model(path)
+
+
+def measure(
+    name: str, images: _Images, *, again: bool = False, quiet: bool = False, test: bool = True
+) -> dict[str, Any]:
+    """One network by every method, then fine-tuned; accuracies in percent.
+
+    Parameters
+    ----------
+    again : bool
+        Train the network even if one is kept.
+    test : bool
+        Whether to look at the test images, too; without, only settings are to be chosen.
+    """
+    recipe = NETWORKS[name]
+    training = images.training.take(torch.arange(recipe.images))
+    images = replace(images, training=training)
+    graph = _dense(name, recipe, images, again, quiet)
+    convolutions = [each for each, node in layers_of(graph).items() if kind_of(node, graph) == "conv"]
+    main = {"test": images.test} if test else {"validation": images.validation}
+
+    def accuracy(network: TrainableNetwork, **more: LabelledData) -> dict[str, float]:
+        return {what: 100 * network.accuracy(data) for what, data in {**main, **more}.items()}
+
+    responses = Responses(images.training.inputs[:_RESPONSE_IMAGES], seed=_SEED)
+    result: dict[str, Any] = {
+        "network": name,
+        "recipe": asdict(recipe),
+        "macs": sum(mac_costs(graph)[each] for each in convolutions),
+        "dense": accuracy(TrainableNetwork(graph), validation=images.validation),
+        "untrained": [],
+        "fine_tuned": [],
+    }
+    with tqdm(total=len(METHODS) * len(_SPEEDUPS), unit="run", desc=name, disable=quiet) as bar:
+        for method in METHODS:
+            methods = {"conv": method, "fc": method}
+            plan = plan_layers(graph, convolutions, MACS, responses, methods)
+            for speedup in _SPEEDUPS:
+                found = approximate(graph, plan, plan.ranks_for(speedup), responses)
+                entry = {"method": method, "speedup": speedup, "macs": _macs(found, convolutions)}
+                entry["accuracy"] = accuracy(TrainableNetwork(found.graph))
+                result["untrained"].append(entry)
+                bar.update()
+                if method == METHODS[-1] and speedup in BARS:
+                    fine = _fine_tuned(found, recipe, images, f"{name}, {speedup:g}x", quiet)
+                    layers = [asdict(layer) for layer in found.layers]
+                    after = accuracy(fine, validation=images.validation)
+                    result["fine_tuned"].append({**entry, "accuracy": after, "layers": layers})
+    return result
+
+
+def _macs(found: Approximation, names: Sequence[str]) -> float:
+    """Multiplications of what became of the convolutions."""
+    costs, parts = mac_costs(found.graph), {layer.name: layer.parts for layer in found.layers}
+    return sum(costs[part] for name in names for part in parts.get(name, (name,)))
+
+
+def _fine_tuned(
+    found: Approximation, recipe: Recipe, images: _Images, what: str, quiet: bool
+) -> TrainableNetwork:
+    network, settings = TrainableNetwork(found.graph), recipe.fine_tuning
+    total = settings.epochs * len(images.training)
+    with tqdm(total=total, unit="image", desc=f"{what}, fine-tuning", leave=False, disable=quiet) as bar:
+        advance: Callable[[int], object] = bar.update
+        fine_tune(network, found.layers, images.training, settings, progress=advance)
+    return network
+
+
+def _rows(rows: Sequence[dict[str, Any]], what: str) -> list[tuple[str, ...]]:
+    """A row for each network and speedup: accuracy of the network, points lost by method, and fine-tuned."""
+    names = ("svd", "symmetric", "linear", "nonlinear")
+    table = [("network", "fewer MACs", "accuracy", *names, "fine-tuned", "bar")]
+    for row in rows:
+        dense = row["dense"][what]
+        for speedup in _SPEEDUPS:
+            lost = {
+                each["method"]: dense - each["accuracy"][what]
+                for each in row["untrained"]
+                if each["speedup"] == speedup
+            }
+            macs = [
+                each["macs"]
+                for each in row["untrained"]
+                if each["speedup"] == speedup and each["method"] == METHODS[-1]
+            ]
+            fine = [
+                dense - each["accuracy"][what] for each in row["fine_tuned"] if each["speedup"] == speedup
+            ]
+            met = ""
+            if fine:
+                met = f"{BARS[speedup]:.1f} {'met' if fine[0] <= BARS[speedup] + 1e-9 else 'MISSED'}"
+            table.append(
+                (
+                    row["network"],
+                    f"{row['macs'] / macs[0]:.2f}x",
+                    f"{dense:.2f} %",
+                    *(f"{lost[name]:.2f}" for name in names),
+                    *(f"{each:.2f}" for each in fine or ()),
+                    *([""] if not fine else []),
+                    met,
+                )
+            )
+    return table
+
+
+def summary(rows: Sequence[dict[str, Any]], what: str = "test") -> list[str]:
+    """Points of accuracy lost on the ``"test"`` or the ``"validation"`` images."""
+    return aligned(_rows(rows, what), left=1)
+
+
+def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of `docs/lowrank.md`."""
+    table = _rows(rows, "test")
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return [lines[0], "| " + " | ".join(["---"] * len(table[0])) + " |", *lines[1:]]
+
+
+def _keep(row: dict[str, Any]) -> None:
+    """Put a network's result in the place of its former one."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    found = {each["network"]: each for each in [*known, row]}
+    rows = [found[name] for name in NETWORKS if name in found]
+    write_whole(RESULTS, json.dumps(rows, indent=1) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.low_rank",
+        description=__doc__,
+        epilog="examples:\n  python -m bench.low_rank\n  python -m bench.low_rank --only LeNet-5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", action="append", choices=tuple(NETWORKS), help="can be repeated")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("/usr/share/datasets/fashion-mnist"),
+        metavar="FOLDER",
+        help="Fashion-MNIST as Debian's dataset-fashion-mnist has it (default: %(default)s)",
+    )
+    parser.add_argument("--again", action="store_true", help="train what build/bench keeps, too")
+    parser.add_argument("--settings", action="store_true", help="only validation images, to choose by")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    parser.add_argument("--write", action="store_true", help=f"make it {RESULTS.name}")
+    parser.add_argument("--page", action="store_true", help=f"print the table of {RESULTS.name}, and end")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parsed = parser.parse_args(arguments)
+    check_writable(parsed.json)
+    if parsed.page:
+        print("\n".join(page_table(json.loads(RESULTS.read_text()))))
+        return 0
+    torch.set_num_threads(1)
+    try:
+        images = _images(parsed.data)
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    what, rows = "validation" if parsed.settings else "test", []
+    for name in parsed.only or NETWORKS:
+        rows.append(measure(name, images, again=parsed.again, quiet=parsed.quiet, test=not parsed.settings))
+        print("\n".join(summary(rows[-1:], what)), flush=True)
+        if parsed.json is not None:
+            write_whole(parsed.json, json.dumps(rows, indent=1) + "\n")
+        if parsed.write:
+            _keep(rows[-1])
+    if len(rows) > 1:
+        print("\n".join(summary(rows, what)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
