@@ -229,9 +229,9 @@ def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
             for what in ("dense", "pruned", "compressed")
         )
         size = mean(row["file_bytes"] for row in own)
+        fewer, smaller = (mean(row[what] for row in own) for what in ("fewer_weights", "smaller"))
         lines.append(
-            f"| {name} | {dense} | {pruned} | {mean(row['fewer_weights'] for row in own):.1f}x | {compressed} | "
-            f"{size:,.0f} | {mean(row['smaller'] for row in own):.1f}x |"
+            f"| {name} | {dense} | {pruned} | {fewer:.1f}x | {compressed} | {size:,.0f} | {smaller:.1f}x |"
         )
     for name in named:
         row = next(row for row in rows if row["network"] == name)

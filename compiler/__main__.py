@@ -93,6 +93,9 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         group.add_argument(f"--{field}", type=int, metavar="N", help=what)
     group.add_argument("--no-average-pooling", action="store_true", help="the machine has no divider")
+    group.add_argument(
+        "--weight-decoder", action="store_true", help="the machine decodes sparse and few-valued weights"
+    )
 
 
 def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
@@ -121,6 +124,8 @@ def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
             fields[field] = getattr(arguments, field)
     if arguments.no_average_pooling:
         fields["average_pooling"] = False
+    if arguments.weight_decoder:
+        fields["weight_decoder"] = True
     return Machine(**fields)
 
 

@@ -111,7 +111,8 @@ class WeightDecoder(wiring.Component):
             window.valid.eq((state == _State.TILES) & tile_word & sparse),
             window.accept.eq(accept),
         ]
-        codebook = memory.Memory(shape=8, depth=CODEBOOK_ENTRIES, init=[])
+        # left to itself, Yosys makes flip-flops and a multiplexer for each port of it
+        codebook = memory.Memory(shape=8, depth=CODEBOOK_ENTRIES, init=[], attrs={"ram_style": "distributed"})
         m.submodules.codebook = codebook
         drained = Signal()
         m.d.comb += [drained.eq(window.quiet & ~full), window.restart.eq(state == _State.DRAIN)]

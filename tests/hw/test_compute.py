@@ -186,7 +186,8 @@ def test_fully_connected_runs_at_the_speed_of_the_weights(unit: VerilatedCompute
 ])
 def test_encoded_weights_are_folded_at_their_speed(unit: VerilatedCompute, encoding: Encoding, density: float,
                                                    ) -> None:
-    """A tile in as many cycles as it has pieces, words, or sparse beats, whichever are most."""
+    """A tile in as many cycles as it has pieces, words, or sparse beats, whichever are most; in 1.4 at least,
+    because there is room for five of them in the seven cycles from its announcement to its use."""
     machine = unit.machine
     if not machine.weight_decoder:
         pytest.skip("built without a weight decoder")
@@ -217,9 +218,8 @@ def test_encoded_weights_are_folded_at_their_speed(unit: VerilatedCompute, encod
         words *= machine.weight_word_bytes // machine.bus_bytes  # a beat in a cycle
     pieces = tiles * machine.tile_bytes // machine.tile_piece_bytes
     parameters = machine.parameter_bytes // machine.weight_word_bytes
-    least = code["output_blocks"] * (max(words, pieces, tiles) + parameters + 16)
-    print(machine, encoding, density, outcome.cycles, least)
-    assert outcome.cycles < 1.05 * least + 60
+    least = code["output_blocks"] * (max(words, pieces, 1.4 * tiles) + parameters + 16)
+    assert outcome.cycles < 1.1 * least + 60
 
 
 def test_short_blocks(unit: VerilatedCompute) -> None:
