@@ -20,6 +20,9 @@ START_CYCLES = 5
 #: From its last word to its own tokens, besides the adder tree; less if it writes nothing; more if its words
 #: pass the shifter twice, or the divider instead of it.
 DRAIN_CYCLES = 19
+#: Sparse tiles: how much longer they take because some have more weights than others and few are held; cycles
+#: until those of the next block flow.  Both measured.
+_UNEVEN, _NEXT_BLOCK = 1.07, 8
 _POST_PROCESSING, _SECOND_SHIFT, _DIVISION = 7, 9, Divider.LATENCY - RoundingShift.LATENCY
 #: From the first word of an instruction's last pass until the next instruction can take its tokens, and from
 #: an instruction's tokens to the first word of the next one's first last pass, at least.
@@ -80,9 +83,13 @@ def compute_cycles(
     tile: float = machine.tile_bytes // machine.weight_word_bytes
     encoded: float = tiles * tile if block_words is None else block_words
     if block_words is not None and block_words != tiles * tile:
-        # the decoder takes no more than a beat in a cycle of sparse ones, and gives pieces of tiles
-        beats = machine.weight_word_bytes // machine.bus_bytes
-        tile = max(beats * block_words / tiles, machine.tile_bytes / machine.tile_piece_bytes)
+        # the decoder takes a word in a cycle of dense ones, a beat of sparse ones, and gives pieces of tiles
+        pieces = machine.tile_bytes / machine.tile_piece_bytes
+        dense = any(0 <= block_words - tiles * tile / share <= 2 for share in (2, 4))
+        beats = 1 if dense else machine.weight_word_bytes // machine.bus_bytes
+        tile = max(beats * block_words / tiles, pieces)
+        if not dense:
+            tile = _UNEVEN * tile + _NEXT_BLOCK / tiles
     parameters = machine.parameter_bytes // machine.weight_word_bytes
     cadence = AVERAGE_CADENCE if i["average"] else RESIDUAL_CADENCE if i["residual"] else 1
 

@@ -37,13 +37,14 @@ WEIGHTS = Instruction(Opcode.WEIGHTS, {"blocks": 4, "words": 18 * TILE_WORDS})
 def test_within_5_percent_of_rtl(name):
     rows = [row for row in read_baseline() if row.name == name]
     try:
-        program = compile_work(WORK[name], MACHINE).program
+        machine = WORK[name].machine
+        program = compile_work(WORK[name], machine).program
     except BenchDataError:
         if shared_folder() is not None:
             raise
         pytest.skip("the folder of models and images that POINTSHIFT_SHARED names is missing")
     for row in rows:
-        found = estimate(instructions_of(program), MACHINE, memory_settings(row.memory))
+        found = estimate(instructions_of(program), machine, memory_settings(row.memory))
         assert found.cycles == pytest.approx(row.cycles, rel=0.05), row.memory
         assert sum(layer.cycles for layer in found.layers.values()) == pytest.approx(found.cycles, abs=1)
         busy = sum(layer.array_busy for layer in row.layers)
