@@ -1,7 +1,8 @@
 """A convolution's integers: fractional lengths, rounding and biases, as the steps of the search say.
 
-The weights of a ternary layer (`quant.compression.ternary`) stay ternary: they are rounded to the nearest at
-one fractional length, whatever the search would do.
+Weights that share few values (`quant.compression`) still do afterwards, so that a machine with a weight
+decoder reads them as indices into a codebook: they are rounded to the nearest at one fractional length,
+whatever the search would do.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from quant.rounding import ErrorAwareRounding, InputPairs
 from quant.search import Search
 from quant.weight_formats import candidate_lengths, choose_weight_lengths, fixed_weights, pick_lengths
 
-__all__ = ["WeightChoice", "is_ternary"]
+__all__ = ["SHARED_VALUES", "WeightChoice", "is_ternary", "shares_values"]
+
+#: So many values of a layer's weights, zero among them, fit into an index of four bits.
+SHARED_VALUES = 16
+#: Layers with fewer weights for each of their values take few because they have few.
+_LEAST_SHARING = 4
 
 
 def is_ternary(weight: NDArray[np.floating]) -> bool:
@@ -25,6 +31,14 @@ def is_ternary(weight: NDArray[np.floating]) -> bool:
     zero = weight == 0
     inside = zero | (weight == lowest) | (weight == largest)
     return bool(lowest < 0 < largest and zero.any() and inside.all())
+
+
+def shares_values(weight: NDArray[np.floating]) -> bool:
+    """Whether the weights are ternary, or share at most `SHARED_VALUES` values."""
+    if is_ternary(weight):
+        return True
+    values = len(np.unique(weight))
+    return values <= SHARED_VALUES and weight.size >= _LEAST_SHARING * values
 
 
 class WeightChoice:
@@ -55,9 +69,9 @@ class WeightChoice:
     ):
         self.node, self.search, self.pairs = node, search, pairs
         self.input_fl, self.input_range = input_fl, input_range
-        ternary = is_ternary(node.weight)
-        self.channels = search.channels and not ternary
-        rounding = search.rounding and not ternary
+        shared = shares_values(node.weight)
+        self.channels = search.channels and not shared
+        rounding = search.rounding and not shared
         self.rounding = ErrorAwareRounding(node, pairs, images) if rounding else None
 
     def weights(self, bits: int) -> FixedWeights:
