@@ -7,18 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw.whole_file import check_distinct, check_writable
+from hw.whole_file import check_distinct, check_writable, write_whole
 from quant.inspect import input_shape
 
 if TYPE_CHECKING:
     from quant.graph import Graph
 
-__all__ = ["add_parser", "run", "with_stored_weights"]
+__all__ = ["add_parser", "encoded_release", "run", "with_stored_weights"]
 
 _EXAMPLES = """\
 examples:
   python -m quant decompress net.weights
   python -m quant decompress net.weights --model pruned.onnx -o again.onnx
+  python -m quant decompress squeezenet.net --published --model squeezenet.onnx --encode squeezenet.weights
 """
 
 
@@ -28,7 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "decompress",
         help="read a file of compressed weights",
         description="Check a file that compress wrote, print what each layer takes in it, and write the "
-        "network with its weights as float ONNX.",
+        "network with its weights as float ONNX. With --published, the file has the format in which the "
+        "authors of Deep Compression published SqueezeNet, and is encoded as compress does.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,6 +48,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="the input's shape, where the model leaves it open",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="MODEL.onnx", help="file to write")
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="the file is of the Deep Compression release; --model gives its shapes",
+    )
+    parser.add_argument(
+        "--encode", type=Path, metavar="FILE.weights", help="write what was published in our encoding"
+    )
     parser.set_defaults(run=run)
 
 
@@ -56,17 +66,55 @@ def run(arguments: argparse.Namespace) -> int:
     from quant.float_onnx import write_float_model
     from quant.onnx_import import import_model
 
-    if (arguments.model is None) != (arguments.output is None):
+    if arguments.published and arguments.model is None:
+        raise CompressionError("--published needs --model: such a file has no shapes")
+    if arguments.encode is not None and not arguments.published:
+        raise CompressionError("--encode is for what was --published; other files are encoded already")
+    if not arguments.published and (arguments.model is None) != (arguments.output is None):
         raise CompressionError("a network is written from both: give --model and -o, or neither to only read")
-    check_distinct(arguments.file, arguments.model, arguments.output)
+    check_distinct(arguments.file, arguments.model, arguments.output, arguments.encode)
     check_writable(arguments.output)
-    content = arguments.file.read_bytes()
-    print(compression_table(compression_report(content, str(arguments.file))))
+    check_writable(arguments.encode)
+    content, graph = arguments.file.read_bytes(), None
     if arguments.model is not None:
         graph = import_model(arguments.model, input_shape=arguments.input_shape)
+    if arguments.published and graph is not None:
+        size = len(content)
+        content = encoded_release(graph, content, str(arguments.file))
+        print(f"{arguments.file}: published in {size:,} bytes, encoded in {len(content):,}")
+    print(compression_table(compression_report(content, str(arguments.file))))
+    if arguments.encode is not None:
+        write_whole(arguments.encode, content)
+        print(f"wrote {arguments.encode}")
+    if graph is not None and arguments.output is not None:
         write_float_model(with_stored_weights(graph, content, str(arguments.file)), arguments.output)
         print(f"wrote {arguments.output}")
     return 0
+
+
+def encoded_release(graph: Graph, content: bytes, where: str = "the file") -> bytes:
+    """A file of the Deep Compression release in our encoding, without loss.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its layers, in their order, have the file's shapes.
+    where : str
+        Stands for the file in messages.
+
+    Raises
+    ------
+    EncodingError
+        If the file is not of these layers.
+    """
+    from quant.compression.layer_numbers import layers_of
+    from quant.encoding import StoredLayer, encode_layer, read_published_file, weight_file_bytes
+
+    shapes = {name: node.weight.shape for name, node in layers_of(graph).items()}
+    found = read_published_file(content, shapes, where)
+    return weight_file_bytes(
+        StoredLayer(name, encode_layer(weights), bias) for name, (weights, bias) in found.items()
+    )
 
 
 def with_stored_weights(graph: Graph, content: bytes, where: str = "the file") -> Graph:

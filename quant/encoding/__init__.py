@@ -8,6 +8,7 @@ from quant.encoding.codebook import LARGEST_CODEBOOK, look_up, nearest_entries, 
 from quant.encoding.error import EncodingError
 from quant.encoding.huffman import LENGTH_LIMIT, canonical_codes, check_lengths, code_lengths
 from quant.encoding.layer_stream import EncodedLayer, IndexWidths, decode_layer, encode_layer
+from quant.encoding.published_file import read_published_file
 from quant.encoding.relative_index import LARGEST_INDEX_BITS, positions_of, relative_indices
 from quant.encoding.weight_file import StoredLayer, read_weight_file, weight_file_bytes
 
@@ -30,6 +31,7 @@ __all__ = [
     "look_up",
     "nearest_entries",
     "positions_of",
+    "read_published_file",
     "read_weight_file",
     "relative_indices",
     "split_into_codebook",
