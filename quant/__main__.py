@@ -15,7 +15,8 @@ __all__ = ["main"]
 #: The modules of the subcommands: each has ``add_parser(subparsers)`` and ``run(arguments) -> int``.
 _COMMANDS = ("quant.inspect", "quant.calibrate_command", "quant.evaluate", "quant.compare",
              "quant.sweep_command", "quant.prune_command", "quant.compress_command",
-             "quant.decompress_command", "quant.ternarize_command", "quant.lowrank_command")
+             "quant.decompress_command", "quant.ternarize_command", "quant.lowrank_command",
+             "quant.chain_command")
 
 _PACKAGES = ("quant", "hw", "compiler", "sim", "sw_driver", "models", "boards")
 
@@ -29,6 +30,7 @@ examples:
   python -m quant prune model.onnx --data train.npz --total 0.1 -o pruned.onnx
   python -m quant lowrank model.onnx --data images.npz --speedup 3 -o low.onnx
   python -m quant compress pruned.onnx --data train.npz -o shared.onnx
+  python -m quant chain net.onnx --data train.npz --test test.npz -o small "prune --total 0.1" "compress"
   python -m quant ternarize net.onnx --data train.npz -o ternary.onnx
 """
 
