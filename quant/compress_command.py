@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from hw.whole_file import check_distinct, check_writable, write_whole
 from quant.inspect import input_shape
-from quant.training_arguments import add_training_arguments, training_images, training_settings
+from quant.training_arguments import (
+    add_training_arguments,
+    training_checkpoint,
+    training_images,
+    training_settings,
+)
 
 if TYPE_CHECKING:
     from quant.encoding import IndexWidths
@@ -88,7 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from quant.calibrate_command import write_json
-    from quant.compression.checkpoint import Checkpoint, fingerprint
     from quant.compression.report import compression_report, compression_table, encoded_file
     from quant.compression.sharing import SharedWeights, clusters_of
     from quant.compression.trainable import TrainableNetwork, best_device
@@ -121,15 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         accuracy[name].append(network.accuracy(data))
     for name in sorted(set(network.weights) - set(shared.centroids)):
         print(f"note: all weights of {name} are zero")
-    names = ("output", "weights", "json", "quiet", "run", "index_bits", "test")
-    identity = fingerprint(
-        **{name: value for name, value in vars(arguments).items() if name not in names},
-        data_file=Path(arguments.data),
-    )
-    path = arguments.output.with_name(arguments.output.name + ".checkpoint")
-    checkpoint = Checkpoint(path, identity)
-    if checkpoint.load() is not None:
-        print(f"going on from {path}")
+    checkpoint = training_checkpoint(arguments, "weights", "index_bits", "test")
     total = settings.epochs * len(images.training)
     with tqdm(
         total=total, desc="shared weights", unit="image", leave=False, disable=arguments.quiet or None

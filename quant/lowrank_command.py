@@ -11,7 +11,13 @@ from hw.whole_file import check_distinct, check_writable
 from quant.inspect import input_shape
 from quant.low_rank.projection import METHODS
 from quant.preparation_arguments import positive
-from quant.training_arguments import add_training_arguments, number, training_images, training_settings
+from quant.training_arguments import (
+    add_training_arguments,
+    number,
+    training_checkpoint,
+    training_images,
+    training_settings,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
     from quant.graph import Graph
     from quant.low_rank.approximate import LowRankLayer, Plan
     from quant.low_rank.costs import CostModel
-    from quant.training_arguments import TrainingImages
+    from quant.training_arguments import TrainingImages, training_checkpoint
 
 __all__ = ["add_parser", "run"]
 
@@ -363,20 +369,12 @@ def _fine_tune(
     images: TrainingImages,
 ) -> Any:
     """Train; the checkpoint is to be removed when the result is written."""
-    from quant.compression.checkpoint import Checkpoint, fingerprint
     from quant.low_rank.fine_tuning import fine_tune
 
-    outputs = ("output", "json", "quiet", "run")
-    identity = fingerprint(
-        **{name: value for name, value in vars(arguments).items() if name not in outputs},
-        data_file=Path(arguments.data),
-    )
-    path = arguments.output.with_name(arguments.output.name + ".checkpoint")
-    checkpoint, settings = Checkpoint(path, identity), training_settings(arguments)
+    checkpoint, settings = training_checkpoint(arguments), training_settings(arguments)
     state = checkpoint.load()
     if state is not None:
         network.load(state["network"])
-        print(f"going on from {path}")
 
     def save(trained: object) -> None:
         checkpoint.save({"network": network.state(), "training": trained})

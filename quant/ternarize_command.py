@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 from hw.whole_file import check_distinct, check_writable
 from quant.inspect import input_shape
 from quant.text_table import aligned
-from quant.training_arguments import add_training_arguments, training_images, training_settings
+from quant.training_arguments import (
+    add_training_arguments,
+    training_checkpoint,
+    training_images,
+    training_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from quant.calibrate_command import write_json
-    from quant.compression.checkpoint import Checkpoint, fingerprint
     from quant.compression.ternary import TernaryWeights
     from quant.compression.trainable import TrainableNetwork, best_device
     from quant.float_onnx import write_float_model
@@ -107,15 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     ternary = TernaryWeights(network, plan)
     for name, data in measured.items():
         accuracy[name].append(network.accuracy(data))
-    names = ("output", "json", "quiet", "run", "test")
-    identity = fingerprint(
-        **{name: value for name, value in vars(arguments).items() if name not in names},
-        data_file=Path(arguments.data),
-    )
-    path = arguments.output.with_name(arguments.output.name + ".checkpoint")
-    checkpoint = Checkpoint(path, identity)
-    if checkpoint.load() is not None:
-        print(f"going on from {path}")
+    checkpoint = training_checkpoint(arguments, "test")
     total = settings.epochs * len(images.training)
     with tqdm(
         total=total, desc="ternary weights", unit="image", leave=False, disable=arguments.quiet or None

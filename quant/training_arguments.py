@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quant.preparation_arguments import add_data_arguments, positive, preparation_of
 
 if TYPE_CHECKING:
+    from quant.compression.checkpoint import Checkpoint
     from quant.compression.labelled_data import LabelledData
     from quant.compression.training import TrainingSettings
     from quant.graph import Graph
 
-__all__ = ["TrainingImages", "add_training_arguments", "number", "training_images", "training_settings"]
+__all__ = ["TrainingImages", "add_training_arguments", "number", "training_checkpoint", "training_images",
+           "training_settings"]
 
 _VALIDATION_SHARE = 0.1
 
@@ -101,6 +104,30 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
         arguments.dropout,
         arguments.seed,
     )
+
+
+def training_checkpoint(arguments: argparse.Namespace, *results: str) -> Checkpoint:
+    """The checkpoint beside ``--output``; a line is printed if it holds the state of an interrupted run.
+
+    Parameters
+    ----------
+    results : str
+        Options that the training does not depend on, besides output, json and quiet.
+    """
+    from quant.compression.checkpoint import Checkpoint, fingerprint
+
+    names = {"output", "json", "quiet", "run", *results}
+    identity = fingerprint(
+        **{name: value for name, value in vars(arguments).items() if name not in names},
+        data_file=Path(arguments.data),
+    )
+    path = None
+    if arguments.output is not None:
+        path = arguments.output.with_name(arguments.output.name + ".checkpoint")
+    checkpoint = Checkpoint(path, identity)
+    if checkpoint.load() is not None:
+        print(f"going on from {path}")
+    return checkpoint
 
 
 @dataclass(frozen=True, eq=False)
