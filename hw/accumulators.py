@@ -32,7 +32,8 @@ class Accumulators(wiring.Component):
     first : ``In(1)``
         With the operands (`OPERAND_DELAY` cycles after ``valid``): nothing has been accumulated yet.
     chain : ``In(1)``
-        With the operands: add to the sum before, whatever its pixel and however short ago.
+        With the operands: add to the sum before, whatever its pixel and however short ago.  Only machines with a
+        weight decoder can.
     maximum : ``In(1)``
         With the operands: keep the larger value instead of adding.
     bias : ``In``
@@ -81,24 +82,26 @@ class Accumulators(wiring.Component):
             if stage == OPERAND_DELAY:
                 m.d.comb += adds.eq(valid)
 
-        maximum, chain = Signal(), Signal()
-        m.d.sync += [maximum.eq(self.maximum), chain.eq(self.chain)]
-        # Choosing what a product is added to, or whether it is larger, takes a cycle of its own.
+        maximum, chain, keeps = Signal(), Signal(), Signal()
+        m.d.comb += maximum.eq(self.maximum & ~self.first)
+        m.d.sync += [keeps.eq(maximum), chain.eq(self.chain)]
+        # The larger of old and product is old + max(product - old, 0): what is added, and to what, is chosen
+        # in a cycle of its own, so that one adder is all there is between two registers.
         for lane in range(lanes):
             product = self.products[lane]
-            addend = Signal.like(product, reset_less=True, name=f"addend{lane}")
+            addend = Signal(signed(len(product) + 1), reset_less=True, name=f"addend{lane}")
             start = Signal(signed(32), reset_less=True, name=f"start{lane}")
-            larger = Signal(reset_less=True, name=f"larger{lane}")
             total = Signal(signed(32), reset_less=True, name=f"total{lane}")
             m.d.sync += [
-                addend.eq(product),
-                start.eq(Mux(self.first & ~self.maximum, self.bias[lane], old[lane])),
-                larger.eq(self.first | (product > old[lane][:len(product)].as_signed())),
+                addend.eq(product - Mux(maximum, old[lane][:len(product)].as_signed(), 0)),
+                start.eq(Mux(self.first, Mux(self.maximum, 0, self.bias[lane]), old[lane])),
             ]
-            with m.If(adds & maximum):
-                m.d.sync += total.eq(Mux(larger, addend, start))
-            with m.Elif(adds):
-                m.d.sync += total.eq(Mux(chain, total, start) + addend)
+            added = Mux(keeps & addend[-1], 0, addend)
+            if self.machine.weight_decoder:
+                with m.If(adds):
+                    m.d.sync += total.eq(Mux(chain, total, start) + added)
+            else:
+                m.d.sync += total.eq(start + added)
             m.d.comb += self.sums[lane].eq(total)
 
         m.d.comb += [write.addr.eq(pixel), write.en.eq(valid), write.data.eq(self.sums)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -172,11 +172,17 @@ class Scratchpad(wiring.Component):
                                         Mux(stores, row_of(self.read.payload), row_of(compute_address)))),
             ]
 
-        # The words, rotated back.
-        turned = delay_line(m, rotation, PORT_A_LATENCY, "rotation")[-1]
-        m.d.sync += [
-            compute.read_data[slot].eq(Array(a_words)[(slot + turned)[:bank_bits]]) for slot in range(banks)
-        ]
+        # The words, rotated back by a power of two after the other: half the wires of a choice among all banks
+        # for each slot.  Each byte of the words has a copy of the rotation, because it steers so much.
+        early = delay_line(m, rotation, PORT_A_LATENCY - 1, "rotation")[-1]
+        for byte in range(self.machine.word_bytes):
+            turned = Signal(bank_bits, reset_less=True, attrs={"keep": 1}, name=f"turned_{byte}")
+            m.d.sync += turned.eq(early)
+            parts: list[Value] = [word.word_select(byte, 8) for word in a_words]
+            for power in reversed(range(bank_bits)):
+                parts = [Mux(turned[power], parts[(slot + (1 << power)) % banks], part)
+                         for slot, part in enumerate(parts)]
+            m.d.sync += [compute.read_data[slot].word_select(byte, 8).eq(part) for slot, part in enumerate(parts)]
         for name, address, output in (("residual", compute.residual_address, compute.residual_data),
                                       ("store", self.read.payload, self.read_data)):
             bank = delay_line(m, bank_of(address), PORT_B_LATENCY, f"{name}_bank")[-1]

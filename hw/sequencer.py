@@ -207,6 +207,8 @@ class Sequencer(wiring.Component):
             with m.Case(_State.IDLE):
                 m.d.comb += self.instructions.ready.eq(1)
                 m.d.sync += code.eq(self.instructions.payload)
+                if not self.machine.weight_decoder:
+                    m.d.sync += code.fold.eq(0)  # whatever it steers is not built
                 with m.If(self.instructions.valid):
                     m.d.sync += state.eq(_State.WAIT)
             with m.Case(_State.WAIT):

@@ -346,6 +346,7 @@ class _Compute:
         if i["fold"]:
             others = ("residual", "average", "partial", "continues", "hold_weights")
             require(self.mode is Mode.DENSE and not any(i[name] for name in others), "fold with another mode")
+            require(self.machine.weight_decoder, "fold needs a machine with a weight decoder")
         require(not (i["partial"] and (i["residual"] or i["average"])), "partial with residual or average")
         left = self.simulator.partial_sums
         require(bool(left) == bool(i["continues"]), "sums are left and not continued, or none are")

@@ -295,7 +295,7 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
     elif kind < 0.5 and machine.average_pooling:
         fields |= {"average": 1, "divisor": some(1, 60) if rng.random() < 0.7 else some(1, 16383),
                    "divisor_shift": some(-8, 8)}
-    elif kind < 0.65 and mode is Mode.DENSE:
+    elif kind < 0.65 and mode is Mode.DENSE and machine.weight_decoder:
         fields |= {"fold": 1, "hold_weights": 0}
     # the average's dividend is limited: few enough products, no large bias (beats_of)
     if fields.get("average", 0) and fields["divisor_shift"] > 0:
