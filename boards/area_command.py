@@ -12,9 +12,9 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 from boards.area import BASELINE, TERMS, AreaPoint, board_area, fit, read_points, write_points
-from boards.fit import AREA_FILE, AREA_SCRIPT
 from boards.parts import ECP5_FLOW
 from boards.registry import find_board
+from boards.synthesis import AREA_FILE, AREA_SCRIPT, READ_SCRIPT
 from boards.toolchain import find_tool, run_tool
 from hw.core import Core
 from hw.machine import Machine, MachineError
@@ -56,7 +56,8 @@ def measure_core(machine: Machine) -> AreaPoint:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "core.il").write_text(rtlil.convert(Core(machine, multiplier="ecp5"), name="core"))
-        (work / "core.ys").write_text(f"read_rtlil core.il\nsynth_ecp5 -top core\n{AREA_SCRIPT}\n")
+        commands = ["read_rtlil core.il", READ_SCRIPT, "synth_ecp5 -top core", AREA_SCRIPT, ""]
+        (work / "core.ys").write_text("\n".join(commands))
         arguments = ["-q", "-l", "synthesis.log", "core.ys"]
         run_tool(find_tool("yosys"), arguments, work, work / "yosys.log", lambda line, seconds: None)
         counts = json.loads((work / AREA_FILE).read_text())["design"]["num_cells_by_type"]

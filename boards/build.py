@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from boards.board import Board, BoardBuild, Files
-from boards.fit import AREA_FILE, require_fit, require_multipliers
+from boards.fit import require_fit, require_multipliers
 from boards.registry import find_board
+from boards.synthesis import AREA_FILE
 from boards.toolchain import Tool, find_tool, run_tool
 from hw.machine import Machine, MachineError
 from hw.whole_file import write_whole

@@ -13,8 +13,8 @@ from amaranth.vendor import LatticeECP5Platform
 from boards.board import Board, BoardBuild, ExternalMemory, Files
 from boards.ddr3 import DDR3Chip, DDR3Controller, generate_ddr3
 from boards.ddr3_system import DDR3System
-from boards.fit import AREA_SCRIPT
 from boards.parts import Part
+from boards.synthesis import SCRIPTS
 from boards.system import memory_ports
 from hw.core import Core
 from hw.machine import Machine
@@ -157,7 +157,7 @@ def ddr3_board(
             leds=leds,
             held=held,
         )
-        return dict(board.prepare(top, "top", debug_verilog=False, script_after_synth=AREA_SCRIPT).files)
+        return dict(board.prepare(top, "top", debug_verilog=False, **SCRIPTS).files)
 
     return Board(
         name=name,

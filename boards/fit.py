@@ -7,11 +7,7 @@ from pathlib import Path
 
 from boards.board import Board, BoardBuild
 
-__all__ = ["AREA_FILE", "AREA_SCRIPT", "FitError", "require_fit", "require_multipliers"]
-
-#: Where synthesis leaves the netlist's cells, and the Yosys commands that make it do so.
-AREA_FILE = "area.json"
-AREA_SCRIPT = f"tee -q -o {AREA_FILE} stat -json"
+__all__ = ["FitError", "require_fit", "require_multipliers"]
 
 _ADVICE = {
     "luts": "choose smaller input_lanes or output_lanes, or average_pooling false, with --machine",

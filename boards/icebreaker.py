@@ -14,10 +14,10 @@ from amaranth.lib.wiring import Component
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 
 from boards.board import Board, BoardBuild, ExternalMemory, Files
-from boards.fit import AREA_SCRIPT
 from boards.parts import ice40_up5k
 from boards.pll import ClockError
 from boards.spram_system import SPRAMSystem
+from boards.synthesis import SCRIPTS
 from hw.core import Core
 from hw.machine import Machine
 from hw.uart import clocks_per_bit
@@ -65,7 +65,7 @@ def files(core: Component, bus_width: int, baud: int) -> Files:
         "top",
         debug_verilog=False,
         synth_opts="-dsp",
-        script_after_synth=AREA_SCRIPT,
+        **SCRIPTS,
     )
     return dict(plan.files)
 

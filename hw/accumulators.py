@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.array import sum_bits
+from hw.copies import copies
 from hw.machine import Machine
 
 __all__ = ["LOOP_LATENCY", "OPERAND_DELAY", "SUM_LATENCY", "Accumulators"]
@@ -30,14 +31,15 @@ class Accumulators(wiring.Component):
         There is a pixel, whose address is ``pixel``.
     pixel : ``In(range(accumulator_depth))``
     first : ``In(1)``
-        With the operands (`OPERAND_DELAY` cycles after ``valid``): nothing has been accumulated yet.
+        A cycle before the operands: nothing has been accumulated yet.
     chain : ``In(1)``
-        With the operands: add to the sum before, whatever its pixel and however short ago.  Only machines with a
-        weight decoder can.
+        A cycle before the operands: add to the sum before, whatever its pixel and however short ago.  Only
+        machines with a weight decoder can.
     maximum : ``In(1)``
-        With the operands: keep the larger value instead of adding.
+        A cycle before the operands: keep the larger value instead of adding.
     bias : ``In``
-        What a sum starts from, with the operands.  Maxima start from their first product.
+        What a sum starts from, with the operands (`OPERAND_DELAY` cycles after ``valid``).  Maxima start from
+        their first product.
     products : ``In``
         What is added, with the operands.
     sums : ``Out``
@@ -62,7 +64,7 @@ class Accumulators(wiring.Component):
         m = Module()
         lanes = self.machine.output_lanes
         m.submodules.ram = ram = memory.Memory(
-            shape=32 * lanes, depth=self.machine.accumulator_depth, init=[])
+            shape=32 * lanes, depth=self.machine.accumulator_depth, init=[], attrs={"no_rw_check": "1"})
         write = ram.write_port()
         # No transparency: a pixel is never read in the cycle in which it is written, because it
         # comes again after LOOP_LATENCY cycles at the earliest.
@@ -82,19 +84,21 @@ class Accumulators(wiring.Component):
             if stage == OPERAND_DELAY:
                 m.d.comb += adds.eq(valid)
 
-        maximum, chain, keeps = Signal(), Signal(), Signal()
-        m.d.comb += maximum.eq(self.maximum & ~self.first)
-        m.d.sync += [keeps.eq(maximum), chain.eq(self.chain)]
         # The larger of old and product is old + max(product - old, 0): what is added, and to what, is chosen
         # in a cycle of its own, so that one adder is all there is between two registers.
-        for lane in range(lanes):
+        flags = Cat(self.first, self.maximum, self.maximum & ~self.first, self.chain)
+        for lane, steers in enumerate(copies(m, flags, lanes, "flags")):
+            first, starts_maximum, maximum, chain_next = steers
+            keeps = Signal(reset_less=True, name=f"keeps{lane}")
+            chain = Signal(reset_less=True, name=f"chain{lane}")
+            m.d.sync += [keeps.eq(maximum), chain.eq(chain_next)]
             product = self.products[lane]
             addend = Signal(signed(len(product) + 1), reset_less=True, name=f"addend{lane}")
             start = Signal(signed(32), reset_less=True, name=f"start{lane}")
             total = Signal(signed(32), reset_less=True, name=f"total{lane}")
             m.d.sync += [
                 addend.eq(product - Mux(maximum, old[lane][:len(product)].as_signed(), 0)),
-                start.eq(Mux(self.first, Mux(self.maximum, 0, self.bias[lane]), old[lane])),
+                start.eq(Mux(first, Mux(starts_maximum, 0, self.bias[lane]), old[lane])),
             ]
             added = Mux(keeps & addend[-1], 0, addend)
             if self.machine.weight_decoder:

@@ -14,6 +14,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from hw.copies import copies
 from hw.isa import Mode
 from hw.machine import Machine
 from hw.multiplier import ACTIVATION_BITS, LATENCY, PRODUCT_BITS, Multiplier, MultiplierKind
@@ -30,7 +31,7 @@ OUTSIDE_MAXIMUM = -256
 
 
 def selection_layout(machine: Machine) -> data.StructLayout:
-    """What becomes of a window's words; comes with them.
+    """What becomes of a window's words; comes a cycle before them.
 
     ``inside``: of each slot, 0 outside the image and where no tap is; ``half``: which group of
     ``input_lanes`` channels a dense pass takes; ``phase``: channel with which a thin pass begins.
@@ -73,7 +74,7 @@ class MultiplierArray(wiring.Component):
     tile : ``In(8 * multipliers)``
         Weight of output lane o and input lane i in byte ``o * input_lanes + i``.
     load_tile : ``In(1)``
-        Take the tile for the word of `OPERAND_LATENCY` cycles ago and those after it.
+        Take the tile, in the next cycle, for the word of this one and those after it.
     sums : ``Out``
         One signed sum for each output lane.
     """
@@ -95,41 +96,49 @@ class MultiplierArray(wiring.Component):
         selection = self.selection
         words = [[word.word_select(channel, 8) for channel in range(columns)] for word in self.words]
 
-        def extended(byte: Value) -> Value:
+        def extended(byte: Value, is_signed: Value) -> Value:
             """The byte with its ninth bit."""
-            return Value.cast(Cat(byte, byte[7] & selection.input_signed))
+            return Value.cast(Cat(byte, byte[7] & is_signed))
 
         # what all columns may see: groups of the first slot's channels, or channels of several slots
         shared = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"shared_lane{lane}")
                   for lane in range(lanes)]
+        # one bit for each source of the lanes' channels, known before the words come
         thin = selection.mode == Mode.THIN
-        alone_mode = Signal()
-        m.d.comb += alone_mode.eq((selection.mode == Mode.DEPTHWISE) | (selection.mode == Mode.MAXIMUM))
-        for lane, operand in enumerate(shared):
+        sources = [(channels, phase) for channels in range(1, THIN_CHANNELS + 1)
+                   for phase in phases(self.machine, channels)]
+        chosen = Cat(*((thin & (selection.thin_channels == channels) & (selection.phase == phase))
+                       for channels, phase in sources))
+        steers = zip(copies(m, chosen, lanes, "chosen"), copies(m, selection.half, lanes, "half"),
+                     copies(m, selection.inside, lanes, "inside_shared"),
+                     copies(m, selection.input_signed, lanes, "signed_shared"), strict=True)
+        for lane, (choice, half, insides, is_signed) in enumerate(steers):
             byte, inside = Signal(8, name=f"byte_lane{lane}"), Signal(name=f"inside_lane{lane}")
-            group = words[0][lane::lanes]
-            m.d.comb += [byte.eq(Array(group)[selection.half]), inside.eq(selection.inside[0])]
-            with m.If(thin):
-                for channels in range(1, THIN_CHANNELS + 1):
-                    for phase in phases(self.machine, channels):
-                        slot, channel = divmod(phase + lane, channels)
-                        with m.If((selection.thin_channels == channels) & (selection.phase == phase)):
-                            m.d.comb += [byte.eq(words[slot][channel]), inside.eq(selection.inside[slot])]
-            with m.If(~alone_mode):  # what a mode does not use stands still
-                m.d.sync += operand.eq(Mux(inside, extended(byte), 0))
+            m.d.comb += [byte.eq(Array(words[0][lane::lanes])[half]), inside.eq(insides[0])]
+            for number, (channels, phase) in enumerate(sources):
+                slot, channel = divmod(phase + lane, channels)
+                with m.If(choice[number]):
+                    m.d.comb += [byte.eq(words[slot][channel]), inside.eq(insides[slot])]
+            m.d.sync += shared[lane].eq(Mux(inside, extended(byte, is_signed), 0))
 
         # what each sees alone: its channel of every slot
-        outside = Signal(signed(ACTIVATION_BITS))
-        m.d.comb += outside.eq(Cat(Const(0, 8), selection.mode == Mode.MAXIMUM))
-        for column in range(columns):
+        alone_mode, maximum = Signal(), Signal()
+        m.d.comb += [
+            maximum.eq(selection.mode == Mode.MAXIMUM),
+            alone_mode.eq((selection.mode == Mode.DEPTHWISE) | maximum),
+        ]
+        # copies for each column, because they steer all that is wide
+        column_steers = zip(copies(m, selection.inside, columns, "inside_alone"),
+                            copies(m, Cat(selection.input_signed, maximum, alone_mode), columns, "alone"),
+                            copies(m, self.load_tile, columns, "load_tile"), strict=True)
+        for column, (insides, (is_signed, is_maximum, alone_before), load_tile) in enumerate(column_steers):
             own = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"own_column{column}_lane{lane}")
                    for lane in range(lanes)]
-            with m.If(alone_mode):
-                m.d.sync += [operand.eq(Mux(selection.inside[lane], extended(words[lane][column]),
-                                            0 if lane else outside)) for lane, operand in enumerate(own)]
-            # a copy for each column, because it steers all that is wide
-            alone = Signal(reset_less=True, attrs={"keep": 1}, name=f"alone_column{column}")
-            m.d.sync += alone.eq(alone_mode)
+            outside = Cat(Const(0, 8), is_maximum).as_signed()
+            m.d.sync += [operand.eq(Mux(insides[lane], extended(words[lane][column], is_signed),
+                                        0 if lane else outside)) for lane, operand in enumerate(own)]
+            alone = Signal(reset_less=True, name=f"alone_column{column}")
+            m.d.sync += alone.eq(alone_before)
             products: list[Value] = []
             for lane in range(lanes):
                 cell = Multiplier(self.multiplier)
@@ -137,7 +146,7 @@ class MultiplierArray(wiring.Component):
                 m.d.comb += [
                     cell.activation.eq(Mux(alone, own[lane], shared[lane])),
                     cell.weight.eq(self.tile.word_select(column * lanes + lane, 8)),
-                    cell.load_weight.eq(self.load_tile),
+                    cell.load_weight.eq(load_tile),
                 ]
                 products.append(cell.product)
             m.d.comb += self.sums[column].eq(_adder_tree(m, products, f"column{column}"))

@@ -77,8 +77,8 @@ class BurstSplitter(wiring.Component):
 
         # first stage: in which beat of which chunk, counted from the first one, the transfer ends
         first_valid = Signal()
-        first_address = Signal(ADDRESS_WIDTH)
-        first_tag = Signal(tag)
+        first_address = Signal(ADDRESS_WIDTH, reset_less=True)
+        first_tag = Signal(tag, reset_less=True)
         end = Signal(max(len(entry.beats), chunk_bits) + 1)
         first_moves = Signal()
         m.d.comb += waiting.output.ready.eq(~first_valid | first_moves)
@@ -92,11 +92,11 @@ class BurstSplitter(wiring.Component):
 
         # second stage: one burst after another; every one but the last ends with its chunk
         busy = Signal()
-        address = Signal(ADDRESS_WIDTH)
+        address = Signal(ADDRESS_WIDTH, reset_less=True)
         last_beat = Signal(chunk_bits)
         chunks_left = Signal(len(end) - chunk_bits)  # after this one
         last = Signal()
-        held_tag = Signal(tag)
+        held_tag = Signal(tag, reset_less=True)
         m.submodules.output = output = SkidBuffer(self.bursts.payload.shape())
         wiring.connect(m, output.output, wiring.flipped(self.bursts))
         advance = Signal()

@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.accumulators import OPERAND_DELAY, SUM_LATENCY, Accumulators
 from hw.array import OPERAND_LATENCY, MultiplierArray, array_latency
+from hw.copies import copies
 from hw.delay_line import delay_line
 from hw.destination import Destination
 from hw.isa import Opcode, layout_of
@@ -140,33 +141,34 @@ class Compute(wiring.Component):
 
         m.d.comb += [
             array.words.eq(port.read_data),
-            array.selection.inside.eq(delay_line(m, Cat(inside), word - 2, "inside")[-1]),
-            *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word, name)[-1])
+            array.selection.inside.eq(delay_line(m, Cat(inside), word - 3, "inside")[-1]),
+            *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word - 1, name)[-1])
               for name in ("half", "phase", "mode", "thin_channels", "input_signed")),
             array.tile.eq(loader.tile),
             loader.take_tile.eq(valid[operands - 1] & flags[operands - 1].new_tile),
+            array.load_tile.eq(loader.take_tile),
             loader.claim_tile.eq(sequencer.claim_tile),
             loader.claim_parameters.eq(sequencer.claim_parameters),
             sequencer.tile_available.eq(loader.tile_available),
             sequencer.parameters_available.eq(loader.parameters_available),
         ]
 
-        m.d.sync += array.load_tile.eq(loader.take_tile)
-
         # The parameter block is copied as its first word comes by, so that the next may arrive
         # while the last words of this block are still on their way.
         bias = Signal(data.ArrayLayout(signed(32), machine.output_lanes), reset_less=True)
-        with m.If(valid[sums - 1] & flags[sums - 1].new_block):
-            m.d.sync += bias.eq(loader.bias)
+        new_block = copies(m, valid[sums - 2] & flags[sums - 2].new_block, machine.output_lanes, "new_block")
+        for lane, takes in enumerate(new_block):
+            with m.If(takes):
+                m.d.sync += bias[lane].eq(loader.bias[lane])
         m.d.comb += [
             requantize.shift.eq(loader.shift),
             requantize.load_shift.eq(valid[results - 1] & flags[results - 1].new_block),
             loader.release_parameters.eq(requantize.load_shift),
             accumulators.valid.eq(valid[pixel]),
             accumulators.pixel.eq(pixels[pixel]),
-            accumulators.first.eq(flags[sums].first),
-            accumulators.chain.eq(flags[sums].chain),
-            accumulators.maximum.eq(flags[sums].maximum),
+            accumulators.first.eq(flags[sums - 1].first),
+            accumulators.chain.eq(flags[sums - 1].chain),
+            accumulators.maximum.eq(flags[sums - 1].maximum),
             accumulators.bias.eq(bias),
             accumulators.products.eq(array.sums),
         ]

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.copies import copies
 from hw.rounding_shift import RESULT_BITS
 
 __all__ = ["Divider", "divider_twin"]
@@ -66,11 +67,11 @@ class Divider(wiring.Component):
         steps = Signal(_STEPS + 2)
         m.d.sync += [start.eq(self.start), steps.eq(Cat(start, steps)), self.done.eq(steps[-1])]
 
-        for lane in range(self.lanes):
+        starts = copies(m, self.start, self.lanes, "start")
+        divisors = copies(m, scaled, self.lanes, "divisor")
+        for lane, (lane_start, divisor) in enumerate(zip(starts, divisors, strict=True)):
             dividend = Signal(signed(32), reset_less=True, name=f"dividend{lane}")
-            # a copy for each lane: its wires are the longest here
-            divisor = Signal.like(scaled, name=f"divisor{lane}", reset_less=True, attrs={"keep": 1})
-            m.d.sync += [dividend.eq(self.dividends[lane]), divisor.eq(scaled)]
+            m.d.sync += dividend.eq(self.dividends[lane])
             negative = Signal(reset_less=True, name=f"negative{lane}")
             remainder = Signal(32, reset_less=True, name=f"remainder{lane}")
             quotient = Signal(_STEPS, reset_less=True, name=f"quotient{lane}")
@@ -81,7 +82,7 @@ class Divider(wiring.Component):
                 difference.eq(Cat(Const(0, 1), remainder) - divisor),
                 fits.eq(~difference[-1]),
             ]
-            with m.If(start):
+            with m.If(lane_start):
                 m.d.sync += [
                     negative.eq(dividend < 0),
                     remainder.eq(Mux(dividend < 0, -dividend, dividend)),

@@ -137,7 +137,7 @@ class Fetch(wiring.Component):
             m.d.sync += address.eq(address + INSTRUCTION_BYTES)
 
         # gathering beats into an instruction, then handing it out
-        words = Signal(8 * INSTRUCTION_BYTES)
+        words = Signal(8 * INSTRUCTION_BYTES, reset_less=True)
         part = Signal(range(beats))
         damaged = Signal()
         beat = client.output

@@ -93,14 +93,14 @@ class Load(wiring.Component):
         ]
 
         # beats are gathered into a word, the last of them going straight through
-        word = Signal(8 * machine.word_bytes)
+        word = Signal(8 * machine.word_bytes, reset_less=True)
         parts = machine.beats_per_word
         complete = Signal()
         beat = client.output
         if parts == 1:
             m.d.comb += [word.eq(beat.payload.data), complete.eq(1)]
         else:
-            earlier = Signal((parts - 1) * machine.bus_width)
+            earlier = Signal((parts - 1) * machine.bus_width, reset_less=True)
             part = Signal(range(parts))
             m.d.comb += [word.eq(Cat(earlier, beat.payload.data)), complete.eq(part == parts - 1)]
             with m.If(beat.valid & beat.ready):

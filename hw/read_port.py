@@ -113,7 +113,7 @@ class ReadPort(wiring.Component):
 
         # data: a register, then to whose turn it is
         valid, last, error = Signal(), Signal(), Signal()
-        beat = Signal(self.bus_width)
+        beat = Signal(self.bus_width, reset_less=True)
         turn = Signal(turn_layout)
         m.d.comb += [axi.rready.eq(1), turn.eq(order.r_data), self.beat.eq(valid)]
         m.d.sync += [

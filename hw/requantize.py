@@ -11,6 +11,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.copies import copies
 from hw.divider import Divider
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
@@ -89,10 +90,9 @@ class Requantize(wiring.Component):
             m.d.sync += [stages[stage + 1].eq(stages[stage]), again[stage + 1].eq(again[stage])]
         for stage in range(_ALIGN_CYCLES):
             m.d.sync += align[stage + 1].eq(align[stage])
-        # a copy for each lane, because it steers all that is wide
-        lane_again = [Signal(name=f"again_lane{lane}", attrs={"keep": 1}) for lane in range(lanes)]
-        for copy in lane_again:
-            m.d.sync += copy.eq(align[-2].valid)
+        # copies for each lane, because they steer all that is wide
+        lane_again = copies(m, align[-2].valid, lanes, "again")
+        averages = copies(m, code.average, lanes, "average")
         goes_round = Signal()
         m.d.comb += [
             goes_round.eq(code.residual & ~again[_CLIPPED]),
@@ -152,7 +152,9 @@ class Requantize(wiring.Component):
             high_clipped.eq(high),
         ]
 
+        alignments = copies(m, Cat(swap, distance), lanes, "alignment")
         for lane in range(lanes):
+            lane_swap, lane_distance = alignments[lane][0], alignments[lane][1:]
             amount = Signal(6, reset_less=True, name=f"amount{lane}")
             with m.If(self.load_shift):
                 m.d.sync += amount.eq(self.shift[lane] + SHIFT_OFFSET)
@@ -167,9 +169,7 @@ class Requantize(wiring.Component):
             rounded = Signal(signed(RESULT_BITS), name=f"rounded{lane}")
             m.d.comb += rounded.eq(shifter.result)
             if quotients is not None:
-                average = Signal(name=f"average{lane}", attrs={"keep": 1}, reset_less=True)
-                m.d.sync += average.eq(code.average)
-                with m.If(average):
+                with m.If(averages[lane]):
                     m.d.comb += rounded.eq(quotients[lane])
             # compared in one cycle, replaced in the next
             kept = Signal(signed(9), reset_less=True, name=f"kept{lane}")
@@ -190,9 +190,9 @@ class Requantize(wiring.Component):
             unaligned = Signal(signed(9), reset_less=True, name=f"unaligned{lane}")
             m.d.sync += [
                 other.eq(Cat(byte, byte[7] & code.residual_signed)),
-                chosen.eq(Mux(swap, other, clipped)),
-                unshifted.eq(Mux(swap, clipped, other)),
-                aligned.eq(chosen << distance),
+                chosen.eq(Mux(lane_swap, other, clipped)),
+                unshifted.eq(Mux(lane_swap, clipped, other)),
+                aligned.eq(chosen << lane_distance),
                 unaligned.eq(unshifted),
                 total.eq(aligned + unaligned),
             ]

@@ -14,6 +14,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.copies import copies
 from hw.delay_line import delay_line
 from hw.dual_port_memory import PORT_A_LATENCY, PORT_B_LATENCY, DualPortMemory, MemoryKind
 from hw.machine import Machine
@@ -172,20 +173,22 @@ class Scratchpad(wiring.Component):
                                         Mux(stores, row_of(self.read.payload), row_of(compute_address)))),
             ]
 
-        # The words, rotated back by a power of two after the other: half the wires of a choice among all banks
-        # for each slot.  Each byte of the words has a copy of the rotation, because it steers so much.
+        # The words, rotated back by one power of two after the other: half the wires of a choice among all
+        # banks for each slot.  Each byte of the words has a copy of the rotation, which steers so much.
         early = delay_line(m, rotation, PORT_A_LATENCY - 1, "rotation")[-1]
-        for byte in range(self.machine.word_bytes):
-            turned = Signal(bank_bits, reset_less=True, attrs={"keep": 1}, name=f"turned_{byte}")
-            m.d.sync += turned.eq(early)
+        read_data = Signal.like(compute.read_data, reset_less=True)
+        m.d.comb += compute.read_data.eq(read_data)
+        for byte, turned in enumerate(copies(m, early, self.machine.word_bytes, "rotation")):
             parts: list[Value] = [word.word_select(byte, 8) for word in a_words]
             for power in reversed(range(bank_bits)):
                 parts = [Mux(turned[power], parts[(slot + (1 << power)) % banks], part)
                          for slot, part in enumerate(parts)]
-            m.d.sync += [compute.read_data[slot].word_select(byte, 8).eq(part) for slot, part in enumerate(parts)]
+            m.d.sync += [read_data[slot].word_select(byte, 8).eq(part) for slot, part in enumerate(parts)]
         for name, address, output in (("residual", compute.residual_address, compute.residual_data),
                                       ("store", self.read.payload, self.read_data)):
             bank = delay_line(m, bank_of(address), PORT_B_LATENCY, f"{name}_bank")[-1]
-            m.d.sync += output.eq(Array(b_words)[bank])
+            word = Signal.like(output, reset_less=True, name=f"{name}_word")
+            m.d.sync += word.eq(Array(b_words)[bank])
+            m.d.comb += output.eq(word)
         m.d.comb += self.read_valid.eq(delay_line(m, store_has, READ_LATENCY, "store_reads", init=0)[-1])
         return m

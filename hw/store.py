@@ -180,7 +180,7 @@ class Store(wiring.Component):
         wiring.connect(m, plain.output, register.input)
         m.submodules.length = length = SkidBuffer(8)
         m.submodules.output = output = SkidBuffer(data.StructLayout({"data": machine.bus_width, "last": 1}))
-        word = Signal(8 * machine.word_bytes)  # its low beat is the next
+        word = Signal(8 * machine.word_bytes, reset_less=True)  # its low beat is the next
         parts_left = Signal(range(parts + 1))
         beats_left = Signal(8)                 # after the next one
         in_burst = Signal()

@@ -113,8 +113,8 @@ class RowWalker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         new = self.walks.payload
-        walk = Signal(MEMORY_WALK)
-        address = Signal(32)
+        walk = Signal(MEMORY_WALK, reset_less=True)
+        address = Signal(32, reset_less=True)
         busy = Signal()
         advance = Signal()
         load = Signal()
@@ -160,8 +160,8 @@ class WordWalker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         new = self.walks.payload
-        walk = Signal(SCRATCH_WALK)
-        address, row_address = Signal(16), Signal(16)
+        walk = Signal(SCRATCH_WALK, reset_less=True)
+        address, row_address = Signal(16, reset_less=True), Signal(16, reset_less=True)
         words_left = Signal(16)  # this one included
         last_word, one_word = Signal(), Signal()
         busy = Signal()

@@ -11,6 +11,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.copies import copies
 from hw.machine import Machine
 from hw.weight_decoder import WeightDecoder
 from hw.weights import weight_layout
@@ -111,7 +112,7 @@ class WeightLoader(wiring.Component):
         waiting_full = Signal()
         move = Signal()
         take = Signal()
-        shift_all, move_all = Signal(attrs={"keep": 1}), Signal(attrs={"keep": 1})
+        next_shift = Signal()
         complete = Signal()
         next_arrived = Signal()
         next_waiting_full = Signal()
@@ -122,22 +123,26 @@ class WeightLoader(wiring.Component):
             next_arrived.eq(complete | (arrived & ~move)),
             next_waiting_full.eq(move | (waiting_full & ~take)),
             next_move.eq(next_arrived & (~next_waiting_full | self.take_tile)),
+            next_shift.eq(next_valid & (~next_arrived | next_move)),
         ]
         m.d.sync += [
             arrived.eq(next_arrived),
             waiting_full.eq(next_waiting_full),
             take.eq(self.take_tile),
             move.eq(next_move),
-            move_all.eq(next_move),
-            shift.eq(next_valid & (~next_arrived | next_move)),
-            shift_all.eq(next_valid & (~next_arrived | next_move)),
+            shift.eq(next_shift),
         ]
-        with m.If(shift_all):
-            m.d.sync += arriving.eq(Cat(arriving[len(word):], word))
+        arrives = Cat(arriving[len(word):], word)
+        shifts = copies(m, next_shift, machine.output_lanes, "shift")
+        moves = copies(m, next_move, machine.output_lanes, "move")
+        for lane, (lane_shift, lane_move) in enumerate(zip(shifts, moves, strict=True)):
+            part = slice(8 * machine.input_lanes * lane, 8 * machine.input_lanes * (lane + 1))
+            with m.If(lane_shift):
+                m.d.sync += arriving[part].eq(arrives[part])
+            with m.If(lane_move):
+                m.d.sync += waiting[part].eq(arriving[part])
         with m.If(shift):
             m.d.sync += left.eq(Mux(left == 0, words - 1, left - 1))
-        with m.If(move_all):
-            m.d.sync += waiting.eq(arriving)
 
         # Tiles that come: in four places between decoder and multipliers.  When they had to wait, the
         # last of them is complete only as many cycles after the one before as it has pieces.
@@ -154,29 +159,34 @@ class WeightLoader(wiring.Component):
     def _collect_parameters(self, m: Module, source: stream.Interface) -> None:
         machine = self.machine
         word = Signal(8 * machine.weight_word_bytes, reset_less=True)
-        word_valid = Signal()
-        shift = Signal()
-        m.d.comb += source.ready.eq(~word_valid | shift)
-        with m.If(source.ready):
-            m.d.sync += [word.eq(source.payload), word_valid.eq(source.valid)]
+        word_valid, next_valid = Signal(), Signal()
+        shift = Signal()  # steers the words; the lanes have copies of their own
         words = machine.parameter_bytes // machine.weight_word_bytes
         lanes = Signal(_LANE_BITS * machine.output_lanes, reset_less=True)
         left = Signal(range(words), init=words - 1)
-        full = Signal()
-        m.d.comb += shift.eq(word_valid & ~full)
-        arriving = Cat(*(word[offset:offset + _LANE_BITS] for offset in range(0, len(word), 64)))
+        full, next_full, complete = Signal(), Signal(), Signal()
+        m.d.comb += [
+            source.ready.eq(~word_valid | shift),
+            next_valid.eq(Mux(source.ready, source.valid, word_valid)),
+            complete.eq(shift & (left == 0)),
+            next_full.eq(complete | (full & ~self.release_parameters)),
+        ]
+        m.d.sync += [word_valid.eq(next_valid), full.eq(next_full), shift.eq(next_valid & ~next_full)]
+        with m.If(source.ready):
+            m.d.sync += word.eq(source.payload)
         with m.If(shift):
-            m.d.sync += [
-                lanes.eq(Cat(lanes[len(arriving):], arriving)),
-                left.eq(Mux(left == 0, words - 1, left - 1)),
-            ]
-        with m.If(shift & (left == 0)):
-            m.d.sync += [full.eq(1), self.parameters_available.eq(1)]
-        with m.Else():
-            with m.If(self.release_parameters):
-                m.d.sync += full.eq(0)
-            with m.If(self.claim_parameters):
-                m.d.sync += self.parameters_available.eq(0)
+            m.d.sync += left.eq(Mux(left == 0, words - 1, left - 1))
+        with m.If(complete):
+            m.d.sync += self.parameters_available.eq(1)
+        with m.Elif(self.claim_parameters):
+            m.d.sync += self.parameters_available.eq(0)
+        arriving = Cat(*(word[offset:offset + _LANE_BITS] for offset in range(0, len(word), 64)))
+        arrives = Cat(lanes[len(arriving):], arriving)
+        shifts = copies(m, next_valid & ~next_full, machine.output_lanes, "parameters")
+        for lane, lane_shift in enumerate(shifts):
+            part = slice(_LANE_BITS * lane, _LANE_BITS * (lane + 1))
+            with m.If(lane_shift):
+                m.d.sync += lanes[part].eq(arrives[part])
         for lane in range(machine.output_lanes):
             m.d.comb += [
                 self.bias[lane].eq(lanes[_LANE_BITS * lane:_LANE_BITS * lane + 32].as_signed()),

@@ -48,10 +48,11 @@ def test_passes(kind: str) -> None:
             now = schedule[cycle] if cycle < len(schedule) else None
             ctx.set(dut.valid, int(now is not None))
             ctx.set(dut.pixel, now[0] if now else 3)
-            before = cycle - OPERAND_DELAY
+            coming, before = (cycle + ahead - OPERAND_DELAY for ahead in (1, 0))
+            flags = schedule[coming] if 0 <= coming < len(schedule) else None
+            ctx.set(dut.first, int(flags[1]) if flags else 1)
+            ctx.set(dut.maximum, int(flags[4]) if flags else cycle % 2)
             operands = schedule[before] if 0 <= before < len(schedule) else None
-            ctx.set(dut.first, int(operands[1]) if operands else 1)
-            ctx.set(dut.maximum, int(operands[4]) if operands else cycle % 2)
             for lane in range(lanes):
                 ctx.set(dut.bias[lane], operands[2][lane] if operands else 12345)
                 ctx.set(dut.products[lane], operands[3][lane] if operands else -777)

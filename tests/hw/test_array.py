@@ -109,10 +109,9 @@ def check(machine: Machine, steps: Sequence[Step]) -> None:
     latency = array_latency(machine)
 
     async def bench(ctx: SimulatorContext) -> None:
-        for cycle in range(len(steps) + latency):
-            if cycle < len(steps):
-                step = steps[cycle]
-                ctx.set(dut.words, [int.from_bytes(word, "little") for word in step.words])
+        for cycle in range(-1, len(steps) + latency):
+            if cycle + 1 < len(steps):
+                step = steps[cycle + 1]
                 selection = {
                     "inside": sum(bit << slot for slot, bit in enumerate(step.inside)),
                     "phase": step.phase,
@@ -123,9 +122,11 @@ def check(machine: Machine, steps: Sequence[Step]) -> None:
                 if machine.blocks_per_word > 1:
                     selection["half"] = step.half
                 ctx.set(dut.selection, selection)
-            operand = cycle - OPERAND_LATENCY
+            if 0 <= cycle < len(steps):
+                ctx.set(dut.words, [int.from_bytes(word, "little") for word in steps[cycle].words])
+            coming, operand = (cycle + delay - OPERAND_LATENCY for delay in (1, 0))
+            ctx.set(dut.load_tile, int(0 <= coming < len(steps) and steps[coming].load))
             loading = 0 <= operand < len(steps) and steps[operand].load
-            ctx.set(dut.load_tile, int(loading))
             # what is not loaded must not matter
             tile = steps[operand].tile if loading else bytes([0x55] * machine.tile_bytes)
             ctx.set(dut.tile, int.from_bytes(tile, "little"))
