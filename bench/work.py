@@ -157,6 +157,13 @@ WORK: Mapping[str, Work] = {
         Work("N2-lean", "N2, stores only what is read", _network("resnet8"), ("ulx3s",), store_all=False),
         Work("N3-lean", "N3, stores only what is read", _network("vww"), ("ulx3s",), store_all=False),
         Work("N4", "SqueezeNet v1.0, 227x227x3", _network("squeezenet")),
+        Work(
+            "N4-sparse",
+            "N4, without its zeros over the bus",
+            _network("squeezenet"),
+            ("ideal", "ulx3s"),
+            machine=_DECODER,
+        ),
         Work("N5", "VGG-16, 224x224x3", _vgg(svd=False), ("ideal",)),
         Work("N5-SVD", "VGG-16-SVD, 224x224x3", _vgg(svd=True), ("ideal",)),
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from compiler.operation import Operation, WeightTiles
 from hw.machine import Machine
-from hw.weight_stream import Encoding, header_bytes
+from hw.weight_stream import BlockHeader, Encoding
 
 __all__ = ["ChannelTaps", "DenseTaps", "SameWeight", "ThinTaps", "block_tiles", "folded",
            "weight_stream"]
@@ -192,7 +192,7 @@ def weight_stream(machine: Machine, operation: Operation, first_block: int, tile
         parameters = np.zeros((machine.output_lanes, 8), np.uint8)
         parameters[:, :4] = operation.bias[block].astype("<i4").view(np.uint8).reshape(-1, 4)
         parameters[:, 4] = operation.shift[block].astype(np.int8).view(np.uint8)
-        parameters[0, 7] = header_bytes(encoding, bool(codebook))
+        parameters[0, 7] = BlockHeader(encoding, bool(codebook)).to_byte()
         parts += [parameters.tobytes(), codebook, content]
         codebook = b""
     return b"".join(parts)

@@ -18,7 +18,7 @@ from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, disassemble
 from hw.machine import Machine
 from hw.program_file import ProgramFile, TensorPlace
 from hw.slots import THIN_CHANNELS
-from hw.weight_stream import CODEBOOK_ENTRIES, decode_tiles, encoding_of_header
+from hw.weight_stream import CODEBOOK_ENTRIES, BlockHeader, decode_tiles
 from quant.number_format import round_half_even_divide, round_half_even_shift
 from sim.hazards import HazardCheck
 from sim.memory_settings import memory_settings
@@ -268,13 +268,13 @@ class ProgramSimulator:
         self._require(
             not parameters[:, 5:7].any() and not parameters[1:, 7].any(), "parameter padding is not zero"
         )
-        encoding, new_codebook = encoding_of_header(int(parameters[0, 7]))
+        header = BlockHeader.from_byte(int(parameters[0, 7]))
         self._require(machine.weight_decoder or not parameters[0, 7], "this machine has no weight decoder")
         content = content[machine.parameter_bytes :]
-        if new_codebook:
+        if header.codebook:
             self._codebook = content[:CODEBOOK_ENTRIES].view(np.int8)
             content = content[-(-CODEBOOK_ENTRIES // machine.weight_word_bytes) * machine.weight_word_bytes :]
-        found = decode_tiles(content.tobytes(), encoding, self._codebook, tiles, machine)
+        found = decode_tiles(content.tobytes(), header.encoding, self._codebook, tiles, machine)
         return parameters, found.reshape(tiles, machine.output_lanes, machine.input_lanes)
 
 

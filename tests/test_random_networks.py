@@ -44,7 +44,7 @@ def with_few_weights(model: FixedModel, seed: int) -> FixedModel:
     for name, own in model.weights.items():
         values = own.values
         if rng.random() < 0.8:
-            palette = rng.choice(values.ravel(), int(rng.choice([1, 2, 3, 4, 15, 16])))
+            palette = rng.choice(values.ravel(), int(rng.choice([1, 2, 3, 4, 15, 16, 200])))
             density = rng.choice([0.0, 0.05, 0.2, 0.7, 1.0])
             values = rng.choice(palette, values.shape) * (rng.random(values.shape) < density)
         weights[name] = replace(own, values=values.astype(own.values.dtype))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
-from hw.weight_stream import Encoding, encode_tiles, encodings_of, header_bytes
+from hw.weight_stream import BlockHeader, Encoding, encode_tiles, encodings_of
 
 Bytes = NDArray[np.uint8]
 
@@ -99,8 +99,8 @@ def encoded(machine: Machine, code: Instruction, blocks: list[bytes], rng: Gener
         found = encodings_of(tiles, machine)
         encoding = Encoding(int(rng.choice(list(found))))
         codebook = found[encoding].tobytes()
-        brings = encoding is not Encoding.RAW and (codebook != loaded or rng.random() < 0.3)
-        parameters[0, 7] = header_bytes(encoding, brings)
+        brings = encoding.has_codebook and (codebook != loaded or rng.random() < 0.3)
+        parameters[0, 7] = BlockHeader(encoding, brings).to_byte()
         streams.append(parameters.tobytes())
         kinds.append(True)
         if brings:
