@@ -77,7 +77,7 @@ class WeightArea:
     def _place(self, request: WeightRequest, encoded: EncodedWeights, codebook: bytes) -> _Placed:
         machine, runs, first = self.machine, [], request.first
         codebook += bytes(-len(codebook) % machine.weight_word_bytes)
-        for sizes in _runs_of(encoded.sizes, len(codebook)):
+        for sizes in _runs_of(encoded.sizes, len(codebook), fill=encoded.encoding.is_sparse):
             words = max(sizes) // machine.weight_word_bytes
             runs.append(WeightRun(self.byte_count, first, len(sizes), words))
             size = machine.parameter_bytes + words * machine.weight_word_bytes
@@ -103,9 +103,12 @@ class WeightArea:
                 )
 
 
-def _runs_of(sizes: tuple[int, ...], front: int) -> list[list[int]]:
+def _runs_of(sizes: tuple[int, ...], front: int, *, fill: bool) -> list[list[int]]:
     """Cut blocks of these sizes into runs, all as long as the longest of them, so that filling and instructions
-    are few; ``front``: bytes that come before the first block."""
+    are few.
+
+    ``front``: bytes that come before the first block; ``fill``: blocks may be filled up.
+    """
     sizes = (sizes[0] + front, *sizes[1:]) if sizes else sizes
     least = [0] + [1 << 62] * len(sizes)  # bytes of the first n blocks
     cut = [0] * (len(sizes) + 1)
@@ -113,6 +116,8 @@ def _runs_of(sizes: tuple[int, ...], front: int) -> list[list[int]]:
         longest = 0
         for start in range(end - 1, -1, -1):
             longest = max(longest, sizes[start])
+            if not fill and sizes[start] != sizes[end - 1]:
+                break
             total = least[start] + (end - start) * longest + INSTRUCTION_BYTES
             if total < least[end]:
                 least[end], cut[end] = total, start
