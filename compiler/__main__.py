@@ -126,6 +126,8 @@ def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
         fields["average_pooling"] = False
     if arguments.weight_decoder:
         fields["weight_decoder"] = True
+    if arguments.huffman_decoder:
+        fields["weight_decoder"] = fields["huffman_decoder"] = True
     return Machine(**fields)
 
 

@@ -21,7 +21,7 @@ __all__ = ["CODEBOOK_ENTRIES", "BlockHeader", "Encoding", "WeightStreamError", "
 #: Values in a codebook, each an int8; of a sparse stream's, entry 0 is no weight.
 CODEBOOK_ENTRIES = 16
 
-_CODEBOOK_BIT = 3
+_CODEBOOK_BIT, _HUFFMAN_BIT, _TABLE_BIT = 3, 4, 5
 
 
 class Encoding(IntEnum):
@@ -62,14 +62,21 @@ class BlockHeader:
         Bits 0 to 2.
     codebook : bool
         Bit 3: a codebook comes in front of the tiles; else that of the block before is valid.
+    huffman : bool
+        Bit 4: the tiles are Huffman codes (`hw.huffman_stream`).
+    table : bool
+        Bit 5: of which a table comes behind the codebook; else that of the block before is valid.
     """
 
     encoding: Encoding = Encoding.RAW
     codebook: bool = False
+    huffman: bool = False
+    table: bool = False
 
     def to_byte(self) -> int:
         """The byte."""
-        return self.encoding | self.codebook << _CODEBOOK_BIT
+        bits = self.encoding | self.codebook << _CODEBOOK_BIT
+        return bits | self.huffman << _HUFFMAN_BIT | self.table << _TABLE_BIT
 
     @classmethod
     def from_byte(cls, byte: int) -> BlockHeader:
@@ -80,9 +87,10 @@ class BlockHeader:
         WeightStreamError
             If there is no such encoding, or other bits are set.
         """
-        if byte & 7 > max(Encoding) or byte >> _CODEBOOK_BIT + 1:
+        if byte & 7 > max(Encoding) or byte >> _TABLE_BIT + 1:
             raise WeightStreamError(f"the header {byte:#04x} of a block has unknown bits")
-        return cls(Encoding(byte & 7), bool(byte >> _CODEBOOK_BIT & 1))
+        codebook, huffman, table = (bool(byte >> bit & 1) for bit in (_CODEBOOK_BIT, _HUFFMAN_BIT, _TABLE_BIT))
+        return cls(Encoding(byte & 7), codebook, huffman, table)
 
 
 def encodings_of(tiles: NDArray[np.int8], machine: Machine) -> dict[Encoding, NDArray[np.int8]]:
