@@ -6,7 +6,7 @@ Cycles do not depend on what weights are worth, so the layers and N5 have random
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -163,6 +163,13 @@ WORK: Mapping[str, Work] = {
             _network("squeezenet"),
             ("ideal", "ulx3s"),
             machine=_DECODER,
+        ),
+        Work(
+            "N4-huffman",
+            "N4-sparse, and Huffman codes",
+            _network("squeezenet"),
+            ("ideal", "ulx3s"),
+            machine=replace(_DECODER, huffman_decoder=True),
         ),
         Work("N5", "VGG-16, 224x224x3", _vgg(svd=False), ("ideal",)),
         Work("N5-SVD", "VGG-16-SVD, 224x224x3", _vgg(svd=True), ("ideal",)),

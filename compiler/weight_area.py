@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
 
 from compiler.memory_map import align
 from compiler.weight_encoding import EncodedWeights, WeightEncoder
 from compiler.weight_request import WeightRequest
 from compiler.weights import weight_stream
+from hw.huffman_stream import HuffmanTable
 from hw.isa import INSTRUCTION_BYTES
 from hw.machine import Machine
+from hw.weight_block import block_front
+from hw.weight_stream import BlockHeader
 
 __all__ = ["WeightArea", "WeightRun"]
 
@@ -37,28 +40,31 @@ class WeightRun:
 
 @dataclass(frozen=True)
 class _Placed:
-    """What one COMPUTE takes; ``codebook``: what its first block brings."""
+    """What one COMPUTE takes; ``codebook`` and ``table``: what its first block brings."""
 
     request: WeightRequest
     encoded: EncodedWeights
     codebook: bytes
+    table: HuffmanTable | None
     runs: tuple[WeightRun, ...]
 
 
 class WeightArea:
     """Weight streams one after another; each run starts aligned.
 
-    The same blocks are read again for every rectangle of pixels.  A codebook stays valid in the machine until
-    there is another one; blocks that find theirs sometimes lie there twice, with and without it.
+    The same blocks are read again for every rectangle of pixels.  Codebooks and tables stay valid in the machine
+    until there are others; blocks that find theirs sometimes lie there twice, with and without them.
     """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.byte_count = 0
         self._encoder = WeightEncoder(machine)
-        self._codebook = b""  # that is valid in the machine by now
+        # what is valid in the machine by now
+        self._codebook = b""
+        self._table: HuffmanTable | None = None
         #: in the order of offsets
-        self._placed: dict[tuple[object, bool], _Placed] = {}
+        self._placed: dict[Hashable, _Placed] = {}
 
     def place(self, request: WeightRequest) -> tuple[tuple[WeightRun, ...], bool]:
         """Runs of these blocks' stream, and whether its tiles are in the order of a COMPUTE with ``fold``.
@@ -66,41 +72,44 @@ class WeightArea:
         Must be called in the order of the instructions.
         """
         encoded = self._encoder.encode(request)
-        brings = encoded.codebook not in (b"", self._codebook)
-        key = (request.key, brings)
+        codebook = encoded.codebook if encoded.codebook != self._codebook else b""
+        table = encoded.table if encoded.table != self._table else None
+        key = (request.key, bool(codebook), table is not None)
         if key not in self._placed:
-            self._placed[key] = self._place(request, encoded, encoded.codebook if brings else b"")
-        if brings:
-            self._codebook = encoded.codebook
+            self._placed[key] = self._place(request, encoded, codebook, table)
+        self._codebook, self._table = codebook or self._codebook, table or self._table
         return self._placed[key].runs, encoded.folds
 
-    def _place(self, request: WeightRequest, encoded: EncodedWeights, codebook: bytes) -> _Placed:
+    def _place(
+        self, request: WeightRequest, encoded: EncodedWeights, codebook: bytes, table: HuffmanTable | None
+    ) -> _Placed:
         machine, runs, first = self.machine, [], request.first
-        codebook += bytes(-len(codebook) % machine.weight_word_bytes)
-        for sizes in _runs_of(encoded.sizes, len(codebook), fill=encoded.encoding.is_sparse):
+        front = len(block_front(codebook, table, machine))
+        for sizes in _runs_of(encoded.sizes, front, fill=encoded.may_be_filled):
             words = max(sizes) // machine.weight_word_bytes
             runs.append(WeightRun(self.byte_count, first, len(sizes), words))
             size = machine.parameter_bytes + words * machine.weight_word_bytes
             self.byte_count = align(self.byte_count + len(sizes) * size)
             first += len(sizes)
-        return _Placed(request, encoded, codebook, tuple(runs))
+        return _Placed(request, encoded, codebook, table, tuple(runs))
 
     def contents(self) -> Iterator[tuple[int, int, bytes]]:
         """(step, offset, bytes) of every run."""
         machine = self.machine
         for placed in self._placed.values():
             request, encoded = placed.request, placed.encoded
+            later = BlockHeader(encoded.encoding, huffman=encoded.table is not None)
+            brings = replace(later, codebook=bool(placed.codebook), table=placed.table is not None)
+            front = block_front(placed.codebook, placed.table, machine)
             for run in placed.runs:
-                book = placed.codebook if run.first == request.first else b""
                 blocks = encoded.contents(machine, request, run.first, run.blocks)
+                headers = [later] * run.blocks
+                if run.first == request.first:
+                    headers[0], blocks[0] = brings, front + blocks[0]
                 size = run.words * machine.weight_word_bytes
-                # zeros behind a sparse stream do nothing
-                blocks = [
-                    block.ljust(size - len(book) * (number == 0), b"\0") for number, block in enumerate(blocks)
-                ]
-                yield request.step, run.offset, weight_stream(
-                    machine, request.operation, run.first, blocks, encoded.encoding, book
-                )
+                blocks = [block.ljust(size, b"\0") for block in blocks]
+                stream = weight_stream(machine, request.operation, run.first, blocks, headers)
+                yield request.step, run.offset, stream
 
 
 def _runs_of(sizes: tuple[int, ...], front: int, *, fill: bool) -> list[list[int]]:

@@ -86,12 +86,14 @@ class WeightRequest:
         """`tiles` of all blocks in the order of a COMPUTE with ``fold``."""
         return folded(machine, self.operation, self.first, tiles, self.rows_adjoin)
 
-    def layer_values(self, machine: Machine) -> NDArray[np.int8]:
-        """The distinct weights of all blocks and parts of the operation."""
+    def layer_counts(self, machine: Machine) -> NDArray[np.int64]:
+        """How often each byte (256) is a weight of any block and part of the operation."""
         operation = self.operation
         weights = [operation.weights, *([operation.tail.weights] if operation.tail is not None else [])]
-        found = np.zeros(256, bool)
+        found = np.zeros(256, np.int64)
         for block in range(operation.destination.planes):
             for one in weights:
-                found[one.tiles(block, self.slot_columns).view(np.uint8)] = True
-        return np.flatnonzero(found).astype(np.uint8).view(np.int8)
+                found += np.bincount(
+                    one.tiles(block, self.slot_columns).view(np.uint8).ravel(), minlength=256
+                )
+        return found

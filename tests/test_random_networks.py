@@ -33,6 +33,8 @@ MACHINES = {
     "8x16-128": Machine(bus_width=128, scratchpad_words=1024, accumulator_depth=128),
     "8x8-64": Machine(output_lanes=8, scratchpad_words=1024, accumulator_depth=32, weight_fifo_words=128),
     "8x16-64-decoder": Machine(scratchpad_words=2048, accumulator_depth=64, weight_decoder=True),
+    "8x8-32-huffman": Machine(output_lanes=8, bus_width=32, scratchpad_words=2048, accumulator_depth=64,
+                              weight_fifo_words=128, weight_decoder=True, huffman_decoder=True),
 }
 MEMORIES = ("ideal", "stalling", "ulx3s", "random")
 
