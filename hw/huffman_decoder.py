@@ -17,6 +17,7 @@ from amaranth.utils import exact_log2
 
 from hw.huffman_lane import PRIMING_STEPS, HuffmanLane
 from hw.huffman_stream import CHUNK, COUNT_BITS, LONGEST_CODE, TABLE_HEAD_BYTES
+from hw.huffman_supply import HuffmanSupply
 from hw.machine import Machine
 from hw.weight_stream import CODEBOOK_ENTRIES, BlockHeader
 from hw.weights import weight_layout
@@ -103,7 +104,7 @@ class HuffmanDecoder(wiring.Component):
         fill = symbols.write_port()
         number, last_symbol = Signal(8), head.word_select(3 * LONGEST_CODE - 2, 8)
         in_word = Signal(exact_log2(machine.weight_word_bytes))
-        coded, steps = Signal(COUNT_BITS), Signal(COUNT_BITS + 1)
+        steps = Signal(COUNT_BITS + 1)
         begins = Signal()
         m.d.comb += [fill.addr.eq(number), fill.data.eq(symbol_word[:8]), fill.en.eq(state == _State.FILL)]
         with m.Switch(state):
@@ -127,46 +128,43 @@ class HuffmanDecoder(wiring.Component):
                     m.d.sync += state.eq(_State.SYMBOLS)
             with m.Case(_State.COUNTS), m.If(tile_word):
                 m.d.comb += [self.weights.ready.eq(1), begins.eq(1)]
-                m.d.sync += [coded.eq(word[:COUNT_BITS]), steps.eq(word[32 : 32 + COUNT_BITS] << 1)]
-                m.d.sync += state.eq(Mux(word[32 : 32 + COUNT_BITS].any(), _State.DECODE, _State.DISCARD))
+                m.d.sync += [
+                    steps.eq(word[32 : 32 + COUNT_BITS] << 1),
+                    state.eq(Mux(word[32 : 32 + COUNT_BITS].any(), _State.DECODE, _State.DISCARD)),
+                ]
             with m.Case(_State.DISCARD), m.If(tile_word):
                 m.d.comb += self.weights.ready.eq(1)
 
         # lanes
-        second = Signal()  # beat of the word
-        can_serve, ended = Signal(), Signal()
-        waiting, served, still = Signal(machine.bus_bytes), Signal(machine.bus_bytes), Signal(machine.bus_bytes)
-        step, room = Signal(), Signal()
+        m.submodules.supply = supply = HuffmanSupply(machine.bus_bytes)
+        step = supply.step
+        room = Signal()
         priming = Signal(range(PRIMING_STEPS + 1))
         decoding = Signal()
         m.d.comb += [
             decoding.eq(state == _State.DECODE),
-            can_serve.eq(decoding & tile_word & (coded != 0)),
-            ended.eq((coded == 0) | (self.weights.valid & is_parameter)),
-            served.eq(Mux(can_serve, waiting & (~waiting + 1), 0)),
-            still.eq(Mux(ended, 0, waiting & ~served)),
-            step.eq(decoding & (still == 0) & room),
+            supply.restart.eq(begins),
+            supply.words.eq(word[:COUNT_BITS]),
+            supply.active.eq(decoding),
+            supply.word.eq(tile_word),
+            supply.parameters.eq(self.weights.valid & is_parameter),
+            supply.room.eq(room),
         ]
-        with m.If(can_serve & waiting.any()):
-            m.d.comb += self.weights.ready.eq(second)
-            m.d.sync += second.eq(~second)
-            with m.If(second):
-                m.d.sync += coded.eq(coded - 1)
-        beat = Mux(second, word[machine.bus_width:], word[:machine.bus_width])
-        asks, lanes = [], []
+        with m.If(decoding):
+            m.d.comb += self.weights.ready.eq(supply.take)
+        lanes = []
         for number_of_lane in range(machine.bus_bytes):
             m.submodules[f"lane_{number_of_lane}"] = lane = HuffmanLane(machine)
             m.d.comb += [
                 lane.restart.eq(begins),
-                lane.beat.eq(beat),
-                lane.serve.eq(served[number_of_lane]),
+                lane.beat.eq(Mux(supply.second, word[machine.bus_width:], word[:machine.bus_width])),
+                lane.serve.eq(supply.serve[number_of_lane]),
                 lane.step.eq(step),
                 lane.prime.eq(priming != 0),
                 lane.limits.eq(_limits(head)),
+                supply.asks[number_of_lane].eq(lane.asks),
             ]
-            asks.append(lane.asks)
             lanes.append(lane)
-        m.d.sync += waiting.eq(Mux(step, Cat(*asks), still))
         with m.If(step):
             with m.If(priming != 0):
                 m.d.sync += priming.eq(priming - 1)
@@ -177,12 +175,12 @@ class HuffmanDecoder(wiring.Component):
         # no encoder ends a block before its beats, or goes on when the lanes have no more bits
         most = 2 * machine.bus_width + 2 * CHUNK
         alone = Signal(range(most + 1))  # steps without further beats
-        with m.If(step & ended):
+        with m.If(step & supply.ended):
             m.d.sync += alone.eq(alone + 1)
-        with m.If(decoding & ((self.weights.valid & is_parameter & (coded != 0)) | (alone == most))):
+        with m.If(decoding & (supply.cut | (alone == most))):
             m.d.sync += state.eq(_State.DRAIN)
         with m.If(begins):
-            m.d.sync += [alone.eq(0), waiting.eq(~0), priming.eq(PRIMING_STEPS), second.eq(0)]
+            m.d.sync += [alone.eq(0), priming.eq(PRIMING_STEPS)]
 
         # lengths to symbols, in three cycles
         valid = Signal(3)
