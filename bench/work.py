@@ -144,6 +144,12 @@ WORK: Mapping[str, Work] = {
             _L4,
         ),
         Work("L4-sparse", "L4, 8 % of its weights, of 15 values", _changed(_L4, pruned), machine=_DECODER),
+        Work(
+            "L4-huffman",
+            "L4-sparse, and Huffman codes",
+            _changed(_L4, pruned),
+            machine=replace(_DECODER, huffman_decoder=True),
+        ),
         Work("L4-ternary", "L4, weights of 3 values", _changed(_L4, ternary), machine=_DECODER),
         Work("N1", "LeNet-5, 28x28", _network("lenet5")),
         Work(

@@ -186,7 +186,8 @@ def board_area(machine: Machine, kind: str) -> dict[str, int]:
     """
     decoders = decoder_area(machine)
     found = {
-        name: round(float(factor @ terms(machine, kind)) + decoders[name]) for name, factor in factors().items()
+        name: round(float(factor @ terms(machine, kind)) + decoders[name])
+        for name, factor in factors().items()
     }
     found["dsps"] = machine.multipliers
     found["block_rams"] = machine_block_rams(machine) + (_LINK_BLOCK_RAMS if kind else 0)

@@ -1,4 +1,4 @@
-"""What the weight decoders add to a core: fitted to weight loaders that were synthesized with and without them.
+"""What the weight decoders add to a core: fitted to weight loaders synthesized with and without them.
 
 The loaders are measured alone, so that the figures last when other parts of a core change; a loader
 without a decoder is what a core counts already.
@@ -69,17 +69,11 @@ def _factors() -> dict[str, list[NDArray[np.float64]]]:
     measured = dict(read_loaders())
     groups = [variants(machine) for machine in measured if not machine.weight_decoder]
     rows = np.array([_terms(group[0]) for group in groups])
-    return {
-        resource: [
-            np.linalg.lstsq(
-                rows,
-                np.array([measured[group[step + 1]][resource] - measured[group[step]][resource] for group in groups]),
-                rcond=None,
-            )[0]
-            for step in range(2)
-        ]
-        for resource in ("luts", "ffs")
-    }
+    found = {}
+    for resource in ("luts", "ffs"):
+        sizes = np.array([[measured[machine][resource] for machine in group] for group in groups])
+        found[resource] = list(np.linalg.lstsq(rows, np.diff(sizes, axis=1), rcond=None)[0].T)
+    return found
 
 
 def decoder_area(machine: Machine) -> dict[str, float]:

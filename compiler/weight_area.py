@@ -52,8 +52,8 @@ class _Placed:
 class WeightArea:
     """Weight streams one after another; each run starts aligned.
 
-    The same blocks are read again for every rectangle of pixels.  Codebooks and tables stay valid in the machine
-    until there are others; blocks that find theirs sometimes lie there twice, with and without them.
+    The same blocks are read again for every rectangle of pixels.  Codebooks and tables stay valid in the
+    machine until there are others; blocks that find theirs sometimes lie there twice, with and without them.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -113,8 +113,8 @@ class WeightArea:
 
 
 def _runs_of(sizes: tuple[int, ...], front: int, *, fill: bool) -> list[list[int]]:
-    """Cut blocks of these sizes into runs, all as long as the longest of them, so that filling and instructions
-    are few.
+    """Cut blocks of these sizes into runs, all as long as the longest of them, so that filling and
+    instructions are few.
 
     ``front``: bytes that come before the first block; ``fill``: blocks may be filled up.
     """

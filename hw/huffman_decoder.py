@@ -1,4 +1,4 @@
-"""Huffman codes to the words that they stand for, between weight FIFO and weight decoder (`hw.huffman_stream`).
+"""Huffman codes to the words they stand for, between weight FIFO and weight decoder (`hw.huffman_stream`).
 
 Parameters, and blocks without codes, pass.  Of a coded block the table and the codes stay here::
 
@@ -25,8 +25,8 @@ from hw.weights import weight_layout
 __all__ = ["HuffmanDecoder"]
 
 _HEADER_BYTE = 7
-#: Words that wait behind the decoder: two for those that are in it when there is no more room, and two more, so
-#: that one leaves while others come.
+#: Words that wait behind the decoder: two for those that are in it when there is no more room, and two more,
+#: so that one leaves while others come.
 _ROOM = 4
 
 
@@ -45,9 +45,8 @@ class _State(enum.Enum):
 class HuffmanDecoder(wiring.Component):
     """Decodes a beat in a cycle.
 
-    A step waits until all lanes have the beats that they have asked for, or there are no more; so lanes are
-    served in the order of steps, whatever the memory's speed.  Words that no encoder has made end in some words
-    or wait for more; with the next parameters everything begins again.
+    Words that no encoder has made end in some words or wait for more; with the next parameters everything
+    begins again.
 
     Parameters
     ----------
@@ -114,7 +113,11 @@ class HuffmanDecoder(wiring.Component):
                     m.d.sync += [state.eq(codes_next), words_left.eq(head_words - 1)]
             with m.Case(_State.TABLE), m.If(tile_word):
                 m.d.comb += self.weights.ready.eq(1)
-                m.d.sync += [head.eq(Cat(head, word)[-len(head):]), words_left.eq(words_left - 1), number.eq(0)]
+                m.d.sync += [
+                    head.eq(Cat(head, word)[-len(head):]),
+                    words_left.eq(words_left - 1),
+                    number.eq(0),
+                ]
                 with m.If(words_left == 0):
                     m.d.sync += state.eq(_State.SYMBOLS)
             with m.Case(_State.SYMBOLS), m.If(tile_word):
@@ -192,9 +195,8 @@ class HuffmanDecoder(wiring.Component):
             length = Signal.like(lane.length, name=f"length_{number_of_lane}", reset_less=True)
             read = symbols.read_port()
             m.d.sync += [code.eq(lane.code), length.eq(lane.length)]
-            m.d.comb += [
-                read.addr.eq((code >> (LONGEST_CODE - length).as_unsigned()[: len(length)]) + offsets[length]),
-            ]
+            behind = (LONGEST_CODE - length)[: len(length)]  # bits that are not the code's
+            m.d.comb += read.addr.eq((code >> behind) + offsets[length])
             m.d.sync += decoded.word_select(number_of_lane, 8).eq(read.data)
 
         # beats to words
@@ -248,9 +250,10 @@ class HuffmanDecoder(wiring.Component):
 def _limits(head: Value) -> Value:
     """Of a table's head: without the bits that are always 0."""
     limits = (head.word_select(length - 1, 16) for length in range(1, LONGEST_CODE))
-    return Cat(*(limit[LONGEST_CODE - length : LONGEST_CODE + 1] for length, limit in enumerate(limits, 1)))
+    kept = (limit[LONGEST_CODE - length : LONGEST_CODE + 1] for length, limit in enumerate(limits, 1))
+    return Value.cast(Cat(*kept))
 
 
 def _offsets(head: Value) -> list[Value]:
     first = 2 * (LONGEST_CODE - 1)
-    return [head.word_select(first + number, 8) for number in range(LONGEST_CODE)]
+    return [Value.cast(head.word_select(first + number, 8)) for number in range(LONGEST_CODE)]

@@ -24,8 +24,8 @@ __all__ = ["CHUNK", "COUNT_BITS", "LONGEST_CODE", "TABLE_HEAD_BYTES", "HuffmanSt
 LONGEST_CODE = 10
 #: Bits that move at once in a lane.
 CHUNK = 16
-#: Bytes of a table in front of its symbols: a limit for each length but the longest (uint16), an offset for each
-#: length (uint8), symbols minus 1 (uint8), filled up.
+#: Bytes of a table in front of its symbols: a limit for each length but the longest (uint16), an offset for
+#: each length (uint8), symbols minus 1 (uint8), filled up.
 TABLE_HEAD_BYTES = 32
 #: Bits of the two numbers in front of a block: words of coded beats, and words that they stand for.
 COUNT_BITS = 24
@@ -199,7 +199,8 @@ def huffman_decode(content: bytes, table: HuffmanTable, machine: Machine) -> byt
     HuffmanStreamError
         If the stream is too short or has codes without a symbol, or something else follows it.
     """
-    lanes, word, width, chunks = machine.bus_bytes, machine.weight_word_bytes, machine.bus_width, _chunks(machine)
+    lanes, word = machine.bus_bytes, machine.weight_word_bytes
+    width, chunks = machine.bus_width, _chunks(machine)
     if len(content) < word:
         raise HuffmanStreamError("a block ends in front of its coded words")
     coded, decoded = np.frombuffer(content, "<u4", 2).tolist()
@@ -211,7 +212,8 @@ def huffman_decode(content: bytes, table: HuffmanTable, machine: Machine) -> byt
 
     def serve(lane: int) -> None:
         if (at := next(places, None)) is not None:
-            buffers[lane] |= int.from_bytes(beats[at : at + lanes], "little") << (width * given[lane] - used[lane])
+            beat = int.from_bytes(beats[at : at + lanes], "little")
+            buffers[lane] |= beat << (width * given[lane] - used[lane])
             given[lane] += 1
 
     for _ in range(2 + 2 // chunks):

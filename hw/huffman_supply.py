@@ -14,8 +14,8 @@ __all__ = ["HuffmanSupply"]
 class HuffmanSupply(wiring.Component):
     """Gives lanes the beats that they wait for, one in a cycle, by the lanes' numbers.
 
-    A step waits until all lanes have what they asked for in steps before, so that the order of beats is that of
-    steps and lanes, whenever words come.
+    A step waits until all lanes have what they asked for in steps before, so that the order of beats is that
+    of steps and lanes, whenever words come.
 
     Parameters
     ----------

@@ -1,12 +1,12 @@
 """Sparse weight streams: gaps and what follows them, in lanes that go through the tiles side by side.
 
-An *entry* is a gap of 4 bits and a field: zeros to skip, and a weight if the field is not 0.  *Lane* s has byte
-s of every beat and a part of every tile (`lane_places`), so that the decoder takes one entry of each lane in a
-cycle, a *step*.  Narrow entries are bytes, with a field of 4 bits.  Wide ones have 8 bits: three beats are two
-steps, the gaps of both and then the fields of each.
+An *entry* is a gap of 4 bits and a field: zeros to skip, and a weight if the field is not 0.  *Lane* s has
+byte s of every beat and a part of every tile (`lane_places`), so that the decoder takes one entry of each
+lane in a cycle, a *step*.  Narrow entries are bytes, with a field of 4 bits.  Wide ones have 8 bits: three
+beats are two steps, the gaps of both and then the fields of each.
 
-Lanes whose weights are denser fall behind, the others wait with zero entries: the encoder knows when, because
-the decoder holds `WINDOW` tiles, which when a block begins may all be of the one before.
+Lanes whose weights are denser fall behind, the others wait with zero entries: the encoder knows when,
+because the decoder holds `WINDOW` tiles, which when a block begins may all be of the one before.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def encode_sparse(fields: Bytes, machine: Machine, *, wide: bool) -> list[bytes]
 def _in_threes(entries: Bytes) -> Bytes:
     """Beats of wide entries (steps, 2, lanes)."""
     odd = len(entries) % 2
-    gaps, fields = np.pad(entries, ((0, odd), (0, 0), (0, 0))).reshape(-1, 2, *entries.shape[1:]).swapaxes(0, 2)
+    whole = np.pad(entries, ((0, odd), (0, 0), (0, 0)))
+    gaps, fields = whole.reshape(-1, 2, *entries.shape[1:]).swapaxes(0, 2)
     beats = np.stack([gaps[0] | gaps[1] << 4, fields[0], fields[1]], axis=1)
     return beats.reshape(-1, entries.shape[2])[: sparse_beats(len(entries), wide=True)]
 
@@ -113,10 +114,10 @@ def _in_threes(entries: Bytes) -> Bytes:
 def _entries(stream: Bytes, *, wide: bool) -> tuple[Bytes, Bytes]:
     """Gaps and fields of each step, (steps, lanes), of beats (beats, lanes)."""
     if not wide:
-        return stream >> 4, stream & 15
+        return (stream >> 4).astype(np.uint8), (stream & 15).astype(np.uint8)
     lanes = stream.shape[1]
     threes = np.pad(stream, ((0, -len(stream) % 3), (0, 0))).reshape(-1, 3, lanes)
-    gaps = np.stack([threes[:, 0] & 15, threes[:, 0] >> 4], axis=1)
+    gaps = np.stack([threes[:, 0] & 15, threes[:, 0] >> 4], axis=1).astype(np.uint8)
     return gaps.reshape(-1, lanes), threes[:, 1:].reshape(-1, lanes)
 
 

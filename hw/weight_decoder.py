@@ -1,8 +1,8 @@
 """Encoded weights to tiles (`hw.weight_stream` says what the bytes mean), at the speed of the bus or faster.
 
 Raw words are gathered to a piece of a tile, and so are dense indices, which are looked up together.  Sparse
-weights are written into a window of tiles whose weights are zero before; a tile leaves when all lanes are past
-it::
+weights are written into a window of tiles whose weights are zero before; a tile leaves when all lanes are
+past it::
 
                  ┌─ raw words ───────────────────────────────────┐
                  ├─ entries ─▶ codebook, if narrow ─▶ window ────┴─▶ bytes ───┐

@@ -1,7 +1,7 @@
 """The tiles of an output block as bytes, and how the weight decoder reads them.
 
-Tiles are raw, or their weights are indices into a codebook of at most 16 values, dense ones of two or four bits
-or sparse ones, or they are sparse with the values themselves (`hw.sparse_stream`).
+Tiles are raw, or their weights are indices into a codebook of at most 16 values, dense ones of two or four
+bits or sparse ones, or they are sparse with the values themselves (`hw.sparse_stream`).
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ class BlockHeader:
         """
         if byte & 7 > max(Encoding) or byte >> _TABLE_BIT + 1:
             raise WeightStreamError(f"the header {byte:#04x} of a block has unknown bits")
-        codebook, huffman, table = (bool(byte >> bit & 1) for bit in (_CODEBOOK_BIT, _HUFFMAN_BIT, _TABLE_BIT))
-        return cls(Encoding(byte & 7), codebook, huffman, table)
+        bits = (_CODEBOOK_BIT, _HUFFMAN_BIT, _TABLE_BIT)
+        return cls(Encoding(byte & 7), *(bool(byte >> bit & 1) for bit in bits))
 
 
 def encodings_of(tiles: NDArray[np.int8], machine: Machine) -> dict[Encoding, NDArray[np.int8]]:
-    """Encodings that can hold these weights, and their codebooks (16 entries, int8; zeros where there is none).
+    """Encodings that can hold these weights, and their codebooks (16 entries, int8; zeros if there is none).
 
     The sparse codebook holds the values besides 0 from entry 1 on.
     """
@@ -103,7 +103,8 @@ def encodings_of(tiles: NDArray[np.int8], machine: Machine) -> dict[Encoding, ND
     if not machine.weight_decoder:
         return found
     found[Encoding.SPARSE_VALUES] = nothing
-    values = np.sort(np.flatnonzero(np.bincount(tiles.view(np.uint8).ravel())).astype(np.uint8).view(np.int8))
+    used = np.bincount(tiles.view(np.uint8).ravel(), minlength=256) > 0
+    values = np.sort(np.flatnonzero(used).astype(np.uint8).view(np.int8))
     others = values[values != 0]
 
     def codebook(entries: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -119,7 +120,7 @@ def encodings_of(tiles: NDArray[np.int8], machine: Machine) -> dict[Encoding, ND
 
 
 def least_bytes(tiles: NDArray[np.int8], encoding: Encoding, machine: Machine) -> int:
-    """Bytes that these tiles (blocks, tiles, tile_bytes) take at least; of dense ones it is what they take."""
+    """Bytes that these tiles (blocks, tiles, tile_bytes) take at least; of dense ones what they do take."""
     if encoding.is_sparse:
         steps = least_steps(tiles.view(np.uint8), machine)
         return machine.bus_bytes * sparse_beats(steps, wide=encoding is Encoding.SPARSE_VALUES)
@@ -162,7 +163,8 @@ def decode_tiles(
     Raises
     ------
     WeightStreamError
-        If the bytes are too few or too many, or a sparse stream leaves the decoder's window or ends elsewhere.
+        If the bytes are too few or too many, or a sparse stream leaves the decoder's window or ends
+        elsewhere.
     """
     if encoding.is_sparse:
         try:

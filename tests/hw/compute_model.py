@@ -92,7 +92,7 @@ def beats_of(machine: Machine, code: Instruction, rng: Generator, shifts: NDArra
 
 def encoded(machine: Machine, code: Instruction, blocks: list[bytes], rng: Generator,
             ) -> tuple[list[bytes], list[bool]]:
-    """What `beats_of` gave, every block in one of the encodings that can hold it, and some as Huffman codes."""
+    """What `beats_of` gave, every block in an encoding that can hold it, and some as Huffman codes."""
     blocks, kinds, streams = blocks.copy(), [], []
     loaded, table = b"", None
     for _ in range(code["output_blocks"]):
