@@ -76,7 +76,7 @@ class Proof(wiring.Component):
 def prove(folder: Path, proof: Proof) -> None:
     """By induction, with the solver in Yosys."""
     (folder / "proof.il").write_text(rtlil.convert(proof, name="proof"))
-    script = "read_rtlil proof.il; hierarchy -top proof; proc; flatten; opt; chformal -lower; memory_map; opt; "
+    script = "read_rtlil proof.il; hierarchy -top proof; proc; flatten; opt; chformal -lower; opt; "
     script += "sat -verify -tempinduct -prove-asserts -set-assumes -maxsteps 4 proof"
     arguments = ["-q", "-p", script]
     run_tool(find_tool("yosys"), arguments, folder, folder / "log", lambda line, seconds: None)

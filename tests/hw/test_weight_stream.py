@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -80,10 +82,10 @@ def test_one_encoding_without_a_decoder():
 
 def test_header():
     for encoding in Encoding:
-        for codebook in (False, True):
-            header = BlockHeader(encoding, codebook)
+        for flags in itertools.product((False, True), repeat=3):
+            header = BlockHeader(encoding, *flags)
             assert BlockHeader.from_byte(header.to_byte()) == header
-    for byte in (5, 7, 16):
+    for byte in (5, 7, 64):
         with pytest.raises(WeightStreamError, match="unknown bits"):
             BlockHeader.from_byte(byte)
 
