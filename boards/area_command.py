@@ -80,7 +80,9 @@ def _synthesize(component: Component) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "core.il").write_text(rtlil.convert(component, name="core"))
-        (work / "core.ys").write_text(f"read_rtlil core.il\nsynth_ecp5 -top core\n{AREA_SCRIPT}\n")
+        # ABC9's own names collide with those of some wires inside
+        names = "hierarchy -top core\nflatten\nrename -hide w:* i:* %d o:* %d"
+        (work / "core.ys").write_text(f"read_rtlil core.il\n{names}\nsynth_ecp5 -top core\n{AREA_SCRIPT}\n")
         arguments = ["-q", "-l", "synthesis.log", "core.ys"]
         run_tool(find_tool("yosys"), arguments, work, work / "yosys.log", lambda line, seconds: None)
         counts = json.loads((work / AREA_FILE).read_text())["design"]["num_cells_by_type"]

@@ -34,7 +34,7 @@ RESOURCES = ("luts", "ffs", "block_rams")
 #: That are measured, each of them without a decoder, with the weight decoder, and with both.
 LOADER_MACHINES = tuple(
     Machine(input_lanes=inputs, output_lanes=outputs, bus_width=bus)
-    for inputs, outputs, bus in ((4, 8, 32), (8, 8, 64), (8, 16, 64), (8, 16, 128), (16, 16, 64))
+    for inputs, outputs, bus in ((4, 8, 32), (8, 8, 64), (8, 16, 64), (16, 16, 64))
 )
 
 #: Loaders: machine and what it takes.
@@ -59,8 +59,10 @@ def write_loaders(loaders: Loaders, path: Path = BASELINE) -> None:
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
-def _terms(machine: Machine) -> NDArray[np.float64]:
-    return np.array([1, machine.bus_bytes, machine.multipliers], np.float64)
+def _terms(machine: Machine) -> tuple[list[int], list[int]]:
+    """What each decoder grows with: lanes, pieces of tiles and tiles; lanes, and the beats in each of them."""
+    lanes = machine.bus_bytes
+    return [lanes, machine.tile_piece_bytes, machine.tile_bytes], [lanes, lanes**2]
 
 
 @cache
@@ -68,20 +70,20 @@ def _factors() -> dict[str, list[NDArray[np.float64]]]:
     """Of the weight decoder and of the Huffman decoder: least squares of the differences."""
     measured = dict(read_loaders())
     groups = [variants(machine) for machine in measured if not machine.weight_decoder]
-    rows = np.array([_terms(group[0]) for group in groups])
+    rows = [np.array(each, np.float64) for each in zip(*(_terms(group[1]) for group in groups), strict=True)]
     found = {}
     for resource in ("luts", "ffs"):
         sizes = np.array([[measured[machine][resource] for machine in group] for group in groups])
-        found[resource] = list(np.linalg.lstsq(rows, np.diff(sizes, axis=1), rcond=None)[0].T)
+        added = np.diff(sizes, axis=1).T
+        found[resource] = [np.linalg.lstsq(*one, rcond=None)[0] for one in zip(rows, added, strict=True)]
     return found
 
 
 def decoder_area(machine: Machine) -> dict[str, float]:
     """LUTs and flip-flops that the machine's decoders add."""
-    terms = _terms(machine)
-    has = (machine.weight_decoder, machine.huffman_decoder)
+    terms = _terms(machine)[: machine.weight_decoder + machine.huffman_decoder]
     return {
-        resource: float(sum(factor @ terms for factor, one in zip(factors, has, strict=True) if one))
+        resource: float(sum(factor @ each for factor, each in zip(factors, terms)))
         for resource, factors in _factors().items()
     }
 
