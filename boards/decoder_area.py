@@ -70,7 +70,8 @@ def _factors() -> dict[str, list[NDArray[np.float64]]]:
     """Of the weight decoder and of the Huffman decoder: least squares of the differences."""
     measured = dict(read_loaders())
     groups = [variants(machine) for machine in measured if not machine.weight_decoder]
-    rows = [np.array(each, np.float64) for each in zip(*(_terms(group[1]) for group in groups), strict=True)]
+    terms = zip(*(_terms(group[1]) for group in groups), strict=True)
+    rows = [np.array(each, np.float64) for each in terms]
     found = {}
     for resource in ("luts", "ffs"):
         sizes = np.array([[measured[machine][resource] for machine in group] for group in groups])
