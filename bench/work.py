@@ -6,7 +6,7 @@ Cycles do not depend on what weights are worth, so the layers and N5 have random
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -144,6 +144,12 @@ WORK: Mapping[str, Work] = {
             _L4,
         ),
         Work("L4-sparse", "L4, 8 % of its weights, of 15 values", _changed(_L4, pruned), machine=_DECODER),
+        Work(
+            "L4-huffman",
+            "L4-sparse, and Huffman codes",
+            _changed(_L4, pruned),
+            machine=replace(_DECODER, huffman_decoder=True),
+        ),
         Work("L4-ternary", "L4, weights of 3 values", _changed(_L4, ternary), machine=_DECODER),
         Work("N1", "LeNet-5, 28x28", _network("lenet5")),
         Work(
@@ -157,6 +163,20 @@ WORK: Mapping[str, Work] = {
         Work("N2-lean", "N2, stores only what is read", _network("resnet8"), ("ulx3s",), store_all=False),
         Work("N3-lean", "N3, stores only what is read", _network("vww"), ("ulx3s",), store_all=False),
         Work("N4", "SqueezeNet v1.0, 227x227x3", _network("squeezenet")),
+        Work(
+            "N4-sparse",
+            "N4, without its zeros over the bus",
+            _network("squeezenet"),
+            ("ideal", "ulx3s"),
+            machine=_DECODER,
+        ),
+        Work(
+            "N4-huffman",
+            "N4-sparse, and Huffman codes",
+            _network("squeezenet"),
+            ("ideal", "ulx3s"),
+            machine=replace(_DECODER, huffman_decoder=True),
+        ),
         Work("N5", "VGG-16, 224x224x3", _vgg(svd=False), ("ideal",)),
         Work("N5-SVD", "VGG-16-SVD, 224x224x3", _vgg(svd=True), ("ideal",)),
     )

@@ -3,7 +3,8 @@
 Multipliers and block RAMs follow from the structure.  LUTs and flip-flops are sums of a few terms, one for
 each way in which the design grows; their factors are fitted to the designs measured in ``area.json`` when
 this module is first asked, so that there is nothing to keep in step.  `boards.area_command` measures.
-A machine without the divider counts as one with: no design tells these apart yet.
+Decoders of weights come on top (`boards.decoder_area`).  A machine without the divider counts as one with: no
+design tells these apart yet.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boards.decoder_area import decoder_area, decoder_block_rams
 from hw.dual_port_memory import block_rams as dual_port_block_rams
 from hw.fetch import READ_AHEAD
 from hw.isa import INSTRUCTION_BYTES
@@ -129,14 +131,16 @@ def write_points(points: Sequence[AreaPoint], path: Path = BASELINE) -> None:
 
 
 def fit(points: Sequence[AreaPoint]) -> dict[str, NDArray[np.float64]]:
-    """Factors of `TERMS` for each of `FITTED`: least squares of the relative errors.
+    """Factors of `TERMS` for each of `FITTED`, without decoders: least squares of the relative errors.
 
     Stale designs have other factors for what a core takes, which are found, too, and left out.
     """
     found = {}
     cores = [TERMS.index(term) for term in ("design", "output lanes", "multipliers")]
     for resource in FITTED:
-        sizes = np.array([getattr(point, resource) for point in points], np.float64)
+        sizes = np.array(
+            [getattr(point, resource) - decoder_area(point.machine)[resource] for point in points], np.float64
+        )
         rows = np.array([terms(point.machine, point.kind) for point in points])
         older = rows[:, cores] * np.array([[point.stale] for point in points])
         rows = np.hstack([rows, older]) / sizes[:, None]
@@ -167,6 +171,7 @@ def machine_block_rams(machine: Machine) -> int:
         + _block_rams(beat, _LOAD_BEATS)
         + _block_rams(word, _STORE_WORDS)
         + _block_rams(beat, READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes)
+        + decoder_block_rams(machine)
     )
 
 
@@ -179,7 +184,11 @@ def board_area(machine: Machine, kind: str) -> dict[str, int]:
     kind : str
         ``"sdram"`` or ``"ddr3"``: with that memory's controller and the serial link; empty: the core.
     """
-    found = {name: round(float(factor @ terms(machine, kind))) for name, factor in factors().items()}
+    decoders = decoder_area(machine)
+    found = {
+        name: round(float(factor @ terms(machine, kind)) + decoders[name])
+        for name, factor in factors().items()
+    }
     found["dsps"] = machine.multipliers
     found["block_rams"] = machine_block_rams(machine) + (_LINK_BLOCK_RAMS if kind else 0)
     return found

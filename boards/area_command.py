@@ -10,14 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from amaranth.back import rtlil
+from amaranth.lib.wiring import Component
 
 from boards.area import BASELINE, TERMS, AreaPoint, board_area, fit, read_points, write_points
+from boards.decoder_area import LOADER_MACHINES, variants, write_loaders
+from boards.decoder_area import RESOURCES as LOADER_RESOURCES
 from boards.parts import ECP5_FLOW
 from boards.registry import find_board
 from boards.synthesis import AREA_FILE, AREA_SCRIPT, READ_SCRIPT
 from boards.toolchain import find_tool, run_tool
 from hw.core import Core
 from hw.machine import Machine, MachineError
+from hw.weight_loader import WeightLoader
 
 __all__ = ["AreaError", "add_area_options", "area"]
 
@@ -31,6 +35,9 @@ class AreaError(ValueError):
 def add_area_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--measure", action="store_true", help="synthesize the cores of the baseline again")
+    parser.add_argument(
+        "--decoders", action="store_true", help="synthesize weight loaders with and without decoders again"
+    )
     parser.add_argument(
         "--core", metavar="JSON", help='synthesize one more core: \'{"input_lanes": 4, "output_lanes": 8}\''
     )
@@ -53,16 +60,34 @@ def measure_core(machine: Machine) -> AreaPoint:
     ToolError
         If Yosys is missing or fails.
     """
+    used = _synthesize(Core(machine, multiplier="ecp5"))
+    return AreaPoint("core", "", machine, *(used[name] for name in RESOURCES))
+
+
+def measure_loader(machine: Machine) -> dict[str, int]:
+    """Synthesize a weight loader with the machine's decoders.
+
+    Raises
+    ------
+    ToolError
+        If Yosys is missing or fails.
+    """
+    used = _synthesize(WeightLoader(machine))
+    return {name: used[name] for name in LOADER_RESOURCES}
+
+
+def _synthesize(component: Component) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        (work / "core.il").write_text(rtlil.convert(Core(machine, multiplier="ecp5"), name="core"))
-        commands = ["read_rtlil core.il", READ_SCRIPT, "synth_ecp5 -top core", AREA_SCRIPT, ""]
+        (work / "core.il").write_text(rtlil.convert(component, name="core"))
+        # ABC9's own names collide with those of some wires inside
+        names = "hierarchy -top core\nflatten\nrename -hide w:* i:* %d o:* %d"
+        commands = ["read_rtlil core.il", READ_SCRIPT, names, "synth_ecp5 -top core", AREA_SCRIPT, ""]
         (work / "core.ys").write_text("\n".join(commands))
         arguments = ["-q", "-l", "synthesis.log", "core.ys"]
         run_tool(find_tool("yosys"), arguments, work, work / "yosys.log", lambda line, seconds: None)
         counts = json.loads((work / AREA_FILE).read_text())["design"]["num_cells_by_type"]
-    used = ECP5_FLOW.used_by_netlist(counts)
-    return AreaPoint("core", "", machine, *(used[name] for name in RESOURCES))
+    return ECP5_FLOW.used_by_netlist(counts)
 
 
 def routed(report: Path) -> AreaPoint:
@@ -121,6 +146,9 @@ def area_lines(points: Sequence[AreaPoint]) -> list[str]:
 
 def area(options: argparse.Namespace) -> None:
     """Run the command; the table goes to standard output."""
+    if options.decoders:
+        machines = [variant for machine in LOADER_MACHINES for variant in variants(machine)]
+        write_loaders([(machine, measure_loader(machine)) for machine in machines])
     points = read_points()
     new = [routed(path) for path in options.add]
     machines = [point.machine for point in points if point.design == "core"] if options.measure else []

@@ -96,6 +96,7 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weight-decoder", action="store_true", help="the machine decodes sparse and few-valued weights"
     )
+    group.add_argument("--huffman-decoder", action="store_true", help="it decodes Huffman codes, too")
 
 
 def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
@@ -126,6 +127,8 @@ def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
         fields["average_pooling"] = False
     if arguments.weight_decoder:
         fields["weight_decoder"] = True
+    if arguments.huffman_decoder:
+        fields["weight_decoder"] = fields["huffman_decoder"] = True
     return Machine(**fields)
 
 

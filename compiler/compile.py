@@ -204,8 +204,7 @@ def _weight_segments(placed: Placed) -> list[Segment]:
             name = f"weights {lowered.layers[layer_of[current]].name}"
             segments.append(Segment(name, placed.memory_map.weights + start, bytes(content)))
 
-    operations = [step.operation for step in placed.plan.steps]
-    for step, offset, stream in placed.schedule.weights.contents(operations):
+    for step, offset, stream in placed.schedule.weights.contents():
         if step != current:
             finish()
             start, content, current = offset, bytearray(), step

@@ -17,7 +17,8 @@ from compiler.memory_map import MapArea
 from compiler.operation import BLOCK_LIMIT, Operation, Storage, View
 from compiler.residency import Plan, Residency, Step
 from compiler.tile import LEAST_PIXELS_OF_PARTS, PARTS
-from compiler.weight_area import InputPart, WeightArea
+from compiler.weight_area import WeightArea
+from compiler.weight_request import InputPart, WeightRequest
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
 
@@ -418,7 +419,7 @@ class _Emitter:
         rows_adjoin = operation.dilation == (1, 1) and operation.kernel[1] == source.row_step
         rows_adjoin |= operation.kernel[0] == 1
         runs, fold = self.weights.place(
-            self.step_number, operation, first, blocks, slot_columns, part, fold, rows_adjoin
+            WeightRequest(self.step_number, operation, first, blocks, slot_columns, part, fold, rows_adjoin)
         )
         for run in runs:
             fields = {"memory_address": run.offset, "blocks": run.blocks, "words": run.words}

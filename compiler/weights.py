@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from compiler.operation import Operation, WeightTiles
 from hw.machine import Machine
-from hw.weight_stream import Encoding, header_bytes
+from hw.weight_stream import BlockHeader
 
 __all__ = ["ChannelTaps", "DenseTaps", "SameWeight", "ThinTaps", "block_tiles", "folded",
            "weight_stream"]
@@ -182,17 +183,15 @@ def folded(machine: Machine, operation: Operation, first_block: int, tiles: NDAr
 
 
 def weight_stream(machine: Machine, operation: Operation, first_block: int, tiles: list[bytes],
-                  encoding: Encoding = Encoding.RAW, codebook: bytes = b"") -> bytes:
-    """What WEIGHTS reads for consecutive output blocks: parameters, and their encoded ``tiles``.
-
-    ``codebook``: what the first block brings, whole weight words.
-    """
+                  headers: Sequence[BlockHeader] | None = None) -> bytes:
+    """What WEIGHTS reads for consecutive output blocks: parameters, and ``tiles`` as their headers say, by
+    default raw."""
     parts: list[bytes] = []
-    for block, content in enumerate(tiles, first_block):
+    for block, (content, header) in enumerate(
+            zip(tiles, headers or [BlockHeader()] * len(tiles), strict=True), first_block):
         parameters = np.zeros((machine.output_lanes, 8), np.uint8)
         parameters[:, :4] = operation.bias[block].astype("<i4").view(np.uint8).reshape(-1, 4)
         parameters[:, 4] = operation.shift[block].astype(np.int8).view(np.uint8)
-        parameters[0, 7] = header_bytes(encoding, bool(codebook))
-        parts += [parameters.tobytes(), codebook, content]
-        codebook = b""
+        parameters[0, 7] = header.to_byte()
+        parts += [parameters.tobytes(), content]
     return b"".join(parts)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 __all__ = ["ISA_VERSION", "Machine", "MachineError"]
 
 #: Raised whenever the meaning or the encoding of an instruction changes; part of every digest.
-ISA_VERSION = 3
+ISA_VERSION = 4
 
 
 class MachineError(ValueError):
@@ -50,6 +50,8 @@ class Machine:
     weight_decoder : bool
         Whether weights may come as indices into a codebook, dense or sparse (`hw.weight_stream`); a tile must
         then have at least eight bus words.
+    huffman_decoder : bool
+        Whether what comes to the weight decoder may be Huffman codes (`hw.huffman_stream`).
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Machine:
     weight_fifo_words: int = 8192
     average_pooling: bool = True
     weight_decoder: bool = False
+    huffman_decoder: bool = False
 
     def __post_init__(self) -> None:
         def require(condition: bool, field: str, limit: str) -> None:
@@ -76,6 +79,7 @@ class Machine:
             require(type(getattr(self, field)) is int, field, "an integer")
         require(type(self.average_pooling) is bool, "average_pooling", "True or False")
         require(type(self.weight_decoder) is bool, "weight_decoder", "True or False")
+        require(type(self.huffman_decoder) is bool, "huffman_decoder", "True or False")
         require(self.input_lanes in (4, 8, 16), "input_lanes", "4, 8 or 16")
         require(_is_power_of_two(self.output_lanes) and self.input_lanes <= self.output_lanes <= 64,
                 "output_lanes", f"a power of two from {self.input_lanes} (input_lanes) to 64")
@@ -91,6 +95,8 @@ class Machine:
                 "weight_fifo_words", f"a power of two from {least} to 8192")
         require(not self.weight_decoder or self.tile_bytes >= 8 * self.bus_bytes, "weight_decoder",
                 f"False where input_lanes * output_lanes is below {8 * self.bus_bytes} (eight bus words)")
+        require(not self.huffman_decoder or self.weight_decoder, "huffman_decoder",
+                "False without weight_decoder")
 
     @property
     def multipliers(self) -> int:

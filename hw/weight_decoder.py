@@ -1,23 +1,25 @@
 """Encoded weights to tiles (`hw.weight_stream` says what the bytes mean), at the speed of the bus or faster.
 
-Dense indices are gathered to a piece of a tile, looked up, and go on.  Sparse ones are written into a window
-of tiles whose weights are zero before; a tile leaves when all lanes are past it, and then goes the same way::
+Raw words are gathered to a piece of a tile, and so are dense indices, which are looked up together.  Sparse
+weights are written into a window of tiles whose weights are zero before; a tile leaves when all lanes are
+past it::
 
-                 ┌─ raw words ──────────────────────────────────────────────────┐
-    weight FIFO ─┼─ dense indices ───────────────────────────────┐              ├─▶ pieces of tiles
-                 ├─ gaps and indices ─▶ positions ─▶ window ─▶ nibbles ─▶ codebook
-                 └─ parameters, which do not wait for tiles ───────────────────────▶ parameters
+                 ┌─ raw words ───────────────────────────────────┐
+                 ├─ entries ─▶ codebook, if narrow ─▶ window ────┴─▶ bytes ───┐
+    weight FIFO ─┼─ dense indices ─▶ nibbles ─▶ codebook ─────────────────────┴─▶ pieces of tiles
+                 └─ parameters, which do not wait for tiles ────────────────────▶ parameters
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import enum, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 
 from hw.machine import Machine
-from hw.weight_stream import CODEBOOK_ENTRIES, CODEBOOK_FLAG, WINDOW, Encoding, lane_places
+from hw.sparse_entries import SparseEntries
+from hw.weight_stream import CODEBOOK_ENTRIES, BlockHeader, Encoding
+from hw.weight_window import WeightWindow
 from hw.weights import weight_layout
 
 __all__ = ["WeightDecoder"]
@@ -87,29 +89,33 @@ class WeightDecoder(wiring.Component):
             m.d.sync += parameters_left.eq(Mux(parameters_left == 0, words - 1, parameters_left - 1))
             with m.If(parameters_left == words - 1):
                 header = word.word_select(_HEADER_BYTE, 8)
-                new_codebook = (header & CODEBOOK_FLAG) != 0
+                new_codebook = (header & BlockHeader(codebook=True).to_byte()) != 0
                 m.d.sync += [encoding.eq(header), brings_codebook.eq(new_codebook), gathered.eq(0)]
                 with m.If(new_codebook | (header[:len(encoding)] != encoding)):
                     m.d.sync += state.eq(_State.DRAIN)
 
         # what is gathered for a piece
-        raw = Signal(8 * machine.tile_piece_bytes, reset_less=True)
+        gathered_bytes = Signal(8 * machine.tile_piece_bytes, reset_less=True)
         nibbles = Signal(4 * machine.tile_piece_bytes, reset_less=True)
         full = Signal()
-        is_raw = Signal()
+        is_bytes = Signal()
         move, accept = Signal(), Signal()
         m.d.comb += [
             move.eq(full & (~self.pieces.valid | self.pieces.ready)),
             accept.eq(~full | move),
         ]
 
-        window = _Window(m, machine)
+        m.submodules.entries = entries = SparseEntries(machine)
+        m.submodules.window = window = WeightWindow(machine)
+        wiring.connect(m, entries.entries, window.entries)
         sparse = Signal()
         m.d.comb += [
-            sparse.eq(encoding == Encoding.SPARSE),
-            window.beats.eq(word),
-            window.valid.eq((state == _State.TILES) & tile_word & sparse),
-            window.accept.eq(accept),
+            entries.wide.eq(encoding == Encoding.SPARSE_VALUES),
+            entries.restart.eq(begins),
+            sparse.eq(entries.wide | (encoding == Encoding.SPARSE)),
+            entries.words.payload.eq(word),
+            entries.words.valid.eq((state == _State.TILES) & tile_word & sparse),
+            window.pieces.ready.eq(accept),
         ]
         # left to itself, Yosys makes flip-flops and a multiplexer for each port of it
         codebook = memory.Memory(shape=8, depth=CODEBOOK_ENTRIES, init=[], attrs={"ram_style": "distributed"})
@@ -128,10 +134,10 @@ class WeightDecoder(wiring.Component):
         with m.If(move):
             m.d.sync += full.eq(0)
         with m.If((state == _State.TILES) & sparse):
-            m.d.comb += take.eq(window.take)
-        with m.If(window.leaves):
+            m.d.comb += take.eq(entries.words.ready)
+        with m.If(window.pieces.valid & accept):
             m.d.comb += gathers.eq(1)
-            m.d.sync += [nibbles.eq(window.piece), full.eq(1), is_raw.eq(0)]
+            m.d.sync += [gathered_bytes.eq(window.pieces.payload), full.eq(1), is_bytes.eq(1)]
         with m.If((state == _State.TILES) & tile_word & ~sparse & accept):
             m.d.comb += take.eq(1)
             raw_words = machine.tile_piece_bytes // machine.weight_word_bytes
@@ -142,11 +148,11 @@ class WeightDecoder(wiring.Component):
                     with m.Case(kind):
                         with m.If(gathered == number):
                             m.d.comb += gathers.eq(1)
-                            m.d.sync += [gathered.eq(0), full.eq(1), is_raw.eq(kind is Encoding.RAW)]
+                            m.d.sync += [gathered.eq(0), full.eq(1), is_bytes.eq(kind is Encoding.RAW)]
                         with m.Else():
                             m.d.sync += gathered.eq(gathered + 1)
                         if kind is Encoding.RAW:
-                            m.d.sync += raw.eq(Cat(raw[len(word):], word))
+                            m.d.sync += gathered_bytes.eq(Cat(gathered_bytes[len(word):], word))
                         elif kind is Encoding.FOUR_BITS:
                             m.d.sync += nibbles.eq(Cat(nibbles[len(word):], word))
                         else:
@@ -165,8 +171,14 @@ class WeightDecoder(wiring.Component):
                 port.addr.eq(nibbles.word_select(number, 4)),
                 looked_up.word_select(number, 8).eq(port.data),
             ]
+        for lane, field in enumerate(window.fields):
+            port = codebook.read_port(domain="comb")
+            m.d.comb += [
+                port.addr.eq(field[:4]),
+                window.values[lane].eq(Mux(entries.wide, field, port.data)),
+            ]
         with m.If(move):
-            m.d.sync += [self.pieces.valid.eq(1), piece.eq(Mux(is_raw, raw, looked_up))]
+            m.d.sync += [self.pieces.valid.eq(1), piece.eq(Mux(is_bytes, gathered_bytes, looked_up))]
         return m
 
     def _codebook(self, m: Module, codebook: memory.Memory, state: Signal, tile_word: Signal,
@@ -195,106 +207,3 @@ class WeightDecoder(wiring.Component):
                 m.d.sync += [entries.eq(entries >> 8), entry.eq(entry + 1)]
                 with m.If(entry == CODEBOOK_ENTRIES - 1):
                     m.d.sync += state.eq(_State.TILES)
-
-
-class _Window:
-    """The tiles of a sparse stream under way: `WINDOW` of them, in a ring.
-
-    Attributes
-    ----------
-    beats, valid, take : Signal
-        A weight word whose beats are taken one after another; ``take`` with the last of them.
-    accept, leaves, piece : Signal
-        In a cycle of ``accept``, a piece of indices may leave.
-    quiet : Signal
-        No tile leaves or will leave without further beats.
-    restart : Signal
-        While it is quiet, forget what has been left of a stream that no encoder has made.
-    """
-
-    def __init__(self, m: Module, machine: Machine) -> None:
-        lanes = machine.bus_bytes
-        part = machine.tile_bytes // lanes
-        offset_bits, tile_bits = exact_log2(part), exact_log2(WINDOW)
-        self.beats = Signal(8 * machine.weight_word_bytes)
-        self.valid, self.take, self.accept, self.leaves = Signal(), Signal(), Signal(), Signal()
-        self.quiet, self.restart = Signal(), Signal()
-        self.piece = Signal(4 * machine.tile_piece_bytes)
-
-        places = lane_places(machine)
-        step = Signal()
-        second = Signal()
-        beat = Signal(machine.bus_width)
-        m.d.comb += [
-            beat.eq(Mux(second, self.beats[machine.bus_width:], self.beats[:machine.bus_width])),
-            self.take.eq(step & second),
-        ]
-        with m.If(step):
-            m.d.sync += second.eq(~second)
-
-        # Positions count once more than the ring is long, so that a lane at the window's end is not taken for
-        # one at its beginning.
-        oldest = Signal(tile_bits + 1)
-        past = []
-        forget = Signal()
-        m.d.comb += forget.eq(self.restart & self.quiet)
-        slots = [Signal(4, name=f"weight_{tile}_{place}")
-                 for tile in range(WINDOW) for place in range(machine.tile_bytes)]
-        clear = Signal(WINDOW)
-        writing = Signal()
-        m.d.sync += writing.eq(step)
-        for lane in range(lanes):
-            position = Signal(offset_bits + tile_bits + 1, name=f"position_{lane}")
-            place = Signal.like(position, name=f"place_{lane}")
-            index = Signal(4, reset_less=True, name=f"index_{lane}")
-            written = Signal(offset_bits + tile_bits, reset_less=True, name=f"written_{lane}")
-            byte = beat.word_select(lane, 8)
-            m.d.comb += place.eq(position + byte[4:])
-            with m.If(step):
-                m.d.sync += [
-                    position.eq(position + byte[4:] + byte[:4].any()),
-                    index.eq(byte[:4]),
-                    written.eq(place),
-                ]
-            past.append(position[offset_bits:] != oldest)
-            with m.If(forget):
-                m.d.sync += position.eq(0)
-            write = Signal(name=f"write_{lane}")
-            m.d.comb += write.eq(writing & index.any())
-            for tile in range(WINDOW):
-                for offset in range(part):
-                    slot = slots[tile * machine.tile_bytes + int(places[lane, offset])]
-                    with m.If(clear[tile]):
-                        m.d.sync += slot.eq(0)
-                    with m.Elif(write & (written == tile * part + offset)):
-                        m.d.sync += slot.eq(index)
-
-        # a tile that all lanes are past is copied in the next cycle, when its last weight has been written
-        pieces = machine.tile_bytes // machine.tile_piece_bytes
-        pending, copied = Signal(), Signal()
-        chosen = Signal(tile_bits)
-        free = Signal()
-        load = Signal()
-        tile = Signal(4 * machine.tile_bytes, reset_less=True)
-        pieces_left = Signal(range(pieces + 1))
-        m.d.comb += [
-            self.leaves.eq((pieces_left != 0) & self.accept),
-            self.piece.eq(tile[:len(self.piece)]),
-            load.eq(pending & ((pieces_left == 0) | ((pieces_left == 1) & self.accept))),
-            free.eq(~pending | load),
-            step.eq(self.valid & free),
-            copied.eq(Value.cast(Cat(past)).all() & free),
-            clear.eq((load << chosen) | forget.replicate(WINDOW)),
-            self.quiet.eq(~Value.cast(Cat(past)).all() & ~pending & (pieces_left == 0) & ~writing),
-        ]
-        m.d.sync += pending.eq(copied | (pending & ~load))
-        with m.If(copied):
-            m.d.sync += [oldest.eq(oldest + 1), chosen.eq(oldest)]
-        with m.If(forget):
-            m.d.sync += [oldest.eq(0), second.eq(0)]
-        with m.If(self.leaves):
-            m.d.sync += [tile.eq(tile[len(self.piece):]), pieces_left.eq(pieces_left - 1)]
-        with m.If(load):
-            tiles = Array(Cat(slots[first:first + machine.tile_bytes])
-                          for first in range(0, len(slots), machine.tile_bytes))
-            m.d.sync += [tile.eq(tiles[chosen]), pieces_left.eq(pieces)]

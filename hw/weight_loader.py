@@ -12,6 +12,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.copies import copies
+from hw.huffman_decoder import HuffmanDecoder
 from hw.machine import Machine
 from hw.weight_decoder import WeightDecoder
 from hw.weights import weight_layout
@@ -68,7 +69,12 @@ class WeightLoader(wiring.Component):
         m = Module()
         if self.machine.weight_decoder:
             m.submodules.decoder = decoder = WeightDecoder(self.machine)
-            wiring.connect(m, wiring.flipped(self.weights), decoder.weights)
+            if self.machine.huffman_decoder:
+                m.submodules.huffman = huffman = HuffmanDecoder(self.machine)
+                wiring.connect(m, wiring.flipped(self.weights), huffman.weights)
+                wiring.connect(m, huffman.output, decoder.weights)
+            else:
+                wiring.connect(m, wiring.flipped(self.weights), decoder.weights)
             self._collect_tiles(m, decoder.pieces, decoder.tile_comes)
             self._collect_parameters(m, decoder.parameters)
             return m

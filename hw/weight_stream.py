@@ -1,77 +1,110 @@
 """The tiles of an output block as bytes, and how the weight decoder reads them.
 
-Tiles are raw, or their weights are indices into a codebook of at most 16 values: dense ones of two or four
-bits, or sparse ones.  A sparse stream is of bytes, four bits each for a gap and an index.  Byte s of a beat
-belongs to *lane* s, which has a part of every tile (`lane_places`); so the decoder writes one weight of each
-lane in a cycle.  Lanes whose weights are denser fall behind, the others wait with zero bytes: the encoder
-knows when, because the decoder holds `WINDOW` tiles, which when a block begins may all be of the one before.
+Tiles are raw, or their weights are indices into a codebook of at most 16 values, dense ones of two or four
+bits or sparse ones, or they are sparse with the values themselves (`hw.sparse_stream`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw.machine import Machine
+from hw.sparse_stream import SparseStreamError, decode_sparse, encode_sparse, least_steps, sparse_beats
 
-__all__ = ["CODEBOOK_ENTRIES", "CODEBOOK_FLAG", "WINDOW", "Encoding", "WeightStreamError", "decode_tiles",
-           "encode_tiles", "encoding_of_header", "encodings_of", "header_bytes", "lane_places"]
+__all__ = ["CODEBOOK_ENTRIES", "BlockHeader", "Encoding", "WeightStreamError", "decode_tiles", "encode_tiles",
+           "encodings_of", "least_bytes"]
 
 #: Values in a codebook, each an int8; of a sparse stream's, entry 0 is no weight.
 CODEBOOK_ENTRIES = 16
 
-#: Tiles that the decoder of sparse streams has under way.
-WINDOW = 4
-
-#: Largest gap: zeros in front of a weight, or skipped without one.
-_LARGEST_GAP = 15
-
-#: Bit of a block's header: the block's tiles come behind a codebook; else that of the block before is valid.
-CODEBOOK_FLAG = 4
+_CODEBOOK_BIT, _HUFFMAN_BIT, _TABLE_BIT = 3, 4, 5
 
 
 class Encoding(IntEnum):
-    """Of the tiles of an output block: bits 0 and 1 of its header, byte 7 of its parameter block."""
+    """Of the tiles of an output block."""
 
     RAW = 0
     TWO_BITS = 1
     FOUR_BITS = 2
     SPARSE = 3
+    SPARSE_VALUES = 4
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether what it stores are indices."""
+        return self not in (Encoding.RAW, Encoding.SPARSE_VALUES)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether zeros are left out."""
+        return self in (Encoding.SPARSE, Encoding.SPARSE_VALUES)
+
+
+#: Weights in a byte of dense encodings.
+_PER_BYTE = {Encoding.RAW: 1, Encoding.FOUR_BITS: 2, Encoding.TWO_BITS: 4}
 
 
 class WeightStreamError(ValueError):
     """A weight stream that no encoder has made; the message says why."""
 
 
-def header_bytes(encoding: Encoding, codebook: bool) -> int:
-    """Byte 7 of a block's parameters: its encoding, and whether a codebook comes in front of its tiles."""
-    return encoding | (CODEBOOK_FLAG if codebook else 0)
+@dataclass(frozen=True)
+class BlockHeader:
+    """Byte 7 of a block's parameters: how its tiles come.
 
-
-def encoding_of_header(header: int) -> tuple[Encoding, bool]:
-    """What `header_bytes` was given.
-
-    Raises
-    ------
-    WeightStreamError
-        If other bits are set.
+    Attributes
+    ----------
+    encoding : Encoding
+        Bits 0 to 2.
+    codebook : bool
+        Bit 3: a codebook comes in front of the tiles; else that of the block before is valid.
+    huffman : bool
+        Bit 4: the tiles are Huffman codes (`hw.huffman_stream`).
+    table : bool
+        Bit 5: of which a table comes behind the codebook; else that of the block before is valid.
     """
-    if header & ~7:
-        raise WeightStreamError(f"the header {header:#04x} of a block has unknown bits")
-    return Encoding(header & 3), bool(header & CODEBOOK_FLAG)
+
+    encoding: Encoding = Encoding.RAW
+    codebook: bool = False
+    huffman: bool = False
+    table: bool = False
+
+    def to_byte(self) -> int:
+        """The byte."""
+        bits = self.encoding | self.codebook << _CODEBOOK_BIT
+        return bits | self.huffman << _HUFFMAN_BIT | self.table << _TABLE_BIT
+
+    @classmethod
+    def from_byte(cls, byte: int) -> BlockHeader:
+        """The header of a byte.
+
+        Raises
+        ------
+        WeightStreamError
+            If there is no such encoding, or other bits are set.
+        """
+        if byte & 7 > max(Encoding) or byte >> _TABLE_BIT + 1:
+            raise WeightStreamError(f"the header {byte:#04x} of a block has unknown bits")
+        bits = (_CODEBOOK_BIT, _HUFFMAN_BIT, _TABLE_BIT)
+        return cls(Encoding(byte & 7), *(bool(byte >> bit & 1) for bit in bits))
 
 
 def encodings_of(tiles: NDArray[np.int8], machine: Machine) -> dict[Encoding, NDArray[np.int8]]:
-    """Encodings that can hold these weights, and their codebooks (16 entries, int8; zeros for RAW).
+    """Encodings that can hold these weights, and their codebooks (16 entries, int8; zeros if there is none).
 
     The sparse codebook holds the values besides 0 from entry 1 on.
     """
-    found = {Encoding.RAW: np.zeros(CODEBOOK_ENTRIES, np.int8)}
+    nothing = np.zeros(CODEBOOK_ENTRIES, np.int8)
+    found = {Encoding.RAW: nothing}
     if not machine.weight_decoder:
         return found
-    values = np.unique(tiles)
+    found[Encoding.SPARSE_VALUES] = nothing
+    used = np.bincount(tiles.view(np.uint8).ravel(), minlength=256) > 0
+    values = np.sort(np.flatnonzero(used).astype(np.uint8).view(np.int8))
     others = values[values != 0]
 
     def codebook(entries: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -84,6 +117,14 @@ def encodings_of(tiles: NDArray[np.int8], machine: Machine) -> dict[Encoding, ND
     if len(others) < CODEBOOK_ENTRIES:
         found[Encoding.SPARSE] = codebook(np.concatenate([np.zeros(1, np.int8), others]))
     return found
+
+
+def least_bytes(tiles: NDArray[np.int8], encoding: Encoding, machine: Machine) -> int:
+    """Bytes that these tiles (blocks, tiles, tile_bytes) take at least; of dense ones what they do take."""
+    if encoding.is_sparse:
+        steps = least_steps(tiles.view(np.uint8), machine)
+        return machine.bus_bytes * sparse_beats(steps, wide=encoding is Encoding.SPARSE_VALUES)
+    return tiles.size // _PER_BYTE[encoding]
 
 
 def encode_tiles(
@@ -101,65 +142,17 @@ def encode_tiles(
     """
     if encoding is Encoding.RAW:
         return [block.tobytes() for block in tiles]
+    if encoding is Encoding.SPARSE_VALUES:
+        return encode_sparse(tiles.astype(np.int8).view(np.uint8), machine, wide=True)
     # of equal entries the first: those behind the last value are zeros
     order = np.argsort(codebook, kind="stable")
     indices = order[np.searchsorted(codebook, tiles, sorter=order)].astype(np.uint8)
     if encoding is Encoding.SPARSE:
-        return _encode_sparse(indices, machine)
-    bits = 2 if encoding is Encoding.TWO_BITS else 4
-    fields = indices.reshape(len(tiles), -1, 8 // bits)
-    packed = np.bitwise_or.reduce(fields << (bits * np.arange(8 // bits, dtype=np.uint8)), axis=2)
+        return encode_sparse(indices, machine, wide=False)
+    per_byte = _PER_BYTE[encoding]
+    fields = indices.reshape(len(tiles), -1, per_byte)
+    packed = np.bitwise_or.reduce(fields << (8 // per_byte * np.arange(per_byte, dtype=np.uint8)), axis=2)
     return [block.astype(np.uint8).tobytes() for block in packed]
-
-
-def lane_places(machine: Machine) -> NDArray[np.int64]:
-    """Where in a tile each lane's weights are: (lanes, weights of a lane).
-
-    A lane goes through all output lanes and all input lanes, because some outputs and some inputs of a pruned
-    layer have many weights and others few.
-    """
-    lanes = machine.bus_bytes
-    row = np.arange(machine.tile_bytes // lanes)
-    return row * lanes + (np.arange(lanes)[:, None] - row) % lanes
-
-
-def _lanes(indices: NDArray[np.uint8], machine: Machine) -> NDArray[np.uint8]:
-    """(blocks, tiles, tile_bytes) as (blocks, lanes, weights of a lane)."""
-    blocks = len(indices)
-    return indices[..., lane_places(machine)].transpose(0, 2, 1, 3).reshape(blocks, machine.bus_bytes, -1)
-
-
-def _encode_sparse(indices: NDArray[np.uint8], machine: Machine) -> list[bytes]:
-    """All blocks at once, a beat in each step, as the decoder takes them."""
-    lanes = _lanes(indices, machine)
-    blocks, count, total = lanes.shape
-    part = machine.tile_bytes // count
-    # where each lane's next weight is, from every position on; `total`: there is none
-    places = np.where(lanes != 0, np.arange(total), total)
-    following = np.full((blocks, count, total + 1), total)
-    following[..., :total] = np.minimum.accumulate(places[..., ::-1], axis=2)[..., ::-1]
-    rows, columns = np.indices((blocks, count))
-    position = np.zeros((blocks, count), np.int64)
-    given = np.full(blocks, -WINDOW)  # tiles that have left; below zero, of the block before
-    beats = []
-    while (position < total).any():
-        limit = np.minimum((given[:, None] + WINDOW) * part, total)  # of positions
-        target = following[rows, columns, position]
-        gap = np.minimum(np.minimum(target, limit) - position, _LARGEST_GAP)
-        arrives = (position + gap == target) & (target < limit)
-        index = np.where(arrives, lanes[rows, columns, np.minimum(target, total - 1)], 0)
-        beats.append((gap << 4 | index).astype(np.uint8))
-        # a tile leaves in the cycle of the next beat, if all lanes are past it
-        given += position.min(axis=1) >= (given + 1) * part
-        position += gap + arrives
-    content = np.stack(beats, axis=1) if beats else np.zeros((blocks, 0, count), np.uint8)
-    streams = []
-    for block in content:
-        used = np.flatnonzero(block.any(axis=1))
-        length = int(used[-1]) + 1 if len(used) else 0
-        length += -length % (machine.weight_word_bytes // machine.bus_bytes)
-        streams.append(np.pad(block, ((0, max(0, length - len(block))), (0, 0)))[:length].tobytes())
-    return streams
 
 
 def decode_tiles(
@@ -170,13 +163,17 @@ def decode_tiles(
     Raises
     ------
     WeightStreamError
-        If the bytes are too few, or a sparse stream leaves the decoder's window or ends elsewhere.
+        If the bytes are too few or too many, or a sparse stream leaves the decoder's window or ends
+        elsewhere.
     """
+    if encoding.is_sparse:
+        try:
+            found = decode_sparse(content, tiles, machine, wide=encoding is Encoding.SPARSE_VALUES)
+        except SparseStreamError as error:
+            raise WeightStreamError(str(error)) from None
+        return codebook[found] if encoding.has_codebook else found.view(np.int8)
     stream = np.frombuffer(content, np.uint8)
-    size = tiles * machine.tile_bytes
-    if encoding is Encoding.SPARSE:
-        return codebook[_decode_sparse(stream, tiles, machine)]
-    per_byte = {Encoding.RAW: 1, Encoding.TWO_BITS: 4, Encoding.FOUR_BITS: 2}[encoding]
+    size, per_byte = tiles * machine.tile_bytes, _PER_BYTE[encoding]
     if len(stream) * per_byte != size:
         raise WeightStreamError(f"{len(stream)} bytes hold no {size} weights, {encoding.name}")
     if encoding is Encoding.RAW:
@@ -184,24 +181,3 @@ def decode_tiles(
     bits = 8 // per_byte
     fields = stream[:, None] >> (bits * np.arange(per_byte, dtype=np.uint8)) & ((1 << bits) - 1)
     return codebook[fields].reshape(tiles, machine.tile_bytes)
-
-
-def _decode_sparse(stream: NDArray[np.uint8], tiles: int, machine: Machine) -> NDArray[np.uint8]:
-    count = machine.bus_bytes
-    part = machine.tile_bytes // count
-    indices = np.zeros((count, tiles * part), np.uint8)
-    position, given = np.zeros(count, np.int64), -WINDOW
-    for number, beat in enumerate(stream.reshape(-1, count)):
-        gap, index = (beat >> 4).astype(np.int64), beat & 15
-        limit = min((given + WINDOW) * part, tiles * part)
-        place, written = position + gap, index != 0
-        if (place + written > limit).any():
-            raise WeightStreamError(f"beat {number} of a sparse stream leaves the window")
-        indices[written, place[written]] = index[written]
-        given += position.min() >= (given + 1) * part
-        position = place + written
-    if (position != tiles * part).any():
-        raise WeightStreamError("a sparse stream ends before its last tile")
-    found = np.zeros((tiles, machine.tile_bytes), np.uint8)
-    found[:, lane_places(machine)] = indices.reshape(count, tiles, part).transpose(1, 0, 2)
-    return found

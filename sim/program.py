@@ -18,7 +18,8 @@ from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, disassemble
 from hw.machine import Machine
 from hw.program_file import ProgramFile, TensorPlace
 from hw.slots import THIN_CHANNELS
-from hw.weight_stream import CODEBOOK_ENTRIES, decode_tiles, encoding_of_header
+from hw.weight_block import WeightBlockReader
+from hw.weight_stream import BlockHeader
 from quant.number_format import round_half_even_divide, round_half_even_shift
 from sim.hazards import HazardCheck
 from sim.memory_settings import memory_settings
@@ -67,7 +68,7 @@ class ProgramSimulator:
         self._scratch_known = np.zeros(machine.scratchpad_words, np.bool_)
         #: bytes of output blocks that WEIGHTS has read and no COMPUTE has taken: parameters, then tiles
         self._weight_blocks: deque[NDArray[np.uint8]] = deque()
-        self._codebook = np.zeros(CODEBOOK_ENTRIES, np.int8)
+        self._block_reader = WeightBlockReader(machine)
         self._hazards: HazardCheck | None = None
         #: sums (pixels, lanes) of each output block that a partial COMPUTE has left for the next one
         self.partial_sums: list[NDArray[np.int64]] = []
@@ -268,13 +269,8 @@ class ProgramSimulator:
         self._require(
             not parameters[:, 5:7].any() and not parameters[1:, 7].any(), "parameter padding is not zero"
         )
-        encoding, new_codebook = encoding_of_header(int(parameters[0, 7]))
-        self._require(machine.weight_decoder or not parameters[0, 7], "this machine has no weight decoder")
-        content = content[machine.parameter_bytes :]
-        if new_codebook:
-            self._codebook = content[:CODEBOOK_ENTRIES].view(np.int8)
-            content = content[-(-CODEBOOK_ENTRIES // machine.weight_word_bytes) * machine.weight_word_bytes :]
-        found = decode_tiles(content.tobytes(), encoding, self._codebook, tiles, machine)
+        header = BlockHeader.from_byte(int(parameters[0, 7]))
+        found = self._block_reader.read(header, content[machine.parameter_bytes :].tobytes(), tiles)
         return parameters, found.reshape(tiles, machine.output_lanes, machine.input_lanes)
 
 

@@ -33,6 +33,8 @@ MACHINES = {
     "8x16-128": Machine(bus_width=128, scratchpad_words=1024, accumulator_depth=128),
     "8x8-64": Machine(output_lanes=8, scratchpad_words=1024, accumulator_depth=32, weight_fifo_words=128),
     "8x16-64-decoder": Machine(scratchpad_words=2048, accumulator_depth=64, weight_decoder=True),
+    "8x8-32-huffman": Machine(output_lanes=8, bus_width=32, scratchpad_words=2048, accumulator_depth=64,
+                              weight_fifo_words=128, weight_decoder=True, huffman_decoder=True),
 }
 MEMORIES = ("ideal", "stalling", "ulx3s", "random")
 
@@ -44,7 +46,7 @@ def with_few_weights(model: FixedModel, seed: int) -> FixedModel:
     for name, own in model.weights.items():
         values = own.values
         if rng.random() < 0.8:
-            palette = rng.choice(values.ravel(), int(rng.choice([1, 2, 3, 4, 15, 16])))
+            palette = rng.choice(values.ravel(), int(rng.choice([1, 2, 3, 4, 15, 16, 200])))
             density = rng.choice([0.0, 0.05, 0.2, 0.7, 1.0])
             values = rng.choice(palette, values.shape) * (rng.random(values.shape) < density)
         weights[name] = replace(own, values=values.astype(own.values.dtype))

@@ -13,7 +13,7 @@ from bench.tables import layer_lines, qiu_groups, qiu_lines, row_lines
 from bench.work import WORK, UnknownWorkError, chosen_works
 
 ROWS = read_baseline()
-SLOW = ("N4", "N5", "N5-SVD")
+SLOW = ("L4-huffman", "N4", "N4-sparse", "N4-huffman", "N5", "N5-SVD")
 CASES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else (), id=name) for name in WORK]
 LAYER = LayerRow("conv", "convolution", 128 * 80, 100, 90, 750, 50, 1, 2, 3, 1)
 ROW = Row("L1", "ideal", 128, 8, 101, (LAYER, replace(LAYER, name="fc", macs=0, cycles=0, array_busy=0)))

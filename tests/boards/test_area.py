@@ -13,6 +13,14 @@ pytest.importorskip("amaranth_boards", reason="amaranth-boards is not installed"
 from boards import area_command
 from boards.__main__ import main
 from boards.area import TERMS, AreaPoint, board_area, fit, read_points, terms, write_points
+from boards.decoder_area import (
+    LOADER_MACHINES,
+    decoder_area,
+    decoder_block_rams,
+    read_loaders,
+    variants,
+    write_loaders,
+)
 from boards.registry import find_board
 from hw.machine import Machine
 
@@ -78,6 +86,39 @@ def test_small_memories_are_in_luts():
 def test_the_weight_fifo_is_counted():
     shallow, deep = (board_area(Machine(weight_fifo_words=words), "")["block_rams"] for words in (512, 4096))
     assert deep - shallow == 16 - 2
+
+
+def test_decoders_are_counted():
+    for machine in LOADER_MACHINES:
+        plain, decoder, both = variants(machine)
+        sizes = dict(read_loaders())
+        for one in (decoder, both):
+            added = decoder_area(one)
+            for resource in ("luts", "ffs"):
+                measured = sizes[one][resource] - sizes[plain][resource]
+                assert added[resource] == pytest.approx(measured, rel=0.06), (one, resource)
+            assert decoder_block_rams(one) == sizes[one]["block_rams"]
+            whole, without = board_area(one, "sdram"), board_area(plain, "sdram")
+            assert whole["luts"] - without["luts"] == pytest.approx(added["luts"], abs=1)
+            assert whole["block_rams"] - without["block_rams"] == decoder_block_rams(one)
+    assert decoder_area(Machine()) == {"luts": 0, "ffs": 0}
+
+
+def test_loaders_are_read_as_written_and_measured_again(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "loaders.json"
+    write_loaders(read_loaders(), path)
+    assert read_loaders(path) == read_loaders()
+    measured = []
+
+    def measure_loader(machine: Machine) -> dict[str, int]:
+        measured.append(machine)
+        return {"luts": 1, "ffs": 2, "block_rams": 3}
+
+    monkeypatch.setattr(area_command, "measure_loader", measure_loader)
+    monkeypatch.setattr(area_command, "write_loaders", lambda loaders: write_loaders(loaders, path))
+    assert main(["area", "--decoders"]) == 0
+    assert [machine for machine, _ in read_loaders(path)] == measured
+    assert measured == [one for machine in LOADER_MACHINES for one in variants(machine)]
 
 
 def test_points_are_read_as_written(tmp_path):

@@ -94,14 +94,16 @@ def test_what_shares_values() -> None:
 def test_runs_are_cut_where_that_is_less() -> None:
     # one long block among short ones; filling costs less than an instruction for small differences
     sizes = [160, 160, 176, 800, 160, 160]
-    runs = _runs_of([bytes(size) for size in sizes])
-    assert [[len(block) for block in run] for run in runs] == [[160, 160, 176], [800], [160, 160]]
-    assert _runs_of([]) == []
+    assert _runs_of((*sizes,), 0, fill=True) == [[160, 160, 176], [800], [160, 160]]
+    assert _runs_of((*sizes,), 640, fill=True) == [[800], [160, 176], [800], [160, 160]]
+    assert _runs_of((160, 160, 160), 16, fill=True) == [[176, 160, 160]]
+    assert _runs_of((160, 160, 160), 16, fill=False) == [[176], [160, 160]]
+    assert _runs_of((), 0, fill=True) == []
     rng = np.random.default_rng(1)
     for _ in range(50):
         sizes = rng.integers(1, 20, rng.integers(1, 8)) * 16
         cost = sum(
-            len(run) * max(map(len, run)) + INSTRUCTION_BYTES for run in _runs_of([bytes(s) for s in sizes])
+            len(run) * max(run) + INSTRUCTION_BYTES for run in _runs_of(tuple(sizes.tolist()), 0, fill=True)
         )
         cuts = range(1 << (len(sizes) - 1))
         best = min(

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from hw.huffman_stream import LONGEST_CODE, HuffmanTable, huffman_encode
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
-from hw.weight_stream import Encoding, encode_tiles, encodings_of, header_bytes
+from hw.weight_block import block_front
+from hw.weight_stream import BlockHeader, Encoding, encode_tiles, encodings_of
+from quant.encoding.huffman import code_lengths
 
 Bytes = NDArray[np.uint8]
 
@@ -89,9 +92,9 @@ def beats_of(machine: Machine, code: Instruction, rng: Generator, shifts: NDArra
 
 def encoded(machine: Machine, code: Instruction, blocks: list[bytes], rng: Generator,
             ) -> tuple[list[bytes], list[bool]]:
-    """What `beats_of` gave, every block in one of the encodings that can hold it."""
+    """What `beats_of` gave, every block in an encoding that can hold it, and some as Huffman codes."""
     blocks, kinds, streams = blocks.copy(), [], []
-    loaded = b""
+    loaded, table = b"", None
     for _ in range(code["output_blocks"]):
         parameters = np.frombuffer(blocks.pop(0), np.uint8).reshape(-1, 8).copy()
         count = sum(one.tiles for one in passes(code))
@@ -99,15 +102,25 @@ def encoded(machine: Machine, code: Instruction, blocks: list[bytes], rng: Gener
         found = encodings_of(tiles, machine)
         encoding = Encoding(int(rng.choice(list(found))))
         codebook = found[encoding].tobytes()
-        brings = encoding is not Encoding.RAW and (codebook != loaded or rng.random() < 0.3)
-        parameters[0, 7] = header_bytes(encoding, brings)
+        brings = encoding.has_codebook and (codebook != loaded or rng.random() < 0.3)
+        [stream] = encode_tiles(tiles[None], encoding, found[encoding], machine)
+        new_table = None
+        huffman = machine.huffman_decoder and rng.random() < 0.6
+        if huffman:
+            counts = np.bincount(np.frombuffer(stream or b"?", np.uint8), minlength=256)
+            if table is None or not table.codes[1][counts > 0].all() or rng.random() < 0.3:
+                new_table = table = HuffmanTable.from_lengths(code_lengths(counts, LONGEST_CODE))
+            stream = huffman_encode(stream, table, machine)
+        parameters[0, 7] = BlockHeader(encoding, brings, huffman, new_table is not None).to_byte()
         streams.append(parameters.tobytes())
         kinds.append(True)
         if brings:
             loaded = codebook
-            streams.append(codebook + b"?" * (-len(codebook) % machine.weight_word_bytes))
+        front = block_front(codebook if brings else b"", new_table, machine)
+        if front:
+            streams.append(front)
             kinds.append(False)
-        streams += encode_tiles(tiles[None], encoding, found[encoding], machine)
+        streams.append(stream)
         kinds.append(False)
     assert not blocks
     return streams, kinds

@@ -16,7 +16,7 @@ from hw.isa import Instruction, Mode, Opcode, Unit
 from hw.machine import Machine
 from hw.scratchpad import READ_LATENCY
 from hw.sequencer import AVERAGE_CADENCE, RESIDUAL_CADENCE
-from hw.weight_stream import Encoding, encode_tiles, encodings_of, header_bytes
+from hw.weight_stream import BlockHeader, Encoding, encode_tiles, encodings_of
 
 sys.path.append(str(Path(__file__).parent))
 from compute_model import beats_of, encoded, execute, passes, random_chain, random_instruction
@@ -35,7 +35,7 @@ MACHINES = {
     "8x8x64-decoder": Machine(input_lanes=8, output_lanes=8, scratchpad_words=1024, accumulator_depth=64,
                               weight_decoder=True),
     "4x32x32-decoder": Machine(input_lanes=4, output_lanes=32, bus_width=32, scratchpad_words=1024,
-                               accumulator_depth=64, weight_decoder=True),
+                               accumulator_depth=64, weight_decoder=True, huffman_decoder=True),
 }
 
 #: Cycles from taking an instruction to its first read: wait, place and mark the first pass, see its
@@ -182,6 +182,7 @@ def test_fully_connected_runs_at_the_speed_of_the_weights(unit: VerilatedCompute
 
 @pytest.mark.parametrize(("encoding", "density"), [
     (Encoding.TWO_BITS, 0.7), (Encoding.FOUR_BITS, 0.9), (Encoding.SPARSE, 0.08), (Encoding.SPARSE, 0.0),
+    (Encoding.SPARSE_VALUES, 0.3),
 ])
 def test_encoded_weights_are_folded_at_their_speed(unit: VerilatedCompute, encoding: Encoding, density: float,
                                                    ) -> None:
@@ -196,6 +197,8 @@ def test_encoded_weights_are_folded_at_their_speed(unit: VerilatedCompute, encod
     tiles = 2 * 10 * 12
     rng = np.random.default_rng(5)
     values = np.array([-3, 5] if encoding is Encoding.TWO_BITS else range(1, 16))
+    if encoding is Encoding.SPARSE_VALUES:
+        values = np.array([*range(-128, 0), *range(1, 128)])
     given, kinds, raw = [], [], []
     for _ in range(code["output_blocks"]):
         shape = (1, tiles, machine.tile_bytes)
@@ -203,18 +206,18 @@ def test_encoded_weights_are_folded_at_their_speed(unit: VerilatedCompute, encod
         book = encodings_of(content, machine)[encoding]
         parameters = np.zeros((machine.output_lanes, 8), np.uint8)
         raw += [parameters.tobytes(), *(tile.tobytes() for tile in content[0])]
-        parameters[0, 7] = header_bytes(encoding, True)
+        parameters[0, 7] = BlockHeader(encoding, encoding.has_codebook).to_byte()
         [stream] = encode_tiles(content, encoding, book, machine)
         padding = -16 % machine.weight_word_bytes
-        given += [parameters.tobytes(), book.tobytes() + bytes(padding), stream]
-        kinds += [True, False, False]
+        given += [parameters.tobytes(), *[book.tobytes() + bytes(padding)] * encoding.has_codebook, stream]
+        kinds += [True, *[False] * encoding.has_codebook, False]
     scratch = rng.integers(0, 256, (machine.scratchpad_words, machine.word_bytes), dtype=np.uint8)
     outcome = unit.run([code], given, kinds, scratch)
     execute(machine, code, scratch, iter(raw), [])
     assert np.array_equal(scratch, outcome.snapshots[0])
-    words = len(given[2]) / machine.weight_word_bytes
-    if encoding is Encoding.SPARSE:
-        words *= machine.weight_word_bytes // machine.bus_bytes  # a beat in a cycle
+    words = len(stream) / machine.weight_word_bytes
+    # one entry of each lane in a cycle
+    words *= {Encoding.SPARSE: 2, Encoding.SPARSE_VALUES: 4 / 3}.get(encoding, 1)
     pieces = tiles * machine.tile_bytes // machine.tile_piece_bytes
     parameters = machine.parameter_bytes // machine.weight_word_bytes
     least = code["output_blocks"] * (max(words, pieces, 1.4 * tiles) + parameters + 16)

@@ -13,7 +13,8 @@ from hw.machine import Machine, MachineError
     {"output_lanes": 128}, {"bus_width": 16}, {"bus_width": 256},
     {"input_lanes": 4, "output_lanes": 4, "bus_width": 64}, {"scratchpad_words": 255},
     {"scratchpad_words": 131072}, {"accumulator_depth": 8}, {"accumulator_depth": 100},
-    {"weight_fifo_words": 16}, {"weight_fifo_words": 33}, {"average_pooling": 1},
+    {"weight_fifo_words": 16}, {"weight_decoder": 1}, {"huffman_decoder": None}, {"huffman_decoder": True},
+    {"weight_fifo_words": 33}, {"average_pooling": 1},
     {"input_lanes": 16, "output_lanes": 64, "bus_width": 32, "weight_fifo_words": 256},
 ])
 def test_rejects(fields):
@@ -42,8 +43,9 @@ def test_digest_names_every_field():
     machine = Machine()
     other = {"input_lanes": 4, "output_lanes": 32, "bus_width": 32, "scratchpad_words": 4096,
              "accumulator_depth": 256, "weight_fifo_words": 1024, "average_pooling": False,
-                 "weight_decoder": True}
-    digests = {dataclasses.replace(machine, **{name: other[name]}).digest()
-               for name in machine.to_json()}
-    assert len(digests | {machine.digest()}) == len(other) + 1
+             "weight_decoder": True, "huffman_decoder": True}
+    digests = {dataclasses.replace(machine, weight_decoder=True, **{name: other[name]}).digest()
+               for name in machine.to_json() if name != "weight_decoder"}
+    digests |= {machine.digest(), dataclasses.replace(machine, weight_decoder=True).digest()}
+    assert len(digests) == len(other) + 1
     assert all(0 <= digest < 1 << 64 for digest in digests)

@@ -8,7 +8,7 @@ from amaranth.sim import Simulator, SimulatorContext
 
 from hw.machine import Machine
 from hw.weight_decoder import WeightDecoder
-from hw.weight_stream import Encoding, encode_tiles, encodings_of, header_bytes
+from hw.weight_stream import BlockHeader, Encoding, encode_tiles, encodings_of
 
 MACHINE = Machine(input_lanes=4, output_lanes=8, bus_width=32, weight_decoder=True)
 WORD = MACHINE.weight_word_bytes
@@ -78,9 +78,9 @@ def test_blocks(stall: float, slow: float) -> None:
         found = encodings_of(tiles, MACHINE)
         encoding = Encoding(int(rng.choice(list(found))))
         book = found[encoding].tobytes()
-        brings = encoding is not Encoding.RAW and book != loaded
+        brings = encoding.has_codebook and book != loaded
         block = rng.integers(0, 256, (MACHINE.output_lanes, 8)).astype(np.uint8)
-        block[0, 7] = header_bytes(encoding, brings)
+        block[0, 7] = BlockHeader(encoding, brings).to_byte()
         words += as_words(block.tobytes(), True)
         headers += block.tobytes()
         if brings:

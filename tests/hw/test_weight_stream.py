@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,13 +12,13 @@ from hypothesis import strategies as st
 from hw.machine import Machine
 from hw.weight_stream import (
     CODEBOOK_ENTRIES,
+    BlockHeader,
     Encoding,
     WeightStreamError,
     decode_tiles,
     encode_tiles,
-    encoding_of_header,
     encodings_of,
-    header_bytes,
+    least_bytes,
 )
 
 MACHINES = [
@@ -55,12 +57,14 @@ def test_back_to_the_same_weights(case):
             assert len(stream) % machine.weight_word_bytes == 0
             back = decode_tiles(stream, encoding, codebook, len(block), machine)
             assert np.array_equal(back, block)
-            if encoding is Encoding.SPARSE:  # words behind its end do nothing
+            assert len(stream) >= least_bytes(block[None], encoding, machine)
+            if encoding.is_sparse:  # words behind its end do nothing
                 longer = stream + bytes(3 * machine.weight_word_bytes)
                 assert np.array_equal(decode_tiles(longer, encoding, codebook, len(block), machine), block)
             else:
                 share = {Encoding.RAW: 1, Encoding.FOUR_BITS: 2, Encoding.TWO_BITS: 4}[encoding]
                 assert len(stream) * share == block.size
+                assert len(stream) == least_bytes(block[None], encoding, machine)
 
 
 def test_sparse_weights_are_a_beat_for_each_weight_of_the_densest_lanes():
@@ -78,10 +82,12 @@ def test_one_encoding_without_a_decoder():
 
 def test_header():
     for encoding in Encoding:
-        for codebook in (False, True):
-            assert encoding_of_header(header_bytes(encoding, codebook)) == (encoding, codebook)
-    with pytest.raises(WeightStreamError, match="unknown bits"):
-        encoding_of_header(8)
+        for flags in itertools.product((False, True), repeat=3):
+            header = BlockHeader(encoding, *flags)
+            assert BlockHeader.from_byte(header.to_byte()) == header
+    for byte in (5, 7, 64):
+        with pytest.raises(WeightStreamError, match="unknown bits"):
+            BlockHeader.from_byte(byte)
 
 
 @settings(max_examples=100, deadline=None)
