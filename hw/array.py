@@ -3,21 +3,28 @@
 Columns are output lanes.  What each column's multipliers see depends on the mode
 (`docs/machine.md`): in a dense or thin layer all columns see the same input lanes, in a depthwise layer
 or a maximum each column sees its own channel, of one tap on each of its multipliers.
+
+Where weights come in pairs, a multiplier has those of two output lanes, half of all apart.  Then the columns
+of the upper half see the next input lanes, and every sum is that of two columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from hw.delay_line import delay_line
 from hw.isa import Mode
 from hw.machine import Machine
 from hw.multiplier import ACTIVATION_BITS, LATENCY, PRODUCT_BITS, Multiplier, MultiplierKind
+from hw.pair_multiplier import HALF_PRODUCT_BITS, PairMultiplier
 from hw.slots import THIN_CHANNELS, phases
+from hw.weight_pairs import unpair_tiles
 
 __all__ = ["OPERAND_LATENCY", "MultiplierArray", "array_latency", "array_twin",
            "selection_layout", "sum_bits"]
@@ -33,7 +40,8 @@ def selection_layout(machine: Machine) -> data.StructLayout:
     """What becomes of a window's words; comes with them.
 
     ``inside``: of each slot, 0 outside the image and where no tap is; ``half``: which group of
-    ``input_lanes`` channels a dense pass takes; ``phase``: channel with which a thin pass begins.
+    ``input_lanes`` channels a dense pass takes, or of twice as many with ``pairs``; ``phase``: channel with
+    which a thin pass begins.
     """
     return data.StructLayout({
         "inside": unsigned(machine.input_lanes),
@@ -42,6 +50,7 @@ def selection_layout(machine: Machine) -> data.StructLayout:
         "mode": Mode,
         "thin_channels": unsigned(3),
         "input_signed": 1,
+        **({"pairs": 1} if machine.weight_pairs else {}),
     })
 
 
@@ -52,7 +61,7 @@ def sum_bits(machine: Machine) -> int:
 
 def array_latency(machine: Machine) -> int:
     """Cycles from a scratchpad word to the sums of its products."""
-    return OPERAND_LATENCY + LATENCY + ceil_log2(machine.input_lanes)
+    return OPERAND_LATENCY + LATENCY + ceil_log2(machine.input_lanes) + machine.weight_pairs
 
 
 class MultiplierArray(wiring.Component):
@@ -102,6 +111,11 @@ class MultiplierArray(wiring.Component):
         # what all columns may see: groups of the first slot's channels, or channels of several slots
         shared = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"shared_lane{lane}")
                   for lane in range(lanes)]
+        # the same for the upper columns, which see the next group where weights come in pairs
+        upper = shared
+        if self.machine.weight_pairs:
+            upper = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"upper_lane{lane}")
+                     for lane in range(lanes)]
         thin = selection.mode == Mode.THIN
         alone_mode = Signal()
         m.d.comb += alone_mode.eq((selection.mode == Mode.DEPTHWISE) | (selection.mode == Mode.MAXIMUM))
@@ -109,6 +123,9 @@ class MultiplierArray(wiring.Component):
             byte, inside = Signal(8, name=f"byte_lane{lane}"), Signal(name=f"inside_lane{lane}")
             group = words[0][lane::lanes]
             m.d.comb += [byte.eq(Array(group)[selection.half]), inside.eq(selection.inside[0])]
+            if self.machine.weight_pairs:
+                with m.If(selection.pairs):
+                    m.d.comb += byte.eq(Array(group[::2])[selection.half])
             with m.If(thin):
                 for channels in range(1, THIN_CHANNELS + 1):
                     for phase in phases(self.machine, channels):
@@ -117,10 +134,14 @@ class MultiplierArray(wiring.Component):
                             m.d.comb += [byte.eq(words[slot][channel]), inside.eq(selection.inside[slot])]
             with m.If(~alone_mode):  # what a mode does not use stands still
                 m.d.sync += operand.eq(Mux(inside, extended(byte), 0))
+                if upper is not shared:
+                    next_byte = Mux(selection.pairs, Array(group[1::2])[selection.half], byte)
+                    m.d.sync += upper[lane].eq(Mux(inside, extended(next_byte), 0))
 
         # what each sees alone: its channel of every slot
         outside = Signal(signed(ACTIVATION_BITS))
         m.d.comb += outside.eq(Cat(Const(0, 8), selection.mode == Mode.MAXIMUM))
+        sums: list[tuple[Value, Value]] = []  # of the lower and upper weights of each column
         for column in range(columns):
             own = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"own_column{column}_lane{lane}")
                    for lane in range(lanes)]
@@ -130,18 +151,63 @@ class MultiplierArray(wiring.Component):
             # a copy for each column, because it steers all that is wide
             alone = Signal(reset_less=True, attrs={"keep": 1}, name=f"alone_column{column}")
             m.d.sync += alone.eq(alone_mode)
+            seen = shared if column < columns // 2 else upper
+            operands = [Mux(alone, own[lane], seen[lane]) for lane in range(lanes)]
+            if self.machine.weight_pairs:
+                sums.append(self._paired_column(m, column, operands))
+                continue
             products: list[Value] = []
-            for lane in range(lanes):
+            for lane, operand in enumerate(operands):
                 cell = Multiplier(self.multiplier)
                 m.submodules[f"multiplier_{column}_{lane}"] = cell
                 m.d.comb += [
-                    cell.activation.eq(Mux(alone, own[lane], shared[lane])),
+                    cell.activation.eq(operand),
                     cell.weight.eq(self.tile.word_select(column * lanes + lane, 8)),
                     cell.load_weight.eq(self.load_tile),
                 ]
                 products.append(cell.product)
             m.d.comb += self.sums[column].eq(_adder_tree(m, products, f"column{column}"))
+        if self.machine.weight_pairs:
+            self._join(m, sums)
         return m
+
+    def _paired_column(self, m: Module, column: int, operands: Sequence[Value]) -> tuple[Value, Value]:
+        """Sums of the products of one column's lower and upper weights."""
+        lanes = self.machine.input_lanes
+        paired = Signal(reset_less=True, attrs={"keep": 1}, name=f"paired_column{column}")
+        m.d.sync += paired.eq(self.selection.pairs)
+        low: list[Value] = []
+        high: list[Value] = []
+        for lane, operand in enumerate(operands):
+            cell = PairMultiplier(self.multiplier)
+            m.submodules[f"multiplier_{column}_{lane}"] = cell
+            m.d.comb += [
+                cell.activation.eq(operand),
+                cell.weight.eq(self.tile.word_select(column * lanes + lane, 8)),
+                cell.paired.eq(paired),
+                cell.load_weight.eq(self.load_tile),
+            ]
+            low.append(cell.low)
+            high.append(cell.high)
+        return (_adder_tree(m, low, f"column{column}_low"),
+                _borrowing_tree(m, high, [product[-1] for product in low], f"column{column}_high"))
+
+    def _join(self, m: Module, sums: Sequence[tuple[Value, Value]]) -> None:
+        """In pairs each output lane has the sums of two columns, else the two halves of one column's weights."""
+        columns, half = self.machine.output_lanes, self.machine.output_lanes // 2
+        stages = LATENCY + ceil_log2(self.machine.input_lanes)
+        before = delay_line(m, self.selection.pairs, stages, "paired")[-1]
+        for column, (low, high) in enumerate(sums):
+            paired = Signal(reset_less=True, attrs={"keep": 1}, name=f"paired_sum{column}")
+            joined = Signal(signed(sum_bits(self.machine)), reset_less=True, name=f"joined{column}")
+            m.d.sync += paired.eq(before)
+            if column < half:
+                first, second = low, Mux(paired, sums[column + half][0], high << 4)
+            else:
+                first = Mux(paired, sums[column - half][1], low)
+                second = Mux(paired, high, high << 4)
+            m.d.sync += joined.eq(first + second)
+            m.d.comb += self.sums[column].eq(joined)
 
 
 def _adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
@@ -158,8 +224,34 @@ def _adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
     return terms[0]
 
 
+def _borrowing_tree(m: Module, terms: Sequence[Value], borrows: Sequence[Value], name: str) -> Value:
+    """As `_adder_tree`, of terms that are 1 too small where their bit in ``borrows`` is set.
+
+    An adder's carry makes up for one; there is one adder fewer than there are terms.
+    """
+    carries = list(borrows[1:])
+    terms = [terms[0] + borrows[0], *terms[1:]]
+    level = 0
+    while len(terms) > 1:
+        sums: list[Value] = []
+        for number, (left, right) in enumerate(zip(terms[::2], terms[1::2], strict=True)):
+            total = Signal(signed(HALF_PRODUCT_BITS + level + 1), reset_less=True,
+                           name=f"{name}_sum{level}_{number}")
+            carry = Cat(Const(1, 1), left).as_signed() + Cat(carries.pop(), right).as_signed()
+            m.d.sync += total.eq(carry >> 1)
+            sums.append(total)
+        terms = sums
+        late = [Signal(reset_less=True, name=f"{name}_borrow{level}_{number}")
+                for number in range(len(carries))]
+        m.d.sync += [later.eq(carry) for later, carry in zip(late, carries, strict=True)]
+        carries = list(late)
+        level += 1
+    return terms[0]
+
+
 def array_twin(machine: Machine, words: Sequence[bytes], tile: bytes, *, inside: Sequence[bool], half: int,
-               mode: Mode, input_signed: bool, thin_channels: int = 1, phase: int = 0) -> list[int]:
+               mode: Mode, input_signed: bool, thin_channels: int = 1, phase: int = 0,
+               pairs: bool = False) -> list[int]:
     """The sums that `MultiplierArray` gives, in plain Python."""
     lanes, columns = machine.input_lanes, machine.output_lanes
 
@@ -169,6 +261,10 @@ def array_twin(machine: Machine, words: Sequence[bytes], tile: bytes, *, inside:
     outside = OUTSIDE_MAXIMUM if mode is Mode.MAXIMUM else 0
     values = [[(as_signed(byte) if input_signed else byte) if within else outside for byte in word]
               for word, within in zip(words, inside, strict=True)]
+    if pairs:
+        [wide] = unpair_tiles(np.frombuffer(tile, np.int8).reshape(1, columns, lanes), machine).tolist()
+        operands = values[0][2 * half * lanes:2 * (half + 1) * lanes]
+        return [sum(x * w for x, w in zip(operands, weights, strict=True)) for weights in wide]
     sums = []
     for column in range(columns):
         weights = [as_signed(byte) for byte in tile[column * lanes:(column + 1) * lanes]]

@@ -14,7 +14,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.accumulators import OPERAND_DELAY, SUM_LATENCY, Accumulators
-from hw.array import OPERAND_LATENCY, MultiplierArray, array_latency
+from hw.array import OPERAND_LATENCY, MultiplierArray, array_latency, selection_layout
 from hw.delay_line import delay_line
 from hw.destination import Destination
 from hw.isa import Opcode, layout_of
@@ -142,7 +142,7 @@ class Compute(wiring.Component):
             array.words.eq(port.read_data),
             array.selection.inside.eq(delay_line(m, Cat(inside), word - 2, "inside")[-1]),
             *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word, name)[-1])
-              for name in ("half", "phase", "mode", "thin_channels", "input_signed")),
+              for name in selection_layout(machine).members if name != "inside"),
             array.tile.eq(loader.tile),
             loader.take_tile.eq(valid[operands - 1] & flags[operands - 1].new_tile),
             loader.claim_tile.eq(sequencer.claim_tile),

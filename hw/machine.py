@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 __all__ = ["ISA_VERSION", "Machine", "MachineError"]
 
 #: Raised whenever the meaning or the encoding of an instruction changes; part of every digest.
-ISA_VERSION = 3
+ISA_VERSION = 4
 
 
 class MachineError(ValueError):
@@ -50,6 +50,9 @@ class Machine:
     weight_decoder : bool
         Whether weights may come as indices into a codebook, dense or sparse (`hw.weight_stream`); a tile must
         then have at least eight bus words.
+    weight_pairs : bool
+        Whether a multiplier may take two weights of 4 bits (`hw.weight_pairs`), so that twice as many input
+        channels are multiplied in one cycle; needs twice as many output lanes as input lanes.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Machine:
     weight_fifo_words: int = 8192
     average_pooling: bool = True
     weight_decoder: bool = False
+    weight_pairs: bool = False
 
     def __post_init__(self) -> None:
         def require(condition: bool, field: str, limit: str) -> None:
@@ -76,6 +80,7 @@ class Machine:
             require(type(getattr(self, field)) is int, field, "an integer")
         require(type(self.average_pooling) is bool, "average_pooling", "True or False")
         require(type(self.weight_decoder) is bool, "weight_decoder", "True or False")
+        require(type(self.weight_pairs) is bool, "weight_pairs", "True or False")
         require(self.input_lanes in (4, 8, 16), "input_lanes", "4, 8 or 16")
         require(_is_power_of_two(self.output_lanes) and self.input_lanes <= self.output_lanes <= 64,
                 "output_lanes", f"a power of two from {self.input_lanes} (input_lanes) to 64")
@@ -91,11 +96,19 @@ class Machine:
                 "weight_fifo_words", f"a power of two from {least} to 8192")
         require(not self.weight_decoder or self.tile_bytes >= 8 * self.bus_bytes, "weight_decoder",
                 f"False where input_lanes * output_lanes is below {8 * self.bus_bytes} (eight bus words)")
+        require(not self.weight_pairs or self.blocks_per_word >= 2, "weight_pairs",
+                f"False with {self.output_lanes} output lanes and {self.input_lanes} input lanes (a word must "
+                "have twice as many channels as there are input lanes)")
 
     @property
     def multipliers(self) -> int:
         """9x8-bit multipliers in the array."""
         return self.input_lanes * self.output_lanes
+
+    @property
+    def products(self) -> int:
+        """Most products of a cycle: two a multiplier where weights may come in pairs."""
+        return self.multipliers * (2 if self.weight_pairs else 1)
 
     @property
     def bus_bytes(self) -> int:
