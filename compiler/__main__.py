@@ -96,6 +96,9 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weight-decoder", action="store_true", help="the machine decodes sparse and few-valued weights"
     )
+    group.add_argument(
+        "--weight-pairs", action="store_true", help="the machine multiplies two weights of 4 bits at once"
+    )
 
 
 def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
@@ -126,6 +129,8 @@ def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
         fields["average_pooling"] = False
     if arguments.weight_decoder:
         fields["weight_decoder"] = True
+    if arguments.weight_pairs:
+        fields["weight_pairs"] = True
     return Machine(**fields)
 
 

@@ -17,6 +17,7 @@ from compiler.weights import ChannelTaps, DenseTaps, SameWeight, ThinTaps
 from hw.isa import Mode
 from hw.machine import Machine
 from hw.slots import THIN_CHANNELS
+from hw.weight_pairs import fits_pairs
 from quant.fixed_model import FixedModel, accumulator_bound
 from quant.graph import Add, AveragePool, Concat, Convolution, MaxPool, Node, Pads, Pair, Select
 
@@ -244,7 +245,7 @@ class _NodeLowering:
             if node.groups == 1 and (rows, columns) == (1, 1):
                 kind = "fully connected"
             first = np.arange(outputs) // (outputs // node.groups) * taken
-            taps = DenseTaps(self.machine, weights.values, first)
+            taps = DenseTaps(self.machine, weights.values, first, self._pairs(node, weights.values))
             self._check_blocks(node, taps, destination.planes)
             tail = self._tail(node, weights.values)
         low, high = self._bounds(node)
@@ -259,6 +260,7 @@ class _NodeLowering:
                 **self._window(node, kernel, node.stride, (-node.pads[0], -node.pads[1]), dilation),
                 thin_channels=channels if mode is Mode.THIN else 0,
                 weights=taps,
+                pairs=isinstance(taps, DenseTaps) and taps.pairs,
                 tail=tail,
                 bias=self._lanes(weights.bias, destination.planes),
                 shift=self._lanes(shift, destination.planes),
@@ -267,6 +269,14 @@ class _NodeLowering:
                 macs=weights.values.size * rows * columns,
             )
         ]
+
+    def _pairs(self, node: Convolution, values: NDArray[np.integer]) -> bool:
+        """Whether weights come in pairs: where they have 4 bits.
+
+        A weight decoder has as few bytes for those of a single pixel, or fewer, and there only bytes count.
+        """
+        decoded = self.machine.weight_decoder and self.graph.shapes[node.output][1:] == (1, 1)
+        return self.machine.weight_pairs and not decoded and fits_pairs(values)
 
     def _tail(self, node: Convolution, values: NDArray[np.integer]) -> Tail | None:
         """The last channels, where they are few and begin a plane of more than one."""
@@ -284,10 +294,10 @@ class _NodeLowering:
             return None
         return Tail(count, ThinTaps(self.machine, values[:, -count:]))
 
-    def _check_blocks(self, node: Node, taps: WeightTiles, planes: int) -> None:
+    def _check_blocks(self, node: Node, taps: DenseTaps, planes: int) -> None:
         if max(taps.source_blocks(block)[1] for block in range(planes)) > BLOCK_LIMIT:
             raise CompileError(
-                f"{node.name}: more than {BLOCK_LIMIT * self.machine.input_lanes} input channels; "
+                f"{node.name}: more than {BLOCK_LIMIT * taps.lanes} input channels; "
                 "use a machine with more input_lanes"
             )
 
@@ -414,7 +424,10 @@ class _NodeLowering:
     ) -> Operation:
         """A 1x1 convolution that moves channel ``channels[o]`` to o; −1 is zero."""
         taps = DenseTaps(
-            self.machine, (channels >= 0).astype(np.int64).reshape(-1, 1, 1, 1), np.maximum(channels, 0)
+            self.machine,
+            (channels >= 0).astype(np.int64).reshape(-1, 1, 1, 1),
+            np.maximum(channels, 0),
+            self.machine.weight_pairs,
         )
         self._check_blocks(node, taps, destination.planes)
         return Operation(
@@ -424,6 +437,7 @@ class _NodeLowering:
             source=source,
             destination=destination,
             weights=taps,
+            pairs=taps.pairs,
             bias=self._lanes(np.zeros(0, np.int64), destination.planes),
             **{**self._whole(node), **fields},
         )  # pyright: ignore[reportArgumentType]

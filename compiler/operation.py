@@ -77,7 +77,8 @@ class WeightTiles(Protocol):
     """Where an operation's weights come from, one output block at a time."""
 
     def source_blocks(self, block: int) -> tuple[int, int]:
-        """First block of ``input_lanes`` channels that an output block reads, and how many."""
+        """First block of ``input_lanes`` channels that an output block reads, and how many; of twice as many
+        channels where weights come in pairs."""
         ...
 
     def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
@@ -122,6 +123,8 @@ class Operation:
         Channels of the source in mode THIN.
     weights : WeightTiles
         One set of tiles for each plane of the destination.
+    pairs : bool
+        Of a DENSE operation: its weights have 4 bits, two in a byte (`hw.weight_pairs`); not its tail's.
     tail : Tail or None
         Of a DENSE operation; ``weights`` have these channels, too.
     bias : int64 array (planes, output lanes)
@@ -150,6 +153,7 @@ class Operation:
     origin: tuple[int, int] = (0, 0)
     thin_channels: int = 0
     weights: WeightTiles
+    pairs: bool = False
     tail: Tail | None = None
     hold_weights: bool = False
     bias: NDArray[np.int64]
@@ -170,8 +174,13 @@ class Operation:
         """Whether input lanes are taps in some of its passes, so that their number depends on the pitch."""
         return self.mode.reads_taps or self.tail is not None
 
-    def source_planes(self, first_block: int, blocks: int, blocks_per_word: int) -> tuple[int, int]:
+    def blocks_per_word(self, machine: Machine) -> int:
+        """Blocks of channels, as ``weights.source_blocks`` counts them, in one word."""
+        return machine.blocks_per_word // (2 if self.pairs else 1)
+
+    def source_planes(self, first_block: int, blocks: int, machine: Machine) -> tuple[int, int]:
         """First plane of ``source`` that these output blocks read, and how many."""
+        blocks_per_word = self.blocks_per_word(machine)
         if not self.mode.shares_inputs:
             return first_block, blocks
         ranges = [self.weights.source_blocks(block) for block in range(first_block, first_block + blocks)]

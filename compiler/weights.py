@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from compiler.operation import Operation, WeightTiles
 from hw.machine import Machine
+from hw.weight_pairs import pair_tiles
 from hw.weight_stream import Encoding, header_bytes
 
 __all__ = ["ChannelTaps", "DenseTaps", "SameWeight", "ThinTaps", "block_tiles", "folded",
@@ -26,11 +27,19 @@ class DenseTaps:
         Output o multiplies the ``k`` channels of the source from ``first_channel[o]`` on; rows of
         zeros read nothing.
     first_channel : int array (outputs,)
+    pairs : bool
+        Two weights in a byte (`hw.weight_pairs`): blocks have twice as many channels.
     """
 
     machine: Machine
     values: NDArray[np.integer]
     first_channel: NDArray[np.int64]
+    pairs: bool = False
+
+    @property
+    def lanes(self) -> int:
+        """Channels of a block."""
+        return self.machine.input_lanes * (2 if self.pairs else 1)
 
     def _outputs(self, block: int) -> slice:
         lanes = self.machine.output_lanes
@@ -38,7 +47,7 @@ class DenseTaps:
 
     def source_blocks(self, block: int) -> tuple[int, int]:
         """See `compiler.operation.WeightTiles`."""
-        outputs, lanes = self._outputs(block), self.machine.input_lanes
+        outputs, lanes = self._outputs(block), self.lanes
         channels = self.first_channel[outputs]
         if self.values.shape[1] == 1:  # single weights: leave out those that are zero
             channels = channels[self.values[outputs].reshape(len(channels), -1).any(axis=1)]
@@ -49,7 +58,7 @@ class DenseTaps:
 
     def tiles(self, block: int, slot_columns: int = 0) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""
-        outputs, lanes = self._outputs(block), self.machine.input_lanes
+        outputs, lanes = self._outputs(block), self.lanes
         first, count = self.source_blocks(block)
         values = self.values[outputs]
         _, taken, rows, columns = values.shape
@@ -60,7 +69,8 @@ class DenseTaps:
             chosen = used[starts[used] == start]
             full[chosen, start : start + taken] = values[chosen]
         blocked = full.reshape(self.machine.output_lanes, count, lanes, rows, columns)
-        return blocked.transpose(1, 3, 4, 0, 2).reshape(-1, self.machine.output_lanes, lanes)
+        tiles = blocked.transpose(1, 3, 4, 0, 2).reshape(-1, self.machine.output_lanes, lanes)
+        return pair_tiles(tiles, self.machine) if self.pairs else tiles
 
 
 def _in_lanes(machine: Machine, products: NDArray[np.integer]) -> NDArray[np.int8]:
@@ -169,7 +179,7 @@ def folded(machine: Machine, operation: Operation, first_block: int, tiles: NDAr
            rows_adjoin: bool) -> NDArray[np.int8]:
     """`block_tiles` of whole words, in the order of a COMPUTE with ``fold``: by part of the word, kernel row
     unless ``rows_adjoin``, plane, the others."""
-    per_word = machine.blocks_per_word
+    per_word = operation.blocks_per_word(machine)
     start, count = operation.weights.source_blocks(first_block)
     planes = -(-(start + count) // per_word) - start // per_word
     before = start % per_word

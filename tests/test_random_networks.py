@@ -33,6 +33,7 @@ MACHINES = {
     "8x16-128": Machine(bus_width=128, scratchpad_words=1024, accumulator_depth=128),
     "8x8-64": Machine(output_lanes=8, scratchpad_words=1024, accumulator_depth=32, weight_fifo_words=128),
     "8x16-64-decoder": Machine(scratchpad_words=2048, accumulator_depth=64, weight_decoder=True),
+    "8x16-64-pairs": Machine(scratchpad_words=2048, accumulator_depth=64, weight_pairs=True),
 }
 MEMORIES = ("ideal", "stalling", "ulx3s", "random")
 
@@ -47,6 +48,18 @@ def with_few_weights(model: FixedModel, seed: int) -> FixedModel:
             palette = rng.choice(values.ravel(), int(rng.choice([1, 2, 3, 4, 15, 16])))
             density = rng.choice([0.0, 0.05, 0.2, 0.7, 1.0])
             values = rng.choice(palette, values.shape) * (rng.random(values.shape) < density)
+        weights[name] = replace(own, values=values.astype(own.values.dtype))
+    return replace(model, weights=weights)
+
+
+def with_narrow_weights(model: FixedModel, seed: int) -> FixedModel:
+    """The model with weights of 4 bits in most of its layers."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, own in model.weights.items():
+        values = own.values
+        if rng.random() < 0.8:
+            values = np.where((values < -8) | (values > 7), values % 16 - 8, values)
         weights[name] = replace(own, values=values.astype(own.values.dtype))
     return replace(model, weights=weights)
 
@@ -81,7 +94,7 @@ def program_of(model, machine: Machine, seed: int, *, lean: bool) -> ProgramFile
 @pytest.mark.parametrize(
     ("name", "memory"),
     [(name, memory) for name in MACHINES for memory in MEMORIES
-     if memory == "random" or not MACHINES[name].weight_decoder],
+     if memory == "random" or not (MACHINES[name].weight_decoder or MACHINES[name].weight_pairs)],
 )
 def test_random_networks(tmp_path_factory, name, memory):
     machine = MACHINES[name]
@@ -96,6 +109,8 @@ def test_random_networks(tmp_path_factory, name, memory):
         model = random_network(seed, size)
         if machine.weight_decoder:
             model = with_few_weights(model, seed)
+        if machine.weight_pairs:
+            model = with_narrow_weights(model, seed)
         path = folder / "network.onnx"
         write_fixed_model(model, path)
         again = read_fixed_model(path)

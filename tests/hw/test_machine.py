@@ -15,6 +15,7 @@ from hw.machine import Machine, MachineError
     {"scratchpad_words": 131072}, {"accumulator_depth": 8}, {"accumulator_depth": 100},
     {"weight_fifo_words": 16}, {"weight_fifo_words": 33}, {"average_pooling": 1},
     {"input_lanes": 16, "output_lanes": 64, "bus_width": 32, "weight_fifo_words": 256},
+    {"input_lanes": 8, "output_lanes": 8, "weight_pairs": True}, {"weight_pairs": 1},
 ])
 def test_rejects(fields):
     with pytest.raises(MachineError, match=f"^{list(fields)[-1]} must be "):
@@ -28,6 +29,8 @@ def test_sizes():
     assert machine.beats_per_word == 4
     assert machine.blocks_per_word == 2
     assert machine.parameter_bytes == 128
+    assert machine.products == 128
+    assert dataclasses.replace(machine, weight_pairs=True).products == 256
 
 
 def test_json_round_trip():
@@ -42,7 +45,7 @@ def test_digest_names_every_field():
     machine = Machine()
     other = {"input_lanes": 4, "output_lanes": 32, "bus_width": 32, "scratchpad_words": 4096,
              "accumulator_depth": 256, "weight_fifo_words": 1024, "average_pooling": False,
-                 "weight_decoder": True}
+             "weight_decoder": True, "weight_pairs": True}
     digests = {dataclasses.replace(machine, **{name: other[name]}).digest()
                for name in machine.to_json()}
     assert len(digests | {machine.digest()}) == len(other) + 1
