@@ -230,8 +230,9 @@ class _NodeLowering:
         dilation = node.dilation
         taps: WeightTiles
         tail: Tail | None = None
+        pairs = self._pairs(node, weights.values)
         if node.groups == channels == outputs > 1:
-            mode, kind = Mode.DEPTHWISE, "depthwise convolution"
+            mode, kind, pairs = Mode.DEPTHWISE, "depthwise convolution", False
             values, dilation = _undilated(weights.values[:, 0], dilation), (1, 1)
             kernel = values.shape[1], values.shape[2]
             taps = ChannelTaps(self.machine, values)
@@ -239,15 +240,16 @@ class _NodeLowering:
             mode, kind = Mode.THIN, "fully connected" if (rows, columns) == (1, 1) else "convolution"
             values, dilation = _undilated(weights.values, dilation), (1, 1)
             kernel = values.shape[2], values.shape[3]
-            taps = ThinTaps(self.machine, values)
+            pairs &= channels > 1
+            taps = ThinTaps(self.machine, values, pairs)
         else:
             mode, kind = Mode.DENSE, "convolution" if node.groups == 1 else "grouped convolution"
             if node.groups == 1 and (rows, columns) == (1, 1):
                 kind = "fully connected"
             first = np.arange(outputs) // (outputs // node.groups) * taken
-            taps = DenseTaps(self.machine, weights.values, first, self._pairs(node, weights.values))
+            taps = DenseTaps(self.machine, weights.values, first, pairs)
             self._check_blocks(node, taps, destination.planes)
-            tail = self._tail(node, weights.values)
+            tail = self._tail(node, weights.values, pairs)
         low, high = self._bounds(node)
         return kind, [
             Operation(
@@ -260,7 +262,7 @@ class _NodeLowering:
                 **self._window(node, kernel, node.stride, (-node.pads[0], -node.pads[1]), dilation),
                 thin_channels=channels if mode is Mode.THIN else 0,
                 weights=taps,
-                pairs=isinstance(taps, DenseTaps) and taps.pairs,
+                pairs=pairs,
                 tail=tail,
                 bias=self._lanes(weights.bias, destination.planes),
                 shift=self._lanes(shift, destination.planes),
@@ -278,7 +280,7 @@ class _NodeLowering:
         decoded = self.machine.weight_decoder and self.graph.shapes[node.output][1:] == (1, 1)
         return self.machine.weight_pairs and not decoded and fits_pairs(values)
 
-    def _tail(self, node: Convolution, values: NDArray[np.integer]) -> Tail | None:
+    def _tail(self, node: Convolution, values: NDArray[np.integer], pairs: bool) -> Tail | None:
         """The last channels, where they are few and begin a plane of more than one."""
         channels, lanes = values.shape[1], self.machine.output_lanes
         count = channels % lanes
@@ -292,7 +294,8 @@ class _NodeLowering:
             or max(node.dilation) > 1
         ):
             return None
-        return Tail(count, ThinTaps(self.machine, values[:, -count:]))
+        pairs &= count > 1
+        return Tail(count, ThinTaps(self.machine, values[:, -count:], pairs), pairs)
 
     def _check_blocks(self, node: Node, taps: DenseTaps, planes: int) -> None:
         if max(taps.source_blocks(block)[1] for block in range(planes)) > BLOCK_LIMIT:

@@ -99,10 +99,13 @@ class Tail:
     channels : int
     weights : WeightTiles
         Of these channels only.
+    pairs : bool
+        As `Operation.pairs`.
     """
 
     channels: int
     weights: WeightTiles
+    pairs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +127,7 @@ class Operation:
     weights : WeightTiles
         One set of tiles for each plane of the destination.
     pairs : bool
-        Of a DENSE operation: its weights have 4 bits, two in a byte (`hw.weight_pairs`); not its tail's.
+        Its weights have 4 bits, two in a byte (`hw.weight_pairs`).
     tail : Tail or None
         Of a DENSE operation; ``weights`` have these channels, too.
     bias : int64 array (planes, output lanes)
@@ -200,7 +203,7 @@ class Operation:
     def passes(self, machine: Machine, block: int, slot_columns: int) -> int:
         """Passes over the tile's pixels that an output block takes."""
         if self.mode.reads_taps:
-            return self._slot_passes(machine, slot_columns, max(self.thin_channels, 1))
+            return self._slot_passes(machine, slot_columns, max(self.thin_channels, 1), self.pairs)
         dense = self.taps * (self.weights.source_blocks(block)[1] if self.mode is Mode.DENSE else 1)
         tail = self.tail_passes(machine, slot_columns)
         return dense - self.taps + tail if tail else dense
@@ -209,12 +212,12 @@ class Operation:
         """THIN passes of the tail; 0 if there is none, or if DENSE passes take it as well."""
         if self.tail is None:
             return 0
-        passes = self._slot_passes(machine, slot_columns, self.tail.channels)
+        passes = self._slot_passes(machine, slot_columns, self.tail.channels, self.tail.pairs)
         return passes if passes < self.taps and passes <= BLOCK_LIMIT else 0
 
-    def _slot_passes(self, machine: Machine, slot_columns: int, channels: int) -> int:
+    def _slot_passes(self, machine: Machine, slot_columns: int, channels: int, pairs: bool) -> int:
         slots = (self.kernel[0] - 1) * slot_columns + self.kernel[1]
-        return -(-slots * channels // machine.input_lanes)
+        return -(-slots * channels // (machine.input_lanes * (2 if pairs else 1)))
 
     def window(self, axis: int, first: int, count: int) -> tuple[int, int]:
         """Rows (axis 0) or columns (1) of the source, [low, high), that ``count`` outputs from ``first``

@@ -393,7 +393,7 @@ class _Emitter:
         window = self._window(operation, tile)
         plane, planes = operation.source_planes(first, blocks, self.machine)
         first_block, input_blocks = 0, 1
-        mode, thin_channels = operation.mode, operation.thin_channels
+        mode, thin_channels, pairs = operation.mode, operation.thin_channels, operation.pairs
         if mode is Mode.DENSE:
             start, input_blocks = operation.weights.source_blocks(first)
             if part is not None:
@@ -404,6 +404,7 @@ class _Emitter:
         if part is not None and part.tail:
             assert operation.tail is not None
             mode, thin_channels, first_block = Mode.THIN, operation.tail.channels, 0
+            pairs = operation.tail.pairs
             input_blocks = operation.tail_passes(self.machine, slot_columns)
         elif mode.reads_taps:
             input_blocks = operation.passes(self.machine, first, slot_columns)
@@ -456,7 +457,7 @@ class _Emitter:
             "destination_row_step": place.row_step & _ADDRESS,
             "low": operation.low,
             "high": operation.high,
-            "pairs": int(operation.pairs and mode is Mode.DENSE),
+            "pairs": int(pairs),
         }
         reads = [
             Box(

@@ -73,12 +73,17 @@ class DenseTaps:
         return pair_tiles(tiles, self.machine) if self.pairs else tiles
 
 
-def _in_lanes(machine: Machine, products: NDArray[np.integer]) -> NDArray[np.int8]:
-    """(outputs, products of a window) as tiles: product k on input lane k mod ``input_lanes``."""
-    passes = -(-products.shape[1] // machine.input_lanes)
-    full = np.zeros((machine.output_lanes, passes * machine.input_lanes), np.int8)
+def _in_lanes(
+    machine: Machine, products: NDArray[np.integer], *, pairs: bool = False
+) -> NDArray[np.int8]:
+    """(outputs, products of a window) as tiles: product k on input lane k mod ``input_lanes``, or of twice as
+    many with ``pairs``."""
+    lanes = machine.input_lanes * (2 if pairs else 1)
+    passes = -(-products.shape[1] // lanes)
+    full = np.zeros((machine.output_lanes, passes * lanes), np.int8)
     full[: len(products), : products.shape[1]] = products
-    return full.reshape(machine.output_lanes, passes, machine.input_lanes).transpose(1, 0, 2)
+    tiles = full.reshape(machine.output_lanes, passes, lanes).transpose(1, 0, 2)
+    return pair_tiles(tiles, machine) if pairs else tiles
 
 
 def _in_slots(values: NDArray[np.integer], slot_columns: int) -> NDArray[np.integer]:
@@ -125,16 +130,20 @@ class ThinTaps(_WordsOfOnePlane):
     ----------
     machine : Machine
     values : int array (outputs, channels, rows, columns)
+    pairs : bool
+        Two weights in a byte (`hw.weight_pairs`); of two channels or more.
     """
 
     machine: Machine
     values: NDArray[np.integer]
+    pairs: bool = False
 
     def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""
         lanes = self.machine.output_lanes
         slots = _in_slots(self.values[block * lanes : (block + 1) * lanes], slot_columns)
-        return _in_lanes(self.machine, slots.transpose(0, 2, 1).reshape(len(slots), -1))
+        products = slots.transpose(0, 2, 1).reshape(len(slots), -1)
+        return _in_lanes(self.machine, products, pairs=self.pairs)
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,20 @@ class MultiplierArray(wiring.Component):
                             m.d.comb += [byte.eq(words[slot][channel]), inside.eq(selection.inside[slot])]
             with m.If(~alone_mode):  # what a mode does not use stands still
                 m.d.sync += operand.eq(Mux(inside, extended(byte), 0))
-                if upper is not shared:
-                    next_byte = Mux(selection.pairs, Array(group[1::2])[selection.half], byte)
-                    m.d.sync += upper[lane].eq(Mux(inside, extended(next_byte), 0))
+            if upper is not shared:
+                next_byte, next_inside = Signal(8, name=f"byte_upper{lane}"), Signal(name=f"inside_upper{lane}")
+                m.d.comb += [next_byte.eq(byte), next_inside.eq(inside)]
+                with m.If(selection.pairs):
+                    m.d.comb += next_byte.eq(Array(group[1::2])[selection.half])
+                    for channels in range(2, THIN_CHANNELS + 1):
+                        for phase in phases(self.machine, channels, pairs=True):
+                            slot, channel = divmod(phase + lanes + lane, channels)
+                            with m.If(thin & (selection.thin_channels == channels)
+                                      & (selection.phase == phase)):
+                                m.d.comb += [next_byte.eq(words[slot][channel]),
+                                             next_inside.eq(selection.inside[slot])]
+                with m.If(~alone_mode):
+                    m.d.sync += upper[lane].eq(Mux(next_inside, extended(next_byte), 0))
 
         # what each sees alone: its channel of every slot
         outside = Signal(signed(ACTIVATION_BITS))
@@ -261,13 +272,11 @@ def array_twin(machine: Machine, words: Sequence[bytes], tile: bytes, *, inside:
     outside = OUTSIDE_MAXIMUM if mode is Mode.MAXIMUM else 0
     values = [[(as_signed(byte) if input_signed else byte) if within else outside for byte in word]
               for word, within in zip(words, inside, strict=True)]
-    if pairs:
-        [wide] = unpair_tiles(np.frombuffer(tile, np.int8).reshape(1, columns, lanes), machine).tolist()
-        operands = values[0][2 * half * lanes:2 * (half + 1) * lanes]
-        return [sum(x * w for x, w in zip(operands, weights, strict=True)) for weights in wide]
+    tiles = np.frombuffer(tile, np.int8).reshape(1, columns, lanes)
+    [by_column] = (unpair_tiles(tiles, machine) if pairs else tiles).tolist()
+    lanes *= 2 if pairs else 1
     sums = []
-    for column in range(columns):
-        weights = [as_signed(byte) for byte in tile[column * lanes:(column + 1) * lanes]]
+    for column, weights in enumerate(by_column):
         match mode:
             case Mode.DENSE:
                 operands = values[0][half * lanes:(half + 1) * lanes]

@@ -325,16 +325,16 @@ class _Compute:
         if self.mode is Mode.MAXIMUM:
             require(i["input_blocks"] == 1, "input_blocks must be 1")
         if self.mode.reads_taps:
-            lanes = self.machine.input_lanes
+            banks = self.machine.input_lanes
             require(i["dilation_rows"] == i["dilation_columns"] == 1, "dilation where input lanes are taps")
             require(i["slot_columns"] >= i["kernel_columns"], "slot_columns is below kernel_columns")
             require(
-                i["kernel_rows"] == 1 or (i["source_tap_row_step"] - i["slot_columns"]) % lanes == 0,
-                f"source_tap_row_step and slot_columns differ by no multiple of {lanes}",
+                i["kernel_rows"] == 1 or (i["source_tap_row_step"] - i["slot_columns"]) % banks == 0,
+                f"source_tap_row_step and slot_columns differ by no multiple of {banks}",
             )
             products = self.slots * self.channels
             require(
-                i["input_blocks"] * lanes >= products,
+                i["input_blocks"] * self.lanes >= products,
                 f"{i['input_blocks']} passes for {products} products of a window",
             )
         if self.mode is Mode.THIN:
@@ -360,7 +360,10 @@ class _Compute:
         require(i["first_block"] * self.lanes < self.machine.output_lanes, "first_block is past the first word")
         if i["pairs"]:
             require(self.machine.weight_pairs, "this machine takes no pairs of weights")
-            require(self.mode is Mode.DENSE, "pairs of weights with another mode than DENSE")
+            require(self.mode.shares_inputs, "pairs of weights with another mode than DENSE and THIN")
+            require(
+                self.mode is Mode.DENSE or self.channels > 1, "pairs of weights with a single thin channel"
+            )
         if i["residual"]:
             require(i["sum_low"] <= i["sum_high"], "sum_low is above sum_high")
             require(-9 <= i["sum_shift"] <= 31, "sum_shift must be -9 to 31")
@@ -397,8 +400,8 @@ class _Compute:
         if self.mode is Mode.THIN:
             window = self._windows(0)[:, : self.channels]
             shared = self._in_slots(window).transpose(0, 2, 1).reshape(self.pixels, -1).astype(np.float64)
-            shared = np.pad(shared, ((0, 0), (0, passes * machine.input_lanes)))[
-                :, : passes * machine.input_lanes]
+            products = passes * self.lanes
+            shared = np.pad(shared, ((0, 0), (0, products)))[:, :products]
         for block in range(i["output_blocks"]):
             parameters, weights = self.simulator.take_block(tiles)
             bias = parameters[:, :4].copy().view("<i4").ravel().astype(np.int64)

@@ -244,7 +244,7 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
 
     modes = [Mode.DENSE, Mode.DENSE, Mode.DEPTHWISE, Mode.THIN, Mode.MAXIMUM]
     mode = rng.choice(modes) if mode is None else mode
-    pairs = int(machine.weight_pairs and mode is Mode.DENSE and rng.random() < 0.6)
+    pairs = int(machine.weight_pairs and mode in (Mode.DENSE, Mode.THIN) and rng.random() < 0.6)
     per_word = machine.blocks_per_word >> pairs
     half_words = machine.scratchpad_words // 2
     while True:
@@ -263,10 +263,10 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
             # congruent with the row pitch if there are several rows
             slot_columns = kernel[1] + ((pitch - kernel[1]) % machine.input_lanes if kernel[0] > 1
                                         else some(0, 3))
-            thin_channels = some(1, 4) if mode is Mode.THIN else 0
+            thin_channels = some(1 + pairs, 4) if mode is Mode.THIN else 0
             planes = 1 if mode is Mode.THIN else planes
             products = ((kernel[0] - 1) * slot_columns + kernel[1]) * max(thin_channels, 1)
-            input_blocks = -(-products // machine.input_lanes) + int(rng.random() < 0.1)
+            input_blocks = -(-products // (machine.input_lanes << pairs)) + int(rng.random() < 0.1)
         plane_step = image[0] * pitch + some(0, 3)
         if rng.random() < 0.25:
             output = (1, 1)

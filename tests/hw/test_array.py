@@ -83,7 +83,8 @@ def random_steps(machine: Machine, rng: Generator, modes: Sequence[Mode], *, sta
         inside = (rng.random(lanes) < rng.choice((0.2, 0.8, 1.0))).tolist()
         if mode is Mode.MAXIMUM:  # the other slots are no taps
             inside[1:] = [False] * (lanes - 1)
-        pairs = machine.weight_pairs and mode is Mode.DENSE and bool(rng.random() < 0.7)
+        pairs = machine.weight_pairs and mode.shares_inputs and bool(rng.random() < 0.7)
+        pairs = pairs and not (mode is Mode.THIN and channels == 1)
         load = not steps or rng.random() < 0.4 or pairs != steps[-1].pairs
         tile = rng.integers(-128, 128, machine.tile_bytes).astype(np.int8).tobytes()
         words = [rng.bytes(machine.word_bytes) for _ in range(lanes)]

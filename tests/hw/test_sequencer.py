@@ -31,7 +31,7 @@ Slots = tuple[tuple[int, int, int, int], ...]
 def slots(code: Instruction, pass_number: int) -> tuple[int, Slots]:
     """First channel and slots of a pass where input lanes are taps."""
     channels = code["thin_channels"] if code["mode"] == Mode.THIN.value else 1
-    first, phase = divmod(pass_number * MACHINE.input_lanes, channels)
+    first, phase = divmod(pass_number * (MACHINE.input_lanes << code["pairs"]), channels)
     found = []
     for slot in range(first, first + MACHINE.input_lanes):
         row, column = divmod(slot, code["slot_columns"])
@@ -134,6 +134,8 @@ def test_words(seed: int) -> None:
                 issue = dut.issue
                 got = tuple(ctx.get(issue[name]) for name in ("address", "row", "column", "half", "phase",
                                                               "pixel"))
+                if not Mode(codes[number]["mode"]).reads_taps:
+                    got = (*got[:4], 0, got[5])  # nobody looks at the phase
                 got += tuple(ctx.get(issue.flags[name]) for name in FLAGS)
                 got += tuple(int(ctx.get(Value.cast(issue[name]))) for name in COPIES)
                 if new_pass:
