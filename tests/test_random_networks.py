@@ -15,6 +15,8 @@ from random_network import random_input, random_network
 
 from compiler.compile import compile_model
 from compiler.error import CompileError
+from compiler.listing import instructions_of
+from hw.isa import Opcode
 from hw.machine import Machine
 from hw.program_file import Layer, ProgramFile
 from hw.registers import Register, Status
@@ -99,13 +101,13 @@ def program_of(model, machine: Machine, seed: int, *, lean: bool) -> ProgramFile
 def test_random_networks(tmp_path_factory, name, memory):
     machine = MACHINES[name]
     folder = tmp_path_factory.mktemp("networks")
-    checked = 0
+    checked = paired = 0
 
     @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 8), lean=st.booleans())
     @settings(max_examples=15, deadline=None, derandomize=True, database=None,
               suppress_health_check=list(HealthCheck))
     def check(seed: int, size: int, lean: bool) -> None:
-        nonlocal checked
+        nonlocal checked, paired
         model = random_network(seed, size)
         if machine.weight_decoder:
             model = with_few_weights(model, seed)
@@ -140,6 +142,8 @@ def test_random_networks(tmp_path_factory, name, memory):
             assert core.run().status == Status.DONE
             check_layers(program, core.read_memory, expected, f"RTL, {memory} memory")
         checked += 1
+        paired += any(one.opcode is Opcode.COMPUTE and one["pairs"] for one in instructions_of(program))
 
     check()
     assert checked >= 13
+    assert paired >= (4 if machine.weight_pairs else 0)
