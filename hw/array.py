@@ -135,7 +135,8 @@ class MultiplierArray(wiring.Component):
             with m.If(~alone_mode):  # what a mode does not use stands still
                 m.d.sync += operand.eq(Mux(inside, extended(byte), 0))
             if upper is not shared:
-                next_byte, next_inside = Signal(8, name=f"byte_upper{lane}"), Signal(name=f"inside_upper{lane}")
+                next_byte = Signal(8, name=f"byte_upper{lane}")
+                next_inside = Signal(name=f"inside_upper{lane}")
                 m.d.comb += [next_byte.eq(byte), next_inside.eq(inside)]
                 with m.If(selection.pairs):
                     m.d.comb += next_byte.eq(Array(group[1::2])[selection.half])
@@ -204,8 +205,9 @@ class MultiplierArray(wiring.Component):
                 _borrowing_tree(m, high, [product[-1] for product in low], f"column{column}_high"))
 
     def _join(self, m: Module, sums: Sequence[tuple[Value, Value]]) -> None:
-        """In pairs each output lane has the sums of two columns, else the two halves of one column's weights."""
-        columns, half = self.machine.output_lanes, self.machine.output_lanes // 2
+        """In pairs each output lane has sums of two columns, else those of both halves of one column's
+        weights."""
+        half = self.machine.output_lanes // 2
         stages = LATENCY + ceil_log2(self.machine.input_lanes)
         before = delay_line(m, self.selection.pairs, stages, "paired")[-1]
         for column, (low, high) in enumerate(sums):

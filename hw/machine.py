@@ -97,8 +97,8 @@ class Machine:
         require(not self.weight_decoder or self.tile_bytes >= 8 * self.bus_bytes, "weight_decoder",
                 f"False where input_lanes * output_lanes is below {8 * self.bus_bytes} (eight bus words)")
         require(not self.weight_pairs or self.blocks_per_word >= 2, "weight_pairs",
-                f"False with {self.output_lanes} output lanes and {self.input_lanes} input lanes (a word must "
-                "have twice as many channels as there are input lanes)")
+                f"False with {self.output_lanes} output lanes and {self.input_lanes} input lanes (a word "
+                "must have twice as many channels as there are input lanes)")
 
     @property
     def multipliers(self) -> int:

@@ -17,7 +17,7 @@ __all__ = ["HALF_PRODUCT_BITS", "PairMultiplier", "pair_products", "weight_opera
 
 #: Bits of an activation times one half; the distance of the halves.
 HALF_PRODUCT_BITS = 13
-assert ACTIVATION_BITS + 4 <= HALF_PRODUCT_BITS and HALF_PRODUCT_BITS + 5 <= OPERAND_PINS
+assert ACTIVATION_BITS + 4 <= HALF_PRODUCT_BITS <= OPERAND_PINS - 5
 
 
 class PairMultiplier(wiring.Component):

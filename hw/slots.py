@@ -2,9 +2,9 @@
 
 Products of a window are counted ``k = tap * channels + channel``, and pass p has those from
 ``p * input_lanes`` on.  So it needs as many consecutive taps as there are input lanes, or fewer; a *slot*
-is one of them.  Where weights come in pairs, a pass has twice as many products, of as many slots at most,
-because it has two channels or more.  The last tap of a pass may be the first of the next one, with the channels that are left:
-`phase` is the channel with which a pass begins.
+is one of them.  The last tap of a pass may be the first of the next one, with the channels that are left:
+`phase` is the channel with which a pass begins.  Where weights come in pairs, a pass has twice as many
+products, of as many slots at most, because there are two channels or more.
 """
 
 from __future__ import annotations

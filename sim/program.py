@@ -357,7 +357,8 @@ class _Compute:
             not left or (len(left), len(left[0])) == (i["output_blocks"], self.pixels),
             "continues sums of another number of output blocks or pixels",
         )
-        require(i["first_block"] * self.lanes < self.machine.output_lanes, "first_block is past the first word")
+        first = i["first_block"] * self.lanes
+        require(first < self.machine.output_lanes, "first_block is past the first word")
         if i["pairs"]:
             require(self.machine.weight_pairs, "this machine takes no pairs of weights")
             require(self.mode.shares_inputs, "pairs of weights with another mode than DENSE and THIN")

@@ -84,7 +84,7 @@ def test_options_of_the_machine(onnx_file, tmp_path):
         (["--lanes", "8"], "--lanes must be two numbers like 8x16"),
         (["--lanes", "5x16"], "input_lanes must be 4, 8 or 16"),
         (["--scratchpad-words", "1000"], "scratchpad_words must be a power of two"),
-        (["--lanes", "8x8", "--weight-pairs"], "weight_pairs must be False with 8 output lanes and 8 input lanes"),
+        (["--lanes", "8x8", "--weight-pairs"], "weight_pairs must be False with 8 output lanes"),
         (["--machine", "missing.json"], "missing.json: not a machine's description"),
         (["--known-input", "missing.npy"], "missing.npy: not a numpy array"),
     ],

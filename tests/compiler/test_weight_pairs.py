@@ -72,9 +72,9 @@ def test_dense_stream() -> None:
         ib, ky, kx = number // 4, number // 2 % 2, number % 2
         for column, lane in np.ndindex(8, 4):
             channel = 8 * ib + 4 * (column // 4) + lane
-            lower_lane, upper_lane = (values[8 * block + column % 4 + 4 * half, channel, ky, kx] for half in (0, 1))
-            byte = tiles[block, number, 4 * column + lane]
-            assert (byte - (16 * upper_lane + lower_lane)) % 256 == 0
+            lower_output, upper_output = 8 * block + column % 4, 8 * block + column % 4 + 4
+            pair = 16 * values[upper_output, channel, ky, kx] + values[lower_output, channel, ky, kx]
+            assert (tiles[block, number, 4 * column + lane] - pair) % 256 == 0
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -112,7 +112,8 @@ def test_networks(check, machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "kernel", "size", "tiles"), [(64, (3, 3), 16, 72), (128, (1, 1), 14, 16), (256, (4, 4), 4, 512)]
+    ("channels", "kernel", "size", "tiles"),
+    [(64, (3, 3), 16, 72), (128, (1, 1), 14, 16), (256, (4, 4), 4, 512)],
 )
 def test_half_the_passes_and_half_the_bytes(channels, kernel, size, tiles) -> None:
     """Of whole words of channels, on the default machine; ``tiles``: of 8-bit weights for an output block."""
@@ -122,12 +123,16 @@ def test_half_the_passes_and_half_the_bytes(channels, kernel, size, tiles) -> No
     for pairs in (False, True):
         machine = Machine(weight_pairs=pairs)
         placed = place_instructions(model, machine)
-        words = sum(one["blocks"] * one["words"] for one in placed.instructions if one.opcode is Opcode.WEIGHTS)
-        rectangles = words * machine.weight_word_bytes // (4 * tiles * machine.tile_bytes // (1 + pairs))
-        assert words * machine.weight_word_bytes == rectangles * 4 * tiles * machine.tile_bytes // (1 + pairs)
-        run_of = estimate(placed.instructions, machine, memory_settings("ideal"))
-        found[pairs] = run_of.total().array_busy
-    assert found[False] == pytest.approx(2 * found[True])
+        weights = (one for one in placed.instructions if one.opcode is Opcode.WEIGHTS)
+        words = sum(one["blocks"] * one["words"] for one in weights)
+        # all of them come once for each rectangle of pixels
+        once = 4 * tiles * machine.tile_bytes // (2 if pairs else 1)
+        rectangles, rest = divmod(words * machine.weight_word_bytes, once)
+        assert rest == 0
+        busy = estimate(placed.instructions, machine, memory_settings("ideal")).total().array_busy
+        found[pairs] = rectangles, busy
+    assert found[False][0] == found[True][0]
+    assert found[False][1] == pytest.approx(2 * found[True][1])
 
 
 def test_single_pixels_are_left_to_a_decoder() -> None:

@@ -171,7 +171,7 @@ def test_modes_word_by_word(name: str) -> None:
 
 @pytest.mark.parametrize("byte", [0x77, 0x88, 0x78, 0x87, 0xF7, 0x08])
 def test_largest_sums_of_pairs(byte: int) -> None:
-    """Pairs of weights at the ends of their range, by activations at the ends of theirs: as a plain product."""
+    """Pairs of weights at the ends of their range, by activations at the ends of theirs: plain products."""
     machine = MACHINES["4x8-pairs"]
     lanes, columns = 2 * machine.input_lanes, machine.output_lanes
     lower = (byte & 15 ^ 8) - 8

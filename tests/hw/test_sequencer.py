@@ -148,8 +148,8 @@ def test_words(seed: int) -> None:
                 first, last, chain, end = (got[6 + FLAGS.index(name)]
                                            for name in ("first", "last", "chain", "end"))
                 if new_pass:
-                    # sums that begin need none of the pass before, those of another block lie elsewhere, and a
-                    # chain's need no memory
+                    # sums that begin need none of the pass before, those of another block lie elsewhere,
+                    # and a chain's need no memory
                     others = got[5] != last_pixel
                     assert first or chain or others or cycle - last_start >= PASS_CYCLES
                     last_start, last_pixel = cycle, got[5]
