@@ -11,6 +11,7 @@ from test_random_networks import with_few_weights, with_narrow_weights
 from compiler.compile import Compilation, compile_passes, place_instructions
 from compiler.error import CompileError
 from compiler.estimate import estimate
+from compiler.graph_cycles import GraphCycles
 from compiler.lower import lower
 from compiler.weights import block_tiles
 from hw.isa import Instruction, Mode, Opcode
@@ -148,3 +149,12 @@ def test_single_pixels_are_left_to_a_decoder() -> None:
     image = build.image()
     program = compile_passes(model, MACHINES["8x16-decoder"], image, run(model, image[None])).program
     assert program.output_shape == (40, 1, 1)
+
+
+def test_graphs_that_are_not_calibrated_count_as_8_bits() -> None:
+    build = NetworkBuilder((64, 9, 9))
+    model = build.model(build.convolution("input", 48, (3, 3)))
+    machine, memory = Machine(weight_pairs=True), memory_settings("ideal")
+    placed = place_instructions(model, machine)
+    [layer] = estimate(placed.instructions, machine, memory).layers.values()
+    assert GraphCycles(machine, memory)(model.graph) == {"conv0": layer.cycles}
