@@ -22,12 +22,12 @@ from hw.delay_line import delay_line
 from hw.isa import Mode
 from hw.machine import Machine
 from hw.multiplier import ACTIVATION_BITS, LATENCY, PRODUCT_BITS, Multiplier, MultiplierKind
-from hw.pair_multiplier import HALF_PRODUCT_BITS, PairMultiplier
+from hw.pair_multiplier import PairMultiplier
 from hw.slots import THIN_CHANNELS, phases
 from hw.weight_pairs import unpair_tiles
 
 __all__ = ["OPERAND_LATENCY", "MultiplierArray", "array_latency", "array_twin",
-           "selection_layout", "sum_bits"]
+           "selection_layout", "sum_bits", "with_carry"]
 
 #: Cycles from a scratchpad word to the multipliers' operands.
 OPERAND_LATENCY = 1
@@ -85,6 +85,8 @@ class MultiplierArray(wiring.Component):
         Take the tile for the word of `OPERAND_LATENCY` cycles ago and those after it.
     sums : ``Out``
         One signed sum for each output lane.
+    carries : ``Out(output_lanes)``
+        With ``weight_pairs`` only: what must be added to them.
     """
 
     def __init__(self, machine: Machine, *, multiplier: MultiplierKind = "portable") -> None:
@@ -96,6 +98,7 @@ class MultiplierArray(wiring.Component):
             "tile": In(8 * machine.multipliers),
             "load_tile": In(1),
             "sums": Out(data.ArrayLayout(signed(sum_bits(machine)), machine.output_lanes)),
+            **({"carries": Out(machine.output_lanes)} if machine.weight_pairs else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -153,7 +156,8 @@ class MultiplierArray(wiring.Component):
         # what each sees alone: its channel of every slot
         outside = Signal(signed(ACTIVATION_BITS))
         m.d.comb += outside.eq(Cat(Const(0, 8), selection.mode == Mode.MAXIMUM))
-        sums: list[tuple[Value, Value]] = []  # of the lower and upper weights of each column
+        # of each column: sums of its lower and upper weights, what is missing in the second
+        sums: list[tuple[Value, Value, Value]] = []
         for column in range(columns):
             own = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"own_column{column}_lane{lane}")
                    for lane in range(lanes)]
@@ -183,8 +187,9 @@ class MultiplierArray(wiring.Component):
             self._join(m, sums)
         return m
 
-    def _paired_column(self, m: Module, column: int, operands: Sequence[Value]) -> tuple[Value, Value]:
-        """Sums of the products of one column's lower and upper weights."""
+    def _paired_column(self, m: Module, column: int, operands: Sequence[Value],
+                       ) -> tuple[Value, Value, Value]:
+        """Sums of the products of one column's lower and upper weights; the second may lack 1."""
         lanes = self.machine.input_lanes
         paired = Signal(reset_less=True, attrs={"keep": 1}, name=f"paired_column{column}")
         m.d.sync += paired.eq(self.selection.pairs)
@@ -202,24 +207,30 @@ class MultiplierArray(wiring.Component):
             low.append(cell.low)
             high.append(cell.high)
         return (_adder_tree(m, low, f"column{column}_low"),
-                _borrowing_tree(m, high, [product[-1] for product in low], f"column{column}_high"))
+                *_borrowing_tree(m, high, [product[-1] for product in low], f"column{column}_high"))
 
-    def _join(self, m: Module, sums: Sequence[tuple[Value, Value]]) -> None:
+    def _join(self, m: Module, sums: Sequence[tuple[Value, Value, Value]]) -> None:
         """In pairs each output lane has sums of two columns, else those of both halves of one column's
         weights."""
         half = self.machine.output_lanes // 2
         stages = LATENCY + ceil_log2(self.machine.input_lanes)
         before = delay_line(m, self.selection.pairs, stages, "paired")[-1]
-        for column, (low, high) in enumerate(sums):
+        for column, (low, high, missing) in enumerate(sums):
             paired = Signal(reset_less=True, attrs={"keep": 1}, name=f"paired_sum{column}")
             joined = Signal(signed(sum_bits(self.machine)), reset_less=True, name=f"joined{column}")
             m.d.sync += paired.eq(before)
+            # 16 times (high + missing), with one more in the carry
+            whole = Cat(missing.replicate(4), high).as_signed()
             if column < half:
-                first, second = low, Mux(paired, sums[column + half][0], high << 4)
+                first, second = low, Mux(paired, sums[column + half][0], whole)
+                carry = missing & ~paired
             else:
-                first = Mux(paired, sums[column - half][1], low)
-                second = Mux(paired, high, high << 4)
-            m.d.sync += joined.eq(first + second)
+                other, others_missing = sums[column - half][1:]
+                first, second, carry = Mux(paired, other, low), Mux(paired, high, whole), missing
+                still_missing = Signal(reset_less=True, name=f"still_missing{column}")
+                m.d.sync += still_missing.eq(others_missing & paired)
+                m.d.comb += self.carries[column].eq(still_missing)
+            m.d.sync += joined.eq(with_carry(first, second, carry))
             m.d.comb += self.sums[column].eq(joined)
 
 
@@ -237,29 +248,34 @@ def _adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
     return terms[0]
 
 
-def _borrowing_tree(m: Module, terms: Sequence[Value], borrows: Sequence[Value], name: str) -> Value:
+def _borrowing_tree(m: Module, terms: Sequence[Value], borrows: Sequence[Value],
+                    name: str) -> tuple[Value, Value]:
     """As `_adder_tree`, of terms that are 1 too small where their bit in ``borrows`` is set.
 
-    An adder's carry makes up for one; there is one adder fewer than there are terms.
+    An adder's carry makes up for one.  There is one adder fewer than there are terms, so a bit is left.
     """
-    carries = list(borrows[1:])
-    terms = [terms[0] + borrows[0], *terms[1:]]
     level = 0
     while len(terms) > 1:
         sums: list[Value] = []
-        for number, (left, right) in enumerate(zip(terms[::2], terms[1::2], strict=True)):
-            total = Signal(signed(HALF_PRODUCT_BITS + level + 1), reset_less=True,
-                           name=f"{name}_sum{level}_{number}")
-            carry = Cat(Const(1, 1), left).as_signed() + Cat(carries.pop(), right).as_signed()
-            m.d.sync += total.eq(carry >> 1)
+        left: list[Value] = []  # of each pair one is the carry, the other waits
+        for number, (first, second) in enumerate(zip(terms[::2], terms[1::2], strict=True)):
+            total = Signal(signed(len(first) + 1), reset_less=True, name=f"{name}_sum{level}_{number}")
+            later = Signal(reset_less=True, name=f"{name}_borrow{level}_{number}")
+            m.d.sync += [
+                total.eq(with_carry(first, second, borrows[2 * number])),
+                later.eq(borrows[2 * number + 1]),
+            ]
             sums.append(total)
-        terms = sums
-        late = [Signal(reset_less=True, name=f"{name}_borrow{level}_{number}")
-                for number in range(len(carries))]
-        m.d.sync += [later.eq(carry) for later, carry in zip(late, carries, strict=True)]
-        carries = list(late)
+            left.append(later)
+        terms, borrows = sums, left
         level += 1
-    return terms[0]
+    return terms[0], borrows[0]
+
+
+def with_carry(left: Value, right: Value, carry: Value) -> Value:
+    """The sum of two signed values and a bit, in one adder."""
+    total = Cat(Const(1, 1), left).as_signed() + Cat(carry, right).as_signed()
+    return total[1:].as_signed()
 
 
 def array_twin(machine: Machine, words: Sequence[bytes], tile: bytes, *, inside: Sequence[bool], half: int,

@@ -169,6 +169,7 @@ class Compute(wiring.Component):
             accumulators.maximum.eq(flags[sums].maximum),
             accumulators.bias.eq(bias),
             accumulators.products.eq(array.sums),
+            *([accumulators.carries.eq(array.carries)] if machine.weight_pairs else []),
         ]
 
         m.d.comb += [

@@ -141,6 +141,9 @@ def check(machine: Machine, steps: Sequence[Step]) -> None:
             done = cycle - latency
             if done >= 0:
                 found = [ctx.get(dut.sums[column]) for column in range(machine.output_lanes)]
+                if machine.weight_pairs:
+                    carries = ctx.get(dut.carries)
+                    found = [total + (carries >> column & 1) for column, total in enumerate(found)]
                 assert found == steps[done].sums(machine), (done, steps[done])
             await ctx.tick()
 
