@@ -89,7 +89,7 @@ class Row:
     ----------
     name, memory : str
     multipliers, bus_bytes : int
-        Of the machine.
+        Of the machine; twice as many where a multiplier may give two products.
     cycles : int
         From start to done.
     layers : tuple of LayerRow
@@ -226,7 +226,7 @@ def _row(work: Work, memory: str, program: ProgramFile, outcome: Outcome) -> Row
     return Row(
         work.name,
         memory,
-        machine.multipliers,
+        machine.products,
         machine.bus_bytes,
         outcome.cycles[0],
         tuple(layers),

@@ -74,17 +74,17 @@ class CompiledWork:
     program: ProgramFile
 
 
-def _layer(module: Callable[[], torch.nn.Module], shape: Shape) -> Source:
+def _layer(module: Callable[[], torch.nn.Module], shape: Shape, weight_bits: int = 8) -> Source:
     def source() -> tuple[FixedModel, NDArray[np.int64]]:
         torch.manual_seed(1)
         images = np.random.default_rng(1).random((2, *shape), np.float32)
-        model, _ = calibrate(import_module(module(), shape), [images], search=Search.paper())
+        model, _ = calibrate(import_module(module(), shape), [images], weight_bits, search=Search.paper())
         return model, prepare_input(model, images[:1])
 
     return source
 
 
-def _network(name: str) -> Source:
+def _network(name: str, weight_bits: int = 8) -> Source:
     """A network of `bench.accuracy_data`."""
 
     def source() -> tuple[FixedModel, NDArray[np.int64]]:
@@ -92,7 +92,9 @@ def _network(name: str) -> Source:
         graph = network.graph()
         chosen = network.calibration.spread(_CALIBRATION_IMAGES)
         batches = list(network.batches(chosen, graph.input_layout))
-        model, _ = calibrate(graph, batches, preparation=network.preparation, search=Search.paper())
+        model, _ = calibrate(
+            graph, batches, weight_bits, preparation=network.preparation, search=Search.paper()
+        )
         return model, prepare_input(model, batches[0][:1])
 
     return source
@@ -117,22 +119,29 @@ def _changed(source: Source, change: Callable[[FixedModel], FixedModel]) -> Sour
     return changed
 
 
+def _conv3x3() -> torch.nn.Module:
+    return torch.nn.Conv2d(64, 64, 3, padding=1)
+
+
+def _conv1x1() -> torch.nn.Module:
+    return torch.nn.Conv2d(128, 128, 1)
+
+
+def _fully_connected() -> torch.nn.Module:
+    return torch.nn.Conv2d(1024, 1024, 1)
+
+
 _DECODER = Machine(weight_decoder=True)
-_L4 = _layer(lambda: torch.nn.Conv2d(1024, 1024, 1), (1024, 1, 1))
+_PAIRS = Machine(weight_pairs=True)
+_L4 = _layer(_fully_connected, (1024, 1, 1))
 
 WORK: Mapping[str, Work] = {
     work.name: work
     for work in (
-        Work(
-            "L1",
-            "convolution 3x3, 64 to 64, 28x28",
-            _layer(lambda: torch.nn.Conv2d(64, 64, 3, padding=1), (64, 28, 28)),
-        ),
-        Work(
-            "L2",
-            "convolution 1x1, 128 to 128, 14x14",
-            _layer(lambda: torch.nn.Conv2d(128, 128, 1), (128, 14, 14)),
-        ),
+        Work("L1", "convolution 3x3, 64 to 64, 28x28", _layer(_conv3x3, (64, 28, 28))),
+        Work("L1-int4", "L1, weights of 4 bits", _layer(_conv3x3, (64, 28, 28), 4), machine=_PAIRS),
+        Work("L2", "convolution 1x1, 128 to 128, 14x14", _layer(_conv1x1, (128, 14, 14))),
+        Work("L2-int4", "L2, weights of 4 bits", _layer(_conv1x1, (128, 14, 14), 4), machine=_PAIRS),
         Work(
             "L3",
             "depthwise 3x3, 64 channels, 28x28",
@@ -151,6 +160,12 @@ WORK: Mapping[str, Work] = {
             machine=replace(_DECODER, huffman_decoder=True),
         ),
         Work("L4-ternary", "L4, weights of 3 values", _changed(_L4, ternary), machine=_DECODER),
+        Work(
+            "L4-int4",
+            "L4, weights of 4 bits",
+            _layer(_fully_connected, (1024, 1, 1), 4),
+            machine=_PAIRS,
+        ),
         Work("N1", "LeNet-5, 28x28", _network("lenet5")),
         Work(
             "N1-sparse",
@@ -159,6 +174,7 @@ WORK: Mapping[str, Work] = {
             machine=_DECODER,
         ),
         Work("N2", "ResNet-8, 32x32x3", _network("resnet8")),
+        Work("N2-int4", "N2, weights of 4 bits", _network("resnet8", 4), machine=_PAIRS),
         Work("N3", "MobileNetV1 0.25, 96x96x3", _network("vww")),
         Work("N2-lean", "N2, stores only what is read", _network("resnet8"), ("ulx3s",), store_all=False),
         Work("N3-lean", "N3, stores only what is read", _network("vww"), ("ulx3s",), store_all=False),

@@ -60,7 +60,7 @@ def write_loaders(loaders: Loaders, path: Path = BASELINE) -> None:
 
 
 def _terms(machine: Machine) -> tuple[list[int], list[int]]:
-    """What each decoder grows with: lanes, pieces of tiles and tiles; lanes, and the beats in each of them."""
+    """What each decoder grows with: lanes, pieces of tiles, tiles; lanes, and the beats in each."""
     lanes = machine.bus_bytes
     return [lanes, machine.tile_piece_bytes, machine.tile_bytes], [lanes, lanes**2]
 

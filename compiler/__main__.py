@@ -97,6 +97,9 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         "--weight-decoder", action="store_true", help="the machine decodes sparse and few-valued weights"
     )
     group.add_argument("--huffman-decoder", action="store_true", help="it decodes Huffman codes, too")
+    group.add_argument(
+        "--weight-pairs", action="store_true", help="the machine multiplies two weights of 4 bits at once"
+    )
 
 
 def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
@@ -129,6 +132,8 @@ def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
         fields["weight_decoder"] = True
     if arguments.huffman_decoder:
         fields["weight_decoder"] = fields["huffman_decoder"] = True
+    if arguments.weight_pairs:
+        fields["weight_pairs"] = True
     return Machine(**fields)
 
 

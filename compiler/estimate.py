@@ -390,7 +390,10 @@ class _Run:
         rooms = [_LOAD_AHEAD / load.burst, (self.capacity - self.level) / weights.burst]
         load.share, weights.share = self.bus.shares(rooms)
         if self.level < self.urgent:
-            weights.share = max(weights.share, 1.0)
+            # in turn with loads, until as many beats are on their way as are missing
+            wanted = min((self.urgent - self.level) / weights.burst, self.bus.slots / 2)
+            weights.share = max(weights.share, wanted, 1.0)
+            load.share = max(min(load.share, self.bus.slots - weights.share), 1.0)
         if any(flow is fetch for flow in reads):
             fetch.share = 1.0
 

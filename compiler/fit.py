@@ -167,7 +167,7 @@ def evaluate(model: FixedModel | Path, candidate: Candidate, target: Target) -> 
             f"{target.memory_bytes:,}; use a smaller network or input, or a board with more memory",
         )
     run = estimate(placed.instructions, machine, target.memory)
-    useful = sum(layer.macs for layer in placed.lowered.layers) / machine.multipliers
+    useful = sum(layer.macs for layer in placed.lowered.layers) / machine.products
     reasons = run.total().reasons()
     array = reasons.pop("array")
     named = {"multipliers": useful, "multipliers: unused lanes": max(array - useful, 0.0)}

@@ -1,6 +1,6 @@
 """Cycles of a float graph on a machine, before it is calibrated: only the shapes of its layers matter.
 
-Weights of zeros and formats of 8 bits stand in for what a calibration would choose.
+Weights and formats of 8 bits stand in for what a calibration would choose.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from quant.map_formats import never_negative
 from quant.number_format import Format
 
 __all__ = ["GraphCycles"]
+
+
+#: Every weight: one that 4 bits do not hold.
+_WEIGHT = 8
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class GraphCycles:
 def _stand_in(graph: Graph) -> FixedModel:
     weights = {
         node.name: FixedWeights(
-            np.broadcast_to(np.int64(0), node.weight.shape),
+            np.broadcast_to(np.int64(_WEIGHT), node.weight.shape),
             8,
             np.zeros(len(node.weight), np.int64),
             np.zeros(len(node.weight), np.int64),

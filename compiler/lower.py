@@ -17,6 +17,7 @@ from compiler.weights import ChannelTaps, DenseTaps, SameWeight, ThinTaps
 from hw.isa import Mode
 from hw.machine import Machine
 from hw.slots import THIN_CHANNELS
+from hw.weight_pairs import fits_pairs
 from quant.fixed_model import FixedModel, accumulator_bound
 from quant.graph import Add, AveragePool, Concat, Convolution, MaxPool, Node, Pads, Pair, Select
 
@@ -229,8 +230,9 @@ class _NodeLowering:
         dilation = node.dilation
         taps: WeightTiles
         tail: Tail | None = None
+        pairs = self._pairs(node, weights.values)
         if node.groups == channels == outputs > 1:
-            mode, kind = Mode.DEPTHWISE, "depthwise convolution"
+            mode, kind, pairs = Mode.DEPTHWISE, "depthwise convolution", False
             values, dilation = _undilated(weights.values[:, 0], dilation), (1, 1)
             kernel = values.shape[1], values.shape[2]
             taps = ChannelTaps(self.machine, values)
@@ -238,15 +240,16 @@ class _NodeLowering:
             mode, kind = Mode.THIN, "fully connected" if (rows, columns) == (1, 1) else "convolution"
             values, dilation = _undilated(weights.values, dilation), (1, 1)
             kernel = values.shape[2], values.shape[3]
-            taps = ThinTaps(self.machine, values)
+            pairs &= channels > 1
+            taps = ThinTaps(self.machine, values, pairs)
         else:
             mode, kind = Mode.DENSE, "convolution" if node.groups == 1 else "grouped convolution"
             if node.groups == 1 and (rows, columns) == (1, 1):
                 kind = "fully connected"
             first = np.arange(outputs) // (outputs // node.groups) * taken
-            taps = DenseTaps(self.machine, weights.values, first)
+            taps = DenseTaps(self.machine, weights.values, first, pairs)
             self._check_blocks(node, taps, destination.planes)
-            tail = self._tail(node, weights.values)
+            tail = self._tail(node, weights.values, pairs)
         low, high = self._bounds(node)
         return kind, [
             Operation(
@@ -259,6 +262,7 @@ class _NodeLowering:
                 **self._window(node, kernel, node.stride, (-node.pads[0], -node.pads[1]), dilation),
                 thin_channels=channels if mode is Mode.THIN else 0,
                 weights=taps,
+                pairs=pairs,
                 tail=tail,
                 bias=self._lanes(weights.bias, destination.planes),
                 shift=self._lanes(shift, destination.planes),
@@ -268,7 +272,15 @@ class _NodeLowering:
             )
         ]
 
-    def _tail(self, node: Convolution, values: NDArray[np.integer]) -> Tail | None:
+    def _pairs(self, node: Convolution, values: NDArray[np.integer]) -> bool:
+        """Whether weights come in pairs: where they have 4 bits.
+
+        A weight decoder has as few bytes for those of a single pixel, or fewer, and there only bytes count.
+        """
+        decoded = self.machine.weight_decoder and self.graph.shapes[node.output][1:] == (1, 1)
+        return self.machine.weight_pairs and not decoded and fits_pairs(values)
+
+    def _tail(self, node: Convolution, values: NDArray[np.integer], pairs: bool) -> Tail | None:
         """The last channels, where they are few and begin a plane of more than one."""
         channels, lanes = values.shape[1], self.machine.output_lanes
         count = channels % lanes
@@ -282,12 +294,13 @@ class _NodeLowering:
             or max(node.dilation) > 1
         ):
             return None
-        return Tail(count, ThinTaps(self.machine, values[:, -count:]))
+        pairs &= count > 1
+        return Tail(count, ThinTaps(self.machine, values[:, -count:], pairs), pairs)
 
-    def _check_blocks(self, node: Node, taps: WeightTiles, planes: int) -> None:
+    def _check_blocks(self, node: Node, taps: DenseTaps, planes: int) -> None:
         if max(taps.source_blocks(block)[1] for block in range(planes)) > BLOCK_LIMIT:
             raise CompileError(
-                f"{node.name}: more than {BLOCK_LIMIT * self.machine.input_lanes} input channels; "
+                f"{node.name}: more than {BLOCK_LIMIT * taps.lanes} input channels; "
                 "use a machine with more input_lanes"
             )
 
@@ -414,7 +427,10 @@ class _NodeLowering:
     ) -> Operation:
         """A 1x1 convolution that moves channel ``channels[o]`` to o; −1 is zero."""
         taps = DenseTaps(
-            self.machine, (channels >= 0).astype(np.int64).reshape(-1, 1, 1, 1), np.maximum(channels, 0)
+            self.machine,
+            (channels >= 0).astype(np.int64).reshape(-1, 1, 1, 1),
+            np.maximum(channels, 0),
+            self.machine.weight_pairs,
         )
         self._check_blocks(node, taps, destination.planes)
         return Operation(
@@ -424,6 +440,7 @@ class _NodeLowering:
             source=source,
             destination=destination,
             weights=taps,
+            pairs=taps.pairs,
             bias=self._lanes(np.zeros(0, np.int64), destination.planes),
             **{**self._whole(node), **fields},
         )  # pyright: ignore[reportArgumentType]

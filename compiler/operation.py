@@ -77,7 +77,8 @@ class WeightTiles(Protocol):
     """Where an operation's weights come from, one output block at a time."""
 
     def source_blocks(self, block: int) -> tuple[int, int]:
-        """First block of ``input_lanes`` channels that an output block reads, and how many."""
+        """First block of ``input_lanes`` channels that an output block reads, and how many; of twice as many
+        channels where weights come in pairs."""
         ...
 
     def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
@@ -98,10 +99,13 @@ class Tail:
     channels : int
     weights : WeightTiles
         Of these channels only.
+    pairs : bool
+        As `Operation.pairs`.
     """
 
     channels: int
     weights: WeightTiles
+    pairs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +126,8 @@ class Operation:
         Channels of the source in mode THIN.
     weights : WeightTiles
         One set of tiles for each plane of the destination.
+    pairs : bool
+        Its weights have 4 bits, two in a byte (`hw.weight_pairs`).
     tail : Tail or None
         Of a DENSE operation; ``weights`` have these channels, too.
     bias : int64 array (planes, output lanes)
@@ -150,6 +156,7 @@ class Operation:
     origin: tuple[int, int] = (0, 0)
     thin_channels: int = 0
     weights: WeightTiles
+    pairs: bool = False
     tail: Tail | None = None
     hold_weights: bool = False
     bias: NDArray[np.int64]
@@ -170,8 +177,13 @@ class Operation:
         """Whether input lanes are taps in some of its passes, so that their number depends on the pitch."""
         return self.mode.reads_taps or self.tail is not None
 
-    def source_planes(self, first_block: int, blocks: int, blocks_per_word: int) -> tuple[int, int]:
+    def blocks_per_word(self, machine: Machine) -> int:
+        """Blocks of channels, as ``weights.source_blocks`` counts them, in one word."""
+        return machine.blocks_per_word // (2 if self.pairs else 1)
+
+    def source_planes(self, first_block: int, blocks: int, machine: Machine) -> tuple[int, int]:
         """First plane of ``source`` that these output blocks read, and how many."""
+        blocks_per_word = self.blocks_per_word(machine)
         if not self.mode.shares_inputs:
             return first_block, blocks
         ranges = [self.weights.source_blocks(block) for block in range(first_block, first_block + blocks)]
@@ -191,7 +203,7 @@ class Operation:
     def passes(self, machine: Machine, block: int, slot_columns: int) -> int:
         """Passes over the tile's pixels that an output block takes."""
         if self.mode.reads_taps:
-            return self._slot_passes(machine, slot_columns, max(self.thin_channels, 1))
+            return self._slot_passes(machine, slot_columns, max(self.thin_channels, 1), self.pairs)
         dense = self.taps * (self.weights.source_blocks(block)[1] if self.mode is Mode.DENSE else 1)
         tail = self.tail_passes(machine, slot_columns)
         return dense - self.taps + tail if tail else dense
@@ -200,12 +212,12 @@ class Operation:
         """THIN passes of the tail; 0 if there is none, or if DENSE passes take it as well."""
         if self.tail is None:
             return 0
-        passes = self._slot_passes(machine, slot_columns, self.tail.channels)
+        passes = self._slot_passes(machine, slot_columns, self.tail.channels, self.tail.pairs)
         return passes if passes < self.taps and passes <= BLOCK_LIMIT else 0
 
-    def _slot_passes(self, machine: Machine, slot_columns: int, channels: int) -> int:
+    def _slot_passes(self, machine: Machine, slot_columns: int, channels: int, pairs: bool) -> int:
         slots = (self.kernel[0] - 1) * slot_columns + self.kernel[1]
-        return -(-slots * channels // machine.input_lanes)
+        return -(-slots * channels // (machine.input_lanes * (2 if pairs else 1)))
 
     def window(self, axis: int, first: int, count: int) -> tuple[int, int]:
         """Rows (axis 0) or columns (1) of the source, [low, high), that ``count`` outputs from ``first``

@@ -202,7 +202,7 @@ class _Emitter:
                 scratch.base + view.first_plane * scratch.plane_step, scratch.plane_step, scratch.row_step
             )
         window = self._window(operation, tile)
-        plane, _ = operation.source_planes(group, blocks, self.machine.blocks_per_word)
+        plane, _ = operation.source_planes(group, blocks, self.machine)
         slot = step.slots_base + self._source_turn % step.tiling.source_slots * step.tiling.source_words
         self._source_turn += 1
         pitch = max(step.tiling.source_pitch, window.columns)
@@ -216,16 +216,16 @@ class _Emitter:
 
         With ``split`` the array begins with the first piece while the others arrive.
         """
-        operation, per_word = step.operation, self.machine.blocks_per_word
-        plane, planes = operation.source_planes(group, blocks, per_word)
+        operation, machine = step.operation, self.machine
+        plane, planes = operation.source_planes(group, blocks, machine)
         whole = [(plane, planes)]
         if (
             not split
             or operation.mode is not Mode.DENSE
             or operation.hold_weights
             or tile.rows * tile.columns < LEAST_PIXELS_OF_PARTS
-            or operation.weights.source_blocks(group)[1] <= per_word
-            or operation.source_planes(group, 1, per_word) != (plane, planes)
+            or operation.weights.source_blocks(group)[1] <= operation.blocks_per_word(machine)
+            or operation.source_planes(group, 1, machine) != (plane, planes)
             or (step.source is not None and not self._missing(step.source, *whole[0], step, tile).any())
         ):
             return whole
@@ -306,7 +306,7 @@ class _Emitter:
         self, operation: Operation, block: int, pieces: list[tuple[int, int]], source: Scratch
     ) -> list[tuple[tuple[int, int], InputPart]]:
         """What each COMPUTE for an output block takes, if there are several, and of which piece."""
-        per_word = self.machine.blocks_per_word
+        per_word = operation.blocks_per_word(self.machine)
         start, count = operation.weights.source_blocks(block)
         slot_columns = operation.slot_columns(self.machine, source.row_step)
         tail = operation.tail_passes(self.machine, slot_columns) > 0
@@ -389,11 +389,12 @@ class _Emitter:
         residual_offset: int,
         part: InputPart | None,
     ) -> None:
-        operation, view, per_word = step.operation, step.operation.source, self.machine.blocks_per_word
+        operation, view = step.operation, step.operation.source
+        per_word = operation.blocks_per_word(self.machine)
         window = self._window(operation, tile)
-        plane, planes = operation.source_planes(first, blocks, per_word)
+        plane, planes = operation.source_planes(first, blocks, self.machine)
         first_block, input_blocks = 0, 1
-        mode, thin_channels = operation.mode, operation.thin_channels
+        mode, thin_channels, pairs = operation.mode, operation.thin_channels, operation.pairs
         if mode is Mode.DENSE:
             start, input_blocks = operation.weights.source_blocks(first)
             if part is not None:
@@ -404,6 +405,7 @@ class _Emitter:
         if part is not None and part.tail:
             assert operation.tail is not None
             mode, thin_channels, first_block = Mode.THIN, operation.tail.channels, 0
+            pairs = operation.tail.pairs
             input_blocks = operation.tail_passes(self.machine, slot_columns)
         elif mode.reads_taps:
             input_blocks = operation.passes(self.machine, first, slot_columns)
@@ -456,6 +458,7 @@ class _Emitter:
             "destination_row_step": place.row_step & _ADDRESS,
             "low": operation.low,
             "high": operation.high,
+            "pairs": int(pairs),
         }
         reads = [
             Box(

@@ -174,9 +174,10 @@ class TilingProblem:
     @cached_property
     def _groups(self) -> list[int]:
         """Candidates for ``group_blocks``, largest first."""
-        blocks, per_word = self.operation.destination.planes, self.machine.blocks_per_word
-        planes = self.operation.source_planes(0, blocks, per_word)[1]
-        most_of_one = max(self.operation.source_planes(block, 1, per_word)[1] for block in range(blocks))
+        operation, machine = self.operation, self.machine
+        blocks = operation.destination.planes
+        planes = operation.source_planes(0, blocks, machine)[1]
+        most_of_one = max(operation.source_planes(block, 1, machine)[1] for block in range(blocks))
         if most_of_one == planes:
             return [blocks]
         return _sizes(blocks, blocks)
@@ -184,9 +185,9 @@ class TilingProblem:
     def _planes(self, group: int) -> tuple[int, int]:
         """Most input planes that a group loads, and those of all groups together."""
         if group not in self._planes_of_groups:
-            blocks, per_word = self.operation.destination.planes, self.machine.blocks_per_word
+            blocks = self.operation.destination.planes
             counts = [
-                self.operation.source_planes(first, min(group, blocks - first), per_word)[1]
+                self.operation.source_planes(first, min(group, blocks - first), self.machine)[1]
                 for first in range(0, blocks, group)
             ]
             self._planes_of_groups[group] = (max(counts), sum(counts))

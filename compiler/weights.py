@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from compiler.operation import Operation, WeightTiles
 from hw.machine import Machine
+from hw.weight_pairs import pair_tiles
 from hw.weight_stream import BlockHeader
 
 __all__ = ["ChannelTaps", "DenseTaps", "SameWeight", "ThinTaps", "block_tiles", "folded",
@@ -27,11 +28,19 @@ class DenseTaps:
         Output o multiplies the ``k`` channels of the source from ``first_channel[o]`` on; rows of
         zeros read nothing.
     first_channel : int array (outputs,)
+    pairs : bool
+        Two weights in a byte (`hw.weight_pairs`): blocks have twice as many channels.
     """
 
     machine: Machine
     values: NDArray[np.integer]
     first_channel: NDArray[np.int64]
+    pairs: bool = False
+
+    @property
+    def lanes(self) -> int:
+        """Channels of a block."""
+        return self.machine.input_lanes * (2 if self.pairs else 1)
 
     def _outputs(self, block: int) -> slice:
         lanes = self.machine.output_lanes
@@ -39,7 +48,7 @@ class DenseTaps:
 
     def source_blocks(self, block: int) -> tuple[int, int]:
         """See `compiler.operation.WeightTiles`."""
-        outputs, lanes = self._outputs(block), self.machine.input_lanes
+        outputs, lanes = self._outputs(block), self.lanes
         channels = self.first_channel[outputs]
         if self.values.shape[1] == 1:  # single weights: leave out those that are zero
             channels = channels[self.values[outputs].reshape(len(channels), -1).any(axis=1)]
@@ -50,7 +59,7 @@ class DenseTaps:
 
     def tiles(self, block: int, slot_columns: int = 0) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""
-        outputs, lanes = self._outputs(block), self.machine.input_lanes
+        outputs, lanes = self._outputs(block), self.lanes
         first, count = self.source_blocks(block)
         values = self.values[outputs]
         _, taken, rows, columns = values.shape
@@ -61,15 +70,21 @@ class DenseTaps:
             chosen = used[starts[used] == start]
             full[chosen, start : start + taken] = values[chosen]
         blocked = full.reshape(self.machine.output_lanes, count, lanes, rows, columns)
-        return blocked.transpose(1, 3, 4, 0, 2).reshape(-1, self.machine.output_lanes, lanes)
+        tiles = blocked.transpose(1, 3, 4, 0, 2).reshape(-1, self.machine.output_lanes, lanes)
+        return pair_tiles(tiles, self.machine) if self.pairs else tiles
 
 
-def _in_lanes(machine: Machine, products: NDArray[np.integer]) -> NDArray[np.int8]:
-    """(outputs, products of a window) as tiles: product k on input lane k mod ``input_lanes``."""
-    passes = -(-products.shape[1] // machine.input_lanes)
-    full = np.zeros((machine.output_lanes, passes * machine.input_lanes), np.int8)
+def _in_lanes(
+    machine: Machine, products: NDArray[np.integer], *, pairs: bool = False
+) -> NDArray[np.int8]:
+    """(outputs, products of a window) as tiles: product k on input lane k mod ``input_lanes``, or of twice as
+    many with ``pairs``."""
+    lanes = machine.input_lanes * (2 if pairs else 1)
+    passes = -(-products.shape[1] // lanes)
+    full = np.zeros((machine.output_lanes, passes * lanes), np.int8)
     full[: len(products), : products.shape[1]] = products
-    return full.reshape(machine.output_lanes, passes, machine.input_lanes).transpose(1, 0, 2)
+    tiles = full.reshape(machine.output_lanes, passes, lanes).transpose(1, 0, 2)
+    return pair_tiles(tiles, machine) if pairs else tiles
 
 
 def _in_slots(values: NDArray[np.integer], slot_columns: int) -> NDArray[np.integer]:
@@ -116,16 +131,20 @@ class ThinTaps(_WordsOfOnePlane):
     ----------
     machine : Machine
     values : int array (outputs, channels, rows, columns)
+    pairs : bool
+        Two weights in a byte (`hw.weight_pairs`); of two channels or more.
     """
 
     machine: Machine
     values: NDArray[np.integer]
+    pairs: bool = False
 
     def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
         """See `compiler.operation.WeightTiles`."""
         lanes = self.machine.output_lanes
         slots = _in_slots(self.values[block * lanes : (block + 1) * lanes], slot_columns)
-        return _in_lanes(self.machine, slots.transpose(0, 2, 1).reshape(len(slots), -1))
+        products = slots.transpose(0, 2, 1).reshape(len(slots), -1)
+        return _in_lanes(self.machine, products, pairs=self.pairs)
 
 
 @dataclass(frozen=True)
@@ -170,7 +189,7 @@ def folded(machine: Machine, operation: Operation, first_block: int, tiles: NDAr
            rows_adjoin: bool) -> NDArray[np.int8]:
     """`block_tiles` of whole words, in the order of a COMPUTE with ``fold``: by part of the word, kernel row
     unless ``rows_adjoin``, plane, the others."""
-    per_word = machine.blocks_per_word
+    per_word = operation.blocks_per_word(machine)
     start, count = operation.weights.source_blocks(first_block)
     planes = -(-(start + count) // per_word) - start // per_word
     before = start % per_word

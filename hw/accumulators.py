@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.array import sum_bits
+from hw.array import sum_bits, with_carry
 from hw.copies import copies
 from hw.machine import Machine
 
@@ -42,6 +42,8 @@ class Accumulators(wiring.Component):
         their first product.
     products : ``In``
         What is added, with the operands.
+    carries : ``In(output_lanes)``
+        With ``weight_pairs`` only: added to the products, but not where the larger value is kept.
     sums : ``Out``
         New values, `SUM_LATENCY` cycles after ``valid``; also what is stored.
     """
@@ -58,6 +60,7 @@ class Accumulators(wiring.Component):
             "bias": In(data.ArrayLayout(signed(32), lanes)),
             "products": In(data.ArrayLayout(signed(sum_bits(machine)), lanes)),
             "sums": Out(data.ArrayLayout(signed(32), lanes)),
+            **({"carries": In(lanes)} if self.machine.weight_pairs else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -96,8 +99,14 @@ class Accumulators(wiring.Component):
             addend = Signal(signed(len(product) + 1), reset_less=True, name=f"addend{lane}")
             start = Signal(signed(32), reset_less=True, name=f"start{lane}")
             total = Signal(signed(32), reset_less=True, name=f"total{lane}")
+            kept = old[lane][:len(product)].as_signed()
+            if self.machine.weight_pairs:  # the same adder: product + ~kept + 1, or product + 0 + carry
+                subtrahend = Mux(maximum, ~kept, 0)
+                difference = with_carry(product, subtrahend, maximum | self.carries[lane])
+            else:
+                difference = product - Mux(maximum, kept, 0)
             m.d.sync += [
-                addend.eq(product - Mux(maximum, old[lane][:len(product)].as_signed(), 0)),
+                addend.eq(difference),
                 start.eq(Mux(first, Mux(starts_maximum, 0, self.bias[lane]), old[lane])),
             ]
             added = Mux(keeps & addend[-1], 0, addend)

@@ -3,25 +3,32 @@
 Columns are output lanes.  What each column's multipliers see depends on the mode
 (`docs/machine.md`): in a dense or thin layer all columns see the same input lanes, in a depthwise layer
 or a maximum each column sees its own channel, of one tap on each of its multipliers.
+
+Where weights come in pairs, a multiplier has those of two output lanes, half of all apart.  Then the columns
+of the upper half see the next input lanes, and every sum is that of two columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.copies import copies
+from hw.delay_line import delay_line
 from hw.isa import Mode
 from hw.machine import Machine
 from hw.multiplier import ACTIVATION_BITS, LATENCY, PRODUCT_BITS, Multiplier, MultiplierKind
+from hw.pair_multiplier import PairMultiplier
 from hw.slots import THIN_CHANNELS, phases
+from hw.weight_pairs import unpair_tiles
 
 __all__ = ["OPERAND_LATENCY", "MultiplierArray", "array_latency", "array_twin",
-           "selection_layout", "sum_bits"]
+           "selection_layout", "sum_bits", "with_carry"]
 
 #: Cycles from a scratchpad word to the multipliers' operands.
 OPERAND_LATENCY = 1
@@ -34,7 +41,8 @@ def selection_layout(machine: Machine) -> data.StructLayout:
     """What becomes of a window's words; comes a cycle before them.
 
     ``inside``: of each slot, 0 outside the image and where no tap is; ``half``: which group of
-    ``input_lanes`` channels a dense pass takes; ``phase``: channel with which a thin pass begins.
+    ``input_lanes`` channels a dense pass takes, or of twice as many with ``pairs``; ``phase``: channel with
+    which a thin pass begins.
     """
     return data.StructLayout({
         "inside": unsigned(machine.input_lanes),
@@ -43,6 +51,7 @@ def selection_layout(machine: Machine) -> data.StructLayout:
         "mode": Mode,
         "thin_channels": unsigned(3),
         "input_signed": 1,
+        **({"pairs": 1} if machine.weight_pairs else {}),
     })
 
 
@@ -53,7 +62,7 @@ def sum_bits(machine: Machine) -> int:
 
 def array_latency(machine: Machine) -> int:
     """Cycles from a scratchpad word to the sums of its products."""
-    return OPERAND_LATENCY + LATENCY + ceil_log2(machine.input_lanes)
+    return OPERAND_LATENCY + LATENCY + ceil_log2(machine.input_lanes) + machine.weight_pairs
 
 
 class MultiplierArray(wiring.Component):
@@ -77,6 +86,8 @@ class MultiplierArray(wiring.Component):
         Take the tile, in the next cycle, for the word of this one and those after it.
     sums : ``Out``
         One signed sum for each output lane.
+    carries : ``Out(output_lanes)``
+        With ``weight_pairs`` only: what must be added to them.
     """
 
     def __init__(self, machine: Machine, *, multiplier: MultiplierKind = "portable") -> None:
@@ -88,6 +99,7 @@ class MultiplierArray(wiring.Component):
             "tile": In(8 * machine.multipliers),
             "load_tile": In(1),
             "sums": Out(data.ArrayLayout(signed(sum_bits(machine)), machine.output_lanes)),
+            **({"carries": Out(machine.output_lanes)} if machine.weight_pairs else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -103,23 +115,53 @@ class MultiplierArray(wiring.Component):
         # what all columns may see: groups of the first slot's channels, or channels of several slots
         shared = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"shared_lane{lane}")
                   for lane in range(lanes)]
-        # one bit for each source of the lanes' channels, known before the words come
+        # the same for the upper columns, which see the next group where weights come in pairs
+        upper = shared
+        if self.machine.weight_pairs:
+            upper = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"upper_lane{lane}")
+                     for lane in range(lanes)]
         thin = selection.mode == Mode.THIN
+        # one bit for each source of the lanes' channels, known before the words come
         sources = [(channels, phase) for channels in range(1, THIN_CHANNELS + 1)
                    for phase in phases(self.machine, channels)]
         chosen = Cat(*((thin & (selection.thin_channels == channels) & (selection.phase == phase))
                        for channels, phase in sources))
+        pair_sources = [(channels, phase) for channels in range(2, THIN_CHANNELS + 1)
+                        for phase in phases(self.machine, channels, pairs=True)]
+        no = [Const(0, 1)]
+        pairs_shared, upper_chosen, pairs_alone = no * lanes, no * lanes, no * columns
+        if self.machine.weight_pairs:
+            pair_chosen = Cat(*(selection.pairs & thin & (selection.thin_channels == channels)
+                                & (selection.phase == phase) for channels, phase in pair_sources))
+            pairs_shared = copies(m, selection.pairs, lanes, "pairs_shared")
+            upper_chosen = copies(m, pair_chosen, lanes, "chosen_upper")
+            pairs_alone = copies(m, selection.pairs, columns, "pairs_alone")
         steers = zip(copies(m, chosen, lanes, "chosen"), copies(m, selection.half, lanes, "half"),
                      copies(m, selection.inside, lanes, "inside_shared"),
-                     copies(m, selection.input_signed, lanes, "signed_shared"), strict=True)
-        for lane, (choice, half, insides, is_signed) in enumerate(steers):
+                     copies(m, selection.input_signed, lanes, "signed_shared"),
+                     pairs_shared, upper_chosen, strict=True)
+        for lane, (choice, half, insides, is_signed, is_paired, pair_choice) in enumerate(steers):
             byte, inside = Signal(8, name=f"byte_lane{lane}"), Signal(name=f"inside_lane{lane}")
-            m.d.comb += [byte.eq(Array(words[0][lane::lanes])[half]), inside.eq(insides[0])]
+            group = words[0][lane::lanes]
+            m.d.comb += [byte.eq(Array(group)[half]), inside.eq(insides[0])]
+            with m.If(is_paired):
+                m.d.comb += byte.eq(Array(group[::2])[half])
             for number, (channels, phase) in enumerate(sources):
                 slot, channel = divmod(phase + lane, channels)
                 with m.If(choice[number]):
                     m.d.comb += [byte.eq(words[slot][channel]), inside.eq(insides[slot])]
             m.d.sync += shared[lane].eq(Mux(inside, extended(byte, is_signed), 0))
+            if upper is not shared:
+                next_byte = Signal(8, name=f"byte_upper{lane}")
+                next_inside = Signal(name=f"inside_upper{lane}")
+                m.d.comb += [next_byte.eq(byte), next_inside.eq(inside)]
+                with m.If(is_paired):
+                    m.d.comb += next_byte.eq(Array(group[1::2])[half])
+                for number, (channels, phase) in enumerate(pair_sources):
+                    slot, channel = divmod(phase + lanes + lane, channels)
+                    with m.If(pair_choice[number]):
+                        m.d.comb += [next_byte.eq(words[slot][channel]), next_inside.eq(insides[slot])]
+                m.d.sync += upper[lane].eq(Mux(next_inside, extended(next_byte, is_signed), 0))
 
         # what each sees alone: its channel of every slot
         alone_mode, maximum = Signal(), Signal()
@@ -128,10 +170,14 @@ class MultiplierArray(wiring.Component):
             alone_mode.eq((selection.mode == Mode.DEPTHWISE) | maximum),
         ]
         # copies for each column, because they steer all that is wide
+        modes = Cat(selection.input_signed, maximum, alone_mode)
         column_steers = zip(copies(m, selection.inside, columns, "inside_alone"),
-                            copies(m, Cat(selection.input_signed, maximum, alone_mode), columns, "alone"),
-                            copies(m, self.load_tile, columns, "load_tile"), strict=True)
-        for column, (insides, (is_signed, is_maximum, alone_before), load_tile) in enumerate(column_steers):
+                            copies(m, modes, columns, "modes"),
+                            copies(m, self.load_tile, columns, "load_tile"), pairs_alone, strict=True)
+        # of each column: sums of its lower and upper weights, what is missing in the second
+        sums: list[tuple[Value, Value, Value]] = []
+        for column, (insides, steer, load_tile, is_paired) in enumerate(column_steers):
+            is_signed, is_maximum, alone_before = steer
             own = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"own_column{column}_lane{lane}")
                    for lane in range(lanes)]
             outside = Cat(Const(0, 8), is_maximum).as_signed()
@@ -139,18 +185,71 @@ class MultiplierArray(wiring.Component):
                                         0 if lane else outside)) for lane, operand in enumerate(own)]
             alone = Signal(reset_less=True, name=f"alone_column{column}")
             m.d.sync += alone.eq(alone_before)
+            seen = shared if column < columns // 2 else upper
+            operands = [Mux(alone, own[lane], seen[lane]) for lane in range(lanes)]
+            if self.machine.weight_pairs:
+                sums.append(self._paired_column(m, column, operands, is_paired, load_tile))
+                continue
             products: list[Value] = []
-            for lane in range(lanes):
+            for lane, operand in enumerate(operands):
                 cell = Multiplier(self.multiplier)
                 m.submodules[f"multiplier_{column}_{lane}"] = cell
                 m.d.comb += [
-                    cell.activation.eq(Mux(alone, own[lane], shared[lane])),
+                    cell.activation.eq(operand),
                     cell.weight.eq(self.tile.word_select(column * lanes + lane, 8)),
                     cell.load_weight.eq(load_tile),
                 ]
                 products.append(cell.product)
             m.d.comb += self.sums[column].eq(_adder_tree(m, products, f"column{column}"))
+        if self.machine.weight_pairs:
+            self._join(m, sums)
         return m
+
+    def _paired_column(self, m: Module, column: int, operands: Sequence[Value], pairs: Value,
+                       load_tile: Value) -> tuple[Value, Value, Value]:
+        """Sums of the products of one column's lower and upper weights; the second may lack 1."""
+        lanes = self.machine.input_lanes
+        paired = Signal(reset_less=True, name=f"paired_column{column}")
+        m.d.sync += paired.eq(pairs)
+        low: list[Value] = []
+        high: list[Value] = []
+        for lane, operand in enumerate(operands):
+            cell = PairMultiplier(self.multiplier)
+            m.submodules[f"multiplier_{column}_{lane}"] = cell
+            m.d.comb += [
+                cell.activation.eq(operand),
+                cell.weight.eq(self.tile.word_select(column * lanes + lane, 8)),
+                cell.paired.eq(paired),
+                cell.load_weight.eq(load_tile),
+            ]
+            low.append(cell.low)
+            high.append(cell.high)
+        return (_adder_tree(m, low, f"column{column}_low"),
+                *_borrowing_tree(m, high, [product[-1] for product in low], f"column{column}_high"))
+
+    def _join(self, m: Module, sums: Sequence[tuple[Value, Value, Value]]) -> None:
+        """In pairs each output lane has sums of two columns, else those of both halves of one column's
+        weights."""
+        half = self.machine.output_lanes // 2
+        stages = LATENCY + ceil_log2(self.machine.input_lanes)
+        before = delay_line(m, self.selection.pairs, 1 + stages, "paired")[-1]
+        steers = copies(m, before, len(sums), "paired_sum")
+        for column, (low, high, missing) in enumerate(sums):
+            paired = steers[column]
+            joined = Signal(signed(sum_bits(self.machine)), reset_less=True, name=f"joined{column}")
+            # 16 times (high + missing), with one more in the carry
+            whole = Cat(missing.replicate(4), high).as_signed()
+            if column < half:
+                first, second = low, Mux(paired, sums[column + half][0], whole)
+                carry = missing & ~paired
+            else:
+                other, others_missing = sums[column - half][1:]
+                first, second, carry = Mux(paired, other, low), Mux(paired, high, whole), missing
+                still_missing = Signal(reset_less=True, name=f"still_missing{column}")
+                m.d.sync += still_missing.eq(others_missing & paired)
+                m.d.comb += self.carries[column].eq(still_missing)
+            m.d.sync += joined.eq(with_carry(first, second, carry))
+            m.d.comb += self.sums[column].eq(joined)
 
 
 def _adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
@@ -167,8 +266,39 @@ def _adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
     return terms[0]
 
 
+def _borrowing_tree(m: Module, terms: Sequence[Value], borrows: Sequence[Value],
+                    name: str) -> tuple[Value, Value]:
+    """As `_adder_tree`, of terms that are 1 too small where their bit in ``borrows`` is set.
+
+    An adder's carry makes up for one.  There is one adder fewer than there are terms, so a bit is left.
+    """
+    level = 0
+    while len(terms) > 1:
+        sums: list[Value] = []
+        left: list[Value] = []  # of each pair one is the carry, the other waits
+        for number, (first, second) in enumerate(zip(terms[::2], terms[1::2], strict=True)):
+            total = Signal(signed(len(first) + 1), reset_less=True, name=f"{name}_sum{level}_{number}")
+            later = Signal(reset_less=True, name=f"{name}_borrow{level}_{number}")
+            m.d.sync += [
+                total.eq(with_carry(first, second, borrows[2 * number])),
+                later.eq(borrows[2 * number + 1]),
+            ]
+            sums.append(total)
+            left.append(later)
+        terms, borrows = sums, left
+        level += 1
+    return terms[0], borrows[0]
+
+
+def with_carry(left: Value, right: Value, carry: Value) -> Value:
+    """The sum of two signed values and a bit, in one adder."""
+    total = Cat(Const(1, 1), left).as_signed() + Cat(carry, right).as_signed()
+    return total[1:].as_signed()
+
+
 def array_twin(machine: Machine, words: Sequence[bytes], tile: bytes, *, inside: Sequence[bool], half: int,
-               mode: Mode, input_signed: bool, thin_channels: int = 1, phase: int = 0) -> list[int]:
+               mode: Mode, input_signed: bool, thin_channels: int = 1, phase: int = 0,
+               pairs: bool = False) -> list[int]:
     """The sums that `MultiplierArray` gives, in plain Python."""
     lanes, columns = machine.input_lanes, machine.output_lanes
 
@@ -178,9 +308,11 @@ def array_twin(machine: Machine, words: Sequence[bytes], tile: bytes, *, inside:
     outside = OUTSIDE_MAXIMUM if mode is Mode.MAXIMUM else 0
     values = [[(as_signed(byte) if input_signed else byte) if within else outside for byte in word]
               for word, within in zip(words, inside, strict=True)]
+    tiles = np.frombuffer(tile, np.int8).reshape(1, columns, lanes)
+    [by_column] = (unpair_tiles(tiles, machine) if pairs else tiles).tolist()
+    lanes *= 2 if pairs else 1
     sums = []
-    for column in range(columns):
-        weights = [as_signed(byte) for byte in tile[column * lanes:(column + 1) * lanes]]
+    for column, weights in enumerate(by_column):
         match mode:
             case Mode.DENSE:
                 operands = values[0][half * lanes:(half + 1) * lanes]

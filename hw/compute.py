@@ -14,7 +14,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.accumulators import OPERAND_DELAY, SUM_LATENCY, Accumulators
-from hw.array import OPERAND_LATENCY, MultiplierArray, array_latency
+from hw.array import OPERAND_LATENCY, MultiplierArray, array_latency, selection_layout
 from hw.copies import copies
 from hw.delay_line import delay_line
 from hw.destination import Destination
@@ -143,7 +143,7 @@ class Compute(wiring.Component):
             array.words.eq(port.read_data),
             array.selection.inside.eq(delay_line(m, Cat(inside), word - 3, "inside")[-1]),
             *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word - 1, name)[-1])
-              for name in ("half", "phase", "mode", "thin_channels", "input_signed")),
+              for name in selection_layout(machine).members if name != "inside"),
             array.tile.eq(loader.tile),
             loader.take_tile.eq(valid[operands - 1] & flags[operands - 1].new_tile),
             array.load_tile.eq(loader.take_tile),
@@ -171,6 +171,7 @@ class Compute(wiring.Component):
             accumulators.maximum.eq(flags[sums - 1].maximum),
             accumulators.bias.eq(bias),
             accumulators.products.eq(array.sums),
+            *([accumulators.carries.eq(array.carries)] if machine.weight_pairs else []),
         ]
 
         m.d.comb += [

@@ -93,7 +93,7 @@ def compute_cycles(
     parameters = machine.parameter_bytes // machine.weight_word_bytes
     cadence = AVERAGE_CADENCE if i["average"] else RESIDUAL_CADENCE if i["residual"] else 1
 
-    drain = DRAIN_CYCLES + ceil_log2(machine.input_lanes)
+    drain = DRAIN_CYCLES + ceil_log2(machine.input_lanes) + machine.weight_pairs
     if i["partial"]:
         drain -= _POST_PROCESSING
     else:

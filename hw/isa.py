@@ -148,6 +148,7 @@ COMPUTE: dict[str, Any] = {
     "average": unsigned(1),              # divide instead of shifting
     "divisor": unsigned(14),
     "divisor_shift": signed(5),          # quotient = accumulator * 2^divisor_shift / divisor
+    "pairs": unsigned(1),                # two weights of 4 bits in a byte, for twice the input lanes
 }
 
 _FIELDS: dict[Opcode, dict[str, Any]] = {

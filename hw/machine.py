@@ -52,6 +52,9 @@ class Machine:
         then have at least eight bus words.
     huffman_decoder : bool
         Whether what comes to the weight decoder may be Huffman codes (`hw.huffman_stream`).
+    weight_pairs : bool
+        Whether a multiplier may take two weights of 4 bits (`hw.weight_pairs`), so that twice as many input
+        channels are multiplied in one cycle; needs twice as many output lanes as input lanes.
 
     Raises
     ------
@@ -68,6 +71,7 @@ class Machine:
     average_pooling: bool = True
     weight_decoder: bool = False
     huffman_decoder: bool = False
+    weight_pairs: bool = False
 
     def __post_init__(self) -> None:
         def require(condition: bool, field: str, limit: str) -> None:
@@ -80,6 +84,7 @@ class Machine:
         require(type(self.average_pooling) is bool, "average_pooling", "True or False")
         require(type(self.weight_decoder) is bool, "weight_decoder", "True or False")
         require(type(self.huffman_decoder) is bool, "huffman_decoder", "True or False")
+        require(type(self.weight_pairs) is bool, "weight_pairs", "True or False")
         require(self.input_lanes in (4, 8, 16), "input_lanes", "4, 8 or 16")
         require(_is_power_of_two(self.output_lanes) and self.input_lanes <= self.output_lanes <= 64,
                 "output_lanes", f"a power of two from {self.input_lanes} (input_lanes) to 64")
@@ -97,11 +102,19 @@ class Machine:
                 f"False where input_lanes * output_lanes is below {8 * self.bus_bytes} (eight bus words)")
         require(not self.huffman_decoder or self.weight_decoder, "huffman_decoder",
                 "False without weight_decoder")
+        require(not self.weight_pairs or self.blocks_per_word >= 2, "weight_pairs",
+                f"False with {self.output_lanes} output lanes and {self.input_lanes} input lanes (a word "
+                "must have twice as many channels as there are input lanes)")
 
     @property
     def multipliers(self) -> int:
         """9x8-bit multipliers in the array."""
         return self.input_lanes * self.output_lanes
+
+    @property
+    def products(self) -> int:
+        """Most products of a cycle: two a multiplier where weights may come in pairs."""
+        return self.multipliers * (2 if self.weight_pairs else 1)
 
     @property
     def bus_bytes(self) -> int:

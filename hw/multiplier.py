@@ -7,14 +7,15 @@ The portable form behaves the same, cycle by cycle.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ACTIVATION_BITS", "LATENCY", "PRODUCT_BITS", "WEIGHT_BITS", "Multiplier", "MultiplierKind",
-           "require_multiplier_kind"]
+__all__ = ["ACTIVATION_BITS", "LATENCY", "OPERAND_PINS", "PRODUCT_BITS", "WEIGHT_BITS", "Multiplier",
+           "MultiplierKind", "mult18x18d", "require_multiplier_kind"]
 
 ACTIVATION_BITS = 9
 WEIGHT_BITS = 8
@@ -24,7 +25,7 @@ PRODUCT_BITS = ACTIVATION_BITS + WEIGHT_BITS
 LATENCY = 3
 
 #: Bits of each operand of a MULT18X18D.
-_OPERAND_PINS = 18
+OPERAND_PINS = 18
 
 MultiplierKind = Literal["portable", "ecp5"]
 
@@ -70,7 +71,9 @@ class Multiplier(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         if self.kind == "ecp5":
-            m.submodules.dsp = self._primitive()
+            top = 2 * OPERAND_PINS - PRODUCT_BITS  # the product is in the highest of the 36 bits
+            m.submodules.dsp = mult18x18d(self.activation, self.weight, self.load_weight, {
+                top + bit: self.product[bit] for bit in range(PRODUCT_BITS)})
             return m
         activation = Signal(signed(ACTIVATION_BITS), reset_less=True)
         weight = Signal(signed(WEIGHT_BITS), reset_less=True)
@@ -86,36 +89,37 @@ class Multiplier(wiring.Component):
         m.d.comb += self.product.eq(product)
         return m
 
-    def _primitive(self) -> Instance:
-        """MULT18X18D: operand A is the activation, operand B (clock enable CE1) the weight.
 
-        Both are aligned to the top of the 18 bits, with zeros below: a sign that is repeated on the
-        upper pins would take a wire for each of them, a constant takes none.  The product is in the
-        highest of the 36 bits.
-        """
-        arguments: dict[str, object] = {
-            "p_GSR": "DISABLED",
-            "p_RESETMODE": "SYNC",
-            "p_SOURCEB_MODE": "B_SHIFT",
-            "p_MULT_BYPASS": "DISABLED",
-            "p_REG_INPUTC_CLK": "NONE",
-            "i_CLK0": ClockSignal("sync"),
-            "i_CE0": Const(1, 1),
-            "i_CE1": self.load_weight,
-            "i_RST0": Const(0, 1),
-            "i_SIGNEDA": Const(1, 1),
-            "i_SIGNEDB": Const(1, 1),
-            "i_SOURCEA": Const(0, 1),
-            "i_SOURCEB": Const(0, 1),
-        }
-        enables = {"INPUTA": "CE0", "INPUTB": "CE1", "PIPELINE": "CE0", "OUTPUT": "CE0"}
-        for register, enable in enables.items():
-            arguments[f"p_REG_{register}_CLK"] = "CLK0"
-            arguments[f"p_REG_{register}_CE"] = enable
-            arguments[f"p_REG_{register}_RST"] = "RST0"
-        for operand, value in (("A", self.activation), ("B", self.weight)):
-            aligned = Cat(Const(0, _OPERAND_PINS - len(value)), value)
-            arguments |= {f"i_{operand}{bit}": aligned[bit] for bit in range(_OPERAND_PINS)}
-        for bit in range(PRODUCT_BITS):
-            arguments[f"o_P{2 * _OPERAND_PINS - PRODUCT_BITS + bit}"] = self.product[bit]
-        return Instance("MULT18X18D", **arguments)
+def mult18x18d(activation: Value, weight: Value, load_weight: Value,
+               product: Mapping[int, Value]) -> Instance:
+    """A MULT18X18D: operand A is the activation, operand B (clock enable CE1) the weight.
+
+    Both are aligned to the top of the 18 bits, with zeros below: a sign that is repeated on the
+    upper pins would take a wire for each of them, a constant takes none.  ``product`` says what the
+    wanted ones of the 36 bits drive.
+    """
+    arguments: dict[str, object] = {
+        "p_GSR": "DISABLED",
+        "p_RESETMODE": "SYNC",
+        "p_SOURCEB_MODE": "B_SHIFT",
+        "p_MULT_BYPASS": "DISABLED",
+        "p_REG_INPUTC_CLK": "NONE",
+        "i_CLK0": ClockSignal("sync"),
+        "i_CE0": Const(1, 1),
+        "i_CE1": load_weight,
+        "i_RST0": Const(0, 1),
+        "i_SIGNEDA": Const(1, 1),
+        "i_SIGNEDB": Const(1, 1),
+        "i_SOURCEA": Const(0, 1),
+        "i_SOURCEB": Const(0, 1),
+    }
+    enables = {"INPUTA": "CE0", "INPUTB": "CE1", "PIPELINE": "CE0", "OUTPUT": "CE0"}
+    for register, enable in enables.items():
+        arguments[f"p_REG_{register}_CLK"] = "CLK0"
+        arguments[f"p_REG_{register}_CE"] = enable
+        arguments[f"p_REG_{register}_RST"] = "RST0"
+    for operand, value in (("A", activation), ("B", weight)):
+        aligned = Cat(Const(0, OPERAND_PINS - len(value)), value)
+        arguments |= {f"i_{operand}{bit}": aligned[bit] for bit in range(OPERAND_PINS)}
+    arguments |= {f"o_P{bit}": value for bit, value in product.items()}
+    return Instance("MULT18X18D", **arguments)

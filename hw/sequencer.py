@@ -73,6 +73,7 @@ def issue_layout(machine: Machine) -> data.StructLayout:
         "mode": Mode,
         "thin_channels": unsigned(3),
         "input_signed": 1,
+        **({"pairs": 1} if machine.weight_pairs else {}),
         "image_rows": unsigned(16),
         "image_columns": unsigned(16),
         "flags": WordFlags,
@@ -295,7 +296,9 @@ class Sequencer(wiring.Component):
         tap_row = Signal(16, reset_less=True)   # address where the next kernel row starts
         enters_plane = Signal(reset_less=True)
         half = prepared.half
-        last_half = Const(self.machine.blocks_per_word - 1, len(half))
+        last_half: Value = Const(self.machine.blocks_per_word - 1, len(half))
+        if self.machine.weight_pairs:  # blocks are of twice as many channels then
+            last_half = Mux(code.pairs, self.machine.blocks_per_word // 2 - 1, last_half)
 
         with m.If(advance):
             m.d.sync += [
@@ -445,6 +448,7 @@ class Sequencer(wiring.Component):
                 word.flags.maximum.eq(code.mode == Mode.MAXIMUM),
                 *(word[name].eq(code[name]) for name in ("mode", "thin_channels", "input_signed",
                                                          "image_rows", "image_columns")),
+                *([word.pairs.eq(code.pairs)] if self.machine.weight_pairs else []),
                 settings.row_step.eq(code.source_row_step),
                 settings.one_column.eq(one_column),
                 *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns", "residual",

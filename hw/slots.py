@@ -3,7 +3,8 @@
 Products of a window are counted ``k = tap * channels + channel``, and pass p has those from
 ``p * input_lanes`` on.  So it needs as many consecutive taps as there are input lanes, or fewer; a *slot*
 is one of them.  The last tap of a pass may be the first of the next one, with the channels that are left:
-`phase` is the channel with which a pass begins.
+`phase` is the channel with which a pass begins.  Where weights come in pairs, a pass has twice as many
+products, of as many slots at most, because there are two channels or more.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ def slots_layout(machine: Machine) -> data.ArrayLayout:
     return data.ArrayLayout(slot, machine.input_lanes)
 
 
-def phases(machine: Machine, channels: int) -> list[int]:
+def phases(machine: Machine, channels: int, *, pairs: bool = False) -> list[int]:
     """First channels of successive passes, until they repeat."""
+    lanes = machine.input_lanes * (2 if pairs else 1)
     found = [0]
-    while (following := (found[-1] + machine.input_lanes) % channels) not in found:
+    while (following := (found[-1] + lanes) % channels) not in found:
         found.append(following)
     return found
 
@@ -97,6 +99,13 @@ class Slots(wiring.Component):
                     with m.If((code.thin_channels == channels) & (phase == start)):
                         following = start + lanes
                         m.d.sync += [taps.eq(following // channels), next_phase.eq(following % channels)]
+        if self.machine.weight_pairs:
+            with m.If(code.pairs):
+                for channels in range(2, THIN_CHANNELS + 1):
+                    for start in phases(self.machine, channels, pairs=True):
+                        with m.If((code.thin_channels == channels) & (phase == start)):
+                            following = start + 2 * lanes
+                            m.d.sync += [taps.eq(following // channels), next_phase.eq(following % channels)]
 
         with m.If(filling):
             m.d.sync += [step.eq(step + 1), filling.eq(~self.done)]

@@ -19,6 +19,7 @@ from hw.machine import Machine
 from hw.program_file import ProgramFile, TensorPlace
 from hw.slots import THIN_CHANNELS
 from hw.weight_block import WeightBlockReader
+from hw.weight_pairs import unpair_tiles
 from hw.weight_stream import BlockHeader
 from quant.number_format import round_half_even_divide, round_half_even_shift
 from sim.hazards import HazardCheck
@@ -284,6 +285,8 @@ class _Compute:
         self.mode = Mode(instruction["mode"])
         self.rows, self.columns = instruction["output_rows"], instruction["output_columns"]
         self.pixels = self.rows * self.columns
+        #: products of an output lane in one pass, and as many channels in a block
+        self.lanes = self.machine.input_lanes * (2 if instruction["pairs"] else 1)
         #: where input lanes are taps: channels of each, and slots up to the last tap
         self.channels = instruction["thin_channels"] if self.mode is Mode.THIN else 1
         rows_before = instruction["kernel_rows"] - 1
@@ -318,16 +321,16 @@ class _Compute:
         if self.mode is Mode.MAXIMUM:
             require(i["input_blocks"] == 1, "input_blocks must be 1")
         if self.mode.reads_taps:
-            lanes = self.machine.input_lanes
+            banks = self.machine.input_lanes
             require(i["dilation_rows"] == i["dilation_columns"] == 1, "dilation where input lanes are taps")
             require(i["slot_columns"] >= i["kernel_columns"], "slot_columns is below kernel_columns")
             require(
-                i["kernel_rows"] == 1 or (i["source_tap_row_step"] - i["slot_columns"]) % lanes == 0,
-                f"source_tap_row_step and slot_columns differ by no multiple of {lanes}",
+                i["kernel_rows"] == 1 or (i["source_tap_row_step"] - i["slot_columns"]) % banks == 0,
+                f"source_tap_row_step and slot_columns differ by no multiple of {banks}",
             )
             products = self.slots * self.channels
             require(
-                i["input_blocks"] * lanes >= products,
+                i["input_blocks"] * self.lanes >= products,
                 f"{i['input_blocks']} passes for {products} products of a window",
             )
         if self.mode is Mode.THIN:
@@ -350,7 +353,14 @@ class _Compute:
             not left or (len(left), len(left[0])) == (i["output_blocks"], self.pixels),
             "continues sums of another number of output blocks or pixels",
         )
-        require(i["first_block"] < self.machine.blocks_per_word, "first_block is past the first word")
+        first = i["first_block"] * self.lanes
+        require(first < self.machine.output_lanes, "first_block is past the first word")
+        if i["pairs"]:
+            require(self.machine.weight_pairs, "this machine takes no pairs of weights")
+            require(self.mode.shares_inputs, "pairs of weights with another mode than DENSE and THIN")
+            require(
+                self.mode is Mode.DENSE or self.channels > 1, "pairs of weights with a single thin channel"
+            )
         if i["residual"]:
             require(i["sum_low"] <= i["sum_high"], "sum_low is above sum_high")
             require(-9 <= i["sum_shift"] <= 31, "sum_shift must be -9 to 31")
@@ -367,17 +377,17 @@ class _Compute:
         shared: NDArray[np.float64] | None = None
         if self.mode is Mode.DENSE:
             last = i["first_block"] + i["input_blocks"] - 1
-            planes = last // machine.blocks_per_word + 1
+            planes = last * self.lanes // machine.output_lanes + 1
             lanes = np.concatenate([self._windows(plane) for plane in range(planes)], axis=1)
             # (pixels, channels, taps): only the blocks that are asked for
-            first = i["first_block"] * machine.input_lanes
-            lanes = lanes[:, first : first + i["input_blocks"] * machine.input_lanes]
+            first = i["first_block"] * self.lanes
+            lanes = lanes[:, first : first + i["input_blocks"] * self.lanes]
             if i["fold"]:  # what would be pixels comes behind the taps
                 lanes = lanes.transpose(1, 2, 0).reshape(1, lanes.shape[1], -1)
                 taps, self.rows, self.columns, self.pixels = taps * self.pixels, 1, 1, 1
             # in the order of passes: block, tap, lane
             shared = (
-                lanes.reshape(self.pixels, i["input_blocks"], machine.input_lanes, taps)
+                lanes.reshape(self.pixels, i["input_blocks"], self.lanes, taps)
                 .transpose(0, 1, 3, 2)
                 .reshape(self.pixels, -1)
                 .astype(np.float64)
@@ -387,12 +397,14 @@ class _Compute:
         if self.mode is Mode.THIN:
             window = self._windows(0)[:, : self.channels]
             shared = self._in_slots(window).transpose(0, 2, 1).reshape(self.pixels, -1).astype(np.float64)
-            shared = np.pad(shared, ((0, 0), (0, passes * machine.input_lanes)))[
-                :, : passes * machine.input_lanes]
+            products = passes * self.lanes
+            shared = np.pad(shared, ((0, 0), (0, products)))[:, :products]
         for block in range(i["output_blocks"]):
             parameters, weights = self.simulator.take_block(tiles)
             bias = parameters[:, :4].copy().view("<i4").ravel().astype(np.int64)
             shift = parameters[:, 4].view(np.int8).astype(np.int64)
+            if i["pairs"]:
+                weights = unpair_tiles(weights, machine)
             if i["hold_weights"]:
                 weights = np.broadcast_to(weights, (passes, *weights.shape[1:]))
             start = self.simulator.partial_sums.pop(0) if i["continues"] else bias
@@ -449,7 +461,7 @@ class _Compute:
         bound = np.abs(inputs) @ np.abs(matrix) + np.abs(start)
         for pixel in np.flatnonzero((bound >= _INT32).any(axis=1)):
             products = inputs[pixel][:, None] * matrix
-            by_pass = products.reshape(-1, self.machine.input_lanes, matrix.shape[1]).sum(axis=1)
+            by_pass = products.reshape(-1, self.lanes, matrix.shape[1]).sum(axis=1)
             partial = np.cumsum(by_pass, axis=0) + start[pixel]
             self.simulator._require(
                 partial.min() >= -_INT32 and partial.max() < _INT32, "a partial sum passes 32 bits"

@@ -34,7 +34,7 @@ def layer_rows(program: ProgramFile, outcome: Outcome) -> list[dict[str, Any]]:
                 "macs": layer.macs,
                 "shape": list(layer.tensor.shape),
                 "cycles": round(cycles),
-                "mac_utilisation": layer.macs / (cycles * program.machine.multipliers) if cycles else 0.0,
+                "mac_utilisation": layer.macs / (cycles * program.machine.products) if cycles else 0.0,
                 "array_busy": counters.compute_busy / whole,
                 "read_beats": round(counters.read_beats / images),
                 "write_beats": round(counters.write_beats / images),
@@ -62,7 +62,7 @@ def memory_report(program: ProgramFile, outcome: Outcome) -> dict[str, Any]:
         "bit_exact": outcome.bit_exact,
         "problem": outcome.problem,
         "cycles_per_image": round(cycles),
-        "mac_utilisation": macs / (cycles * program.machine.multipliers) if cycles else 0.0,
+        "mac_utilisation": macs / (cycles * program.machine.products) if cycles else 0.0,
         "cycles_per_second": round(sum(outcome.cycles) / outcome.seconds) if outcome.seconds else 0,
         "layers": layer_rows(program, outcome),
     }

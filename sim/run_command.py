@@ -121,6 +121,9 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accumulators", type=int, metavar="PIXELS", help="accumulator depth (512)")
     parser.add_argument("--weight-fifo", type=int, metavar="WORDS", help="bus words in the FIFO (8192)")
     parser.add_argument(
+        "--weight-pairs", action="store_true", help="multiply two weights of 4 bits at once"
+    )
+    parser.add_argument(
         "--lean", action="store_true", help="store, and compare, only what is read again, and the output"
     )
     parser.add_argument("--trace", action="store_true", help="write waveforms (FST) of the first image")
@@ -141,6 +144,8 @@ def machine_of(
     scratchpad: int | None = None,
     accumulators: int | None = None,
     weight_fifo: int | None = None,
+    *,
+    weight_pairs: bool = False,
 ) -> Machine:
     """The machine that the options name; what they leave open has the default, or fits the lanes.
 
@@ -163,6 +168,7 @@ def machine_of(
         weight_fifo_words=weight_fifo or fifo,
         scratchpad_words=scratchpad or default.scratchpad_words,
         accumulator_depth=accumulators or default.accumulator_depth,
+        weight_pairs=weight_pairs,
     )
 
 
@@ -235,7 +241,12 @@ def _speaker(quiet: bool) -> Callable[[str], None]:
 
 def _machine(arguments: argparse.Namespace) -> Machine:
     return machine_of(
-        arguments.lanes, arguments.bus, arguments.scratchpad, arguments.accumulators, arguments.weight_fifo
+        arguments.lanes,
+        arguments.bus,
+        arguments.scratchpad,
+        arguments.accumulators,
+        arguments.weight_fifo,
+        weight_pairs=arguments.weight_pairs,
     )
 
 

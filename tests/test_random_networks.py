@@ -15,6 +15,8 @@ from random_network import random_input, random_network
 
 from compiler.compile import compile_model
 from compiler.error import CompileError
+from compiler.listing import instructions_of
+from hw.isa import Opcode
 from hw.machine import Machine
 from hw.program_file import Layer, ProgramFile
 from hw.registers import Register, Status
@@ -35,6 +37,7 @@ MACHINES = {
     "8x16-64-decoder": Machine(scratchpad_words=2048, accumulator_depth=64, weight_decoder=True),
     "8x8-32-huffman": Machine(output_lanes=8, bus_width=32, scratchpad_words=2048, accumulator_depth=64,
                               weight_fifo_words=128, weight_decoder=True, huffman_decoder=True),
+    "8x16-64-pairs": Machine(scratchpad_words=2048, accumulator_depth=64, weight_pairs=True),
 }
 MEMORIES = ("ideal", "stalling", "ulx3s", "random")
 
@@ -49,6 +52,18 @@ def with_few_weights(model: FixedModel, seed: int) -> FixedModel:
             palette = rng.choice(values.ravel(), int(rng.choice([1, 2, 3, 4, 15, 16, 200])))
             density = rng.choice([0.0, 0.05, 0.2, 0.7, 1.0])
             values = rng.choice(palette, values.shape) * (rng.random(values.shape) < density)
+        weights[name] = replace(own, values=values.astype(own.values.dtype))
+    return replace(model, weights=weights)
+
+
+def with_narrow_weights(model: FixedModel, seed: int) -> FixedModel:
+    """The model with weights of 4 bits in most of its layers."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, own in model.weights.items():
+        values = own.values
+        if rng.random() < 0.8:
+            values = np.where((values < -8) | (values > 7), values % 16 - 8, values)
         weights[name] = replace(own, values=values.astype(own.values.dtype))
     return replace(model, weights=weights)
 
@@ -83,21 +98,23 @@ def program_of(model, machine: Machine, seed: int, *, lean: bool) -> ProgramFile
 @pytest.mark.parametrize(
     ("name", "memory"),
     [(name, memory) for name in MACHINES for memory in MEMORIES
-     if memory == "random" or not MACHINES[name].weight_decoder],
+     if memory == "random" or not (MACHINES[name].weight_decoder or MACHINES[name].weight_pairs)],
 )
 def test_random_networks(tmp_path_factory, name, memory):
     machine = MACHINES[name]
     folder = tmp_path_factory.mktemp("networks")
-    checked = 0
+    checked = paired = 0
 
     @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 8), lean=st.booleans())
     @settings(max_examples=15, deadline=None, derandomize=True, database=None,
               suppress_health_check=list(HealthCheck))
     def check(seed: int, size: int, lean: bool) -> None:
-        nonlocal checked
+        nonlocal checked, paired
         model = random_network(seed, size)
         if machine.weight_decoder:
             model = with_few_weights(model, seed)
+        if machine.weight_pairs:
+            model = with_narrow_weights(model, seed)
         path = folder / "network.onnx"
         write_fixed_model(model, path)
         again = read_fixed_model(path)
@@ -127,6 +144,8 @@ def test_random_networks(tmp_path_factory, name, memory):
             assert core.run().status == Status.DONE
             check_layers(program, core.read_memory, expected, f"RTL, {memory} memory")
         checked += 1
+        paired += any(one.opcode is Opcode.COMPUTE and one["pairs"] for one in instructions_of(program))
 
     check()
     assert checked >= 13
+    assert paired >= (4 if machine.weight_pairs else 0)

@@ -89,7 +89,7 @@ def test_qiu_table_covers_the_network():
 
 
 def test_works_by_name():
-    assert [work.name for work in chosen_works("N5,L1")] == ["N5", "N5-SVD", "L1"]
+    assert [work.name for work in chosen_works("N5,L1")] == ["N5", "N5-SVD", "L1", "L1-int4"]
     assert [work.name for work in chosen_works("N5-SVD")] == ["N5-SVD"]
     assert [work.name for work in chosen_works(None)] == list(WORK)
     with pytest.raises(UnknownWorkError, match="no work is called 'L9'"):
@@ -123,16 +123,16 @@ def test_missing_networks_are_left_out_unless_asked_for(monkeypatch, capsys):
 
 def test_one_work_from_the_command_line(tmp_path, capsys):
     path, plots = tmp_path / "rows.json", tmp_path / "plots"
-    options = ["--only", "L2", "--memory", "stalling", "--clock", "100", "--layers"]
+    options = ["--only", "L3", "--memory", "ideal", "--clock", "100", "--layers"]
     assert main([*options, "--json", str(path), "--plots", str(plots)]) == 0
     report = json.loads(path.read_text())
     [row] = report["rows"]
     assert Row.from_json({key: row[key] for key in ROW.to_json() if key != "layers"} | {"layers": []}).cycles
-    assert row["cycles"] == next(row.cycles for row in ROWS if (row.name, row.memory) == ("L2", "stalling"))
+    assert row["cycles"] == next(row.cycles for row in ROWS if (row.name, row.memory) == ("L3", "ideal"))
     assert row["cycles_per_second"] > 0
     assert {file.name for file in plots.iterdir()} == {
-        "roofline-stalling.png",
-        "timeline-L2-stalling.png",
+        "roofline-ideal.png",
+        "timeline-L3-ideal.png",
     }
-    assert next(bar for bar in report["bars"] if bar["what"].startswith("L2"))["value"] == row["busy"]
+    assert next(bar for bar in report["bars"] if bar["what"].startswith("L3"))["value"] == row["busy"]
     assert "not measured" in capsys.readouterr().out

@@ -73,12 +73,18 @@ def test_machine_from_file(onnx_file, tmp_path):
     assert ProgramFile.load(tmp_path / "net.prog").machine == machine
 
 
+def test_options_of_the_machine(onnx_file, tmp_path):
+    assert main([str(onnx_file), "--weight-pairs", "--weight-decoder", "--quiet"]) == 0
+    assert ProgramFile.load(tmp_path / "net.prog").machine == Machine(weight_pairs=True, weight_decoder=True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--lanes", "8"], "--lanes must be two numbers like 8x16"),
         (["--lanes", "5x16"], "input_lanes must be 4, 8 or 16"),
         (["--scratchpad-words", "1000"], "scratchpad_words must be a power of two"),
+        (["--lanes", "8x8", "--weight-pairs"], "weight_pairs must be False with 8 output lanes"),
         (["--machine", "missing.json"], "missing.json: not a machine's description"),
         (["--known-input", "missing.npy"], "missing.npy: not a numpy array"),
     ],

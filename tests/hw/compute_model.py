@@ -133,7 +133,8 @@ Read = tuple[int, int | None, int, slice]
 
 def operands(machine: Machine, code: Instruction, ob: int) -> Iterator[list[Read]]:
     """What the input lanes read in each pass of an output block."""
-    lanes, per_word = machine.input_lanes, machine.blocks_per_word
+    lanes = machine.input_lanes << code["pairs"]
+    per_word = machine.output_lanes // lanes
     kernel = code["kernel_rows"], code["kernel_columns"]
     mode = Mode(code["mode"])
     for ib in range(code["input_blocks"]):
@@ -156,6 +157,23 @@ def operands(machine: Machine, code: Instruction, ob: int) -> Iterator[list[Read
                 else:
                     yield [(plane, ky, kx, slice(half * lanes + lane, half * lanes + lane + 1))
                            for lane in range(lanes)]
+
+
+def weights_of(machine: Machine, code: Instruction, tiles: list[bytes]) -> NDArray[np.int64]:
+    """(tiles, output lanes, input lanes) weights of tiles; with ``pairs`` there are two in a byte."""
+    lanes, half = machine.input_lanes, machine.output_lanes // 2
+    content = np.stack([np.frombuffer(tile, np.int8) for tile in tiles]).astype(np.int64)
+    content = content.reshape(len(tiles), machine.output_lanes, lanes)
+    if not code["pairs"]:
+        return content
+    lower = (content + 8) % 16 - 8
+    upper = ((content - lower) // 16 + 8) % 16 - 8
+    found = np.zeros((len(tiles), 2 * half, 2 * lanes), np.int64)
+    for column in range(2 * half):
+        inputs = slice(0, lanes) if column < half else slice(lanes, 2 * lanes)
+        found[:, column % half, inputs] = lower[:, column]
+        found[:, half + column % half, inputs] = upper[:, column]
+    return found
 
 
 def window(code: Instruction, scratch: Bytes, plane: int, ky: int | None, kx: int, mode: Mode,
@@ -181,7 +199,7 @@ def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterato
 
     ``sums`` holds what a partial instruction leaves for the next one.
     """
-    lanes, columns = machine.input_lanes, machine.output_lanes
+    lanes, columns = machine.input_lanes << code["pairs"], machine.output_lanes
     mode = Mode(code["mode"])
     pixels = (1, 1) if code["fold"] else (code["output_rows"], code["output_columns"])
     rows, cols = np.arange(pixels[0])[:, None], np.arange(pixels[1])
@@ -196,9 +214,9 @@ def execute(machine: Machine, code: Instruction, scratch: Bytes, stream: Iterato
         schedule = iter(passes(code))
         for now, reads in zip(schedule, operands(machine, code, ob), strict=True):
             if now.tiles:
-                tile = np.stack([np.frombuffer(next(stream), np.int8) for _ in range(now.tiles)])
+                tile = weights_of(machine, code, [next(stream) for _ in range(now.tiles)])
                 shape = (code["output_rows"], code["output_columns"]) if code["fold"] else (1, 1)
-                tile = tile.reshape(*shape, columns, lanes).astype(np.int64)
+                tile = tile.reshape(*shape, columns, lanes)
             # x: (rows, columns, output lanes or 1, input lanes)
             x = np.stack([window(code, scratch, plane, ky, kx, mode)[..., channels]
                           for plane, ky, kx, channels in reads], axis=-1)
@@ -239,7 +257,8 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
 
     modes = [Mode.DENSE, Mode.DENSE, Mode.DEPTHWISE, Mode.THIN, Mode.MAXIMUM]
     mode = rng.choice(modes) if mode is None else mode
-    per_word = machine.blocks_per_word
+    pairs = int(machine.weight_pairs and mode in (Mode.DENSE, Mode.THIN) and rng.random() < 0.6)
+    per_word = machine.blocks_per_word >> pairs
     half_words = machine.scratchpad_words // 2
     while True:
         input_blocks = some(1, 2 * per_word + 1) if mode is Mode.DENSE else 1
@@ -257,10 +276,10 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
             # congruent with the row pitch if there are several rows
             slot_columns = kernel[1] + ((pitch - kernel[1]) % machine.input_lanes if kernel[0] > 1
                                         else some(0, 3))
-            thin_channels = some(1, 4) if mode is Mode.THIN else 0
+            thin_channels = some(1 + pairs, 4) if mode is Mode.THIN else 0
             planes = 1 if mode is Mode.THIN else planes
             products = ((kernel[0] - 1) * slot_columns + kernel[1]) * max(thin_channels, 1)
-            input_blocks = -(-products // machine.input_lanes) + int(rng.random() < 0.1)
+            input_blocks = -(-products // (machine.input_lanes << pairs)) + int(rng.random() < 0.1)
         plane_step = image[0] * pitch + some(0, 3)
         if rng.random() < 0.25:
             output = (1, 1)
@@ -295,7 +314,7 @@ def random_instruction(machine: Machine, rng: Generator, mode: Mode | None = Non
         "mode": mode.value, "input_signed": some(0, 1), "hold_weights": int(rng.random() < 0.3),
         "output_rows": output[0], "output_columns": output[1],
         "destination_address": target, "destination_plane_step": out_plane,
-        "destination_row_step": row_step,
+        "destination_row_step": row_step, "pairs": pairs,
     }
     fields["low"], fields["high"] = sorted((some(-128, 255), some(-128, 255)))
     kind = rng.random()

@@ -10,19 +10,24 @@ from hw.accumulators import LOOP_LATENCY, OPERAND_DELAY, SUM_LATENCY, Accumulato
 from hw.array import sum_bits
 from hw.machine import Machine
 
-MACHINE = Machine(input_lanes=4, output_lanes=4, bus_width=32, accumulator_depth=16)
+MACHINES = {
+    "plain": Machine(input_lanes=4, output_lanes=4, bus_width=32, accumulator_depth=16),
+    "pairs": Machine(input_lanes=4, output_lanes=8, bus_width=32, accumulator_depth=16, weight_pairs=True),
+}
 
 
+@pytest.mark.parametrize("name", list(MACHINES))
 @pytest.mark.parametrize("kind", ["sums", "maxima", "both in turn"])
-def test_passes(kind: str) -> None:
+def test_passes(kind: str, name: str) -> None:
+    machine = MACHINES[name]
     rng = np.random.default_rng(len(kind))
-    dut = Accumulators(MACHINE)
-    lanes = MACHINE.output_lanes
+    dut = Accumulators(machine)
+    lanes = machine.output_lanes
     # (pixel, first, bias, products, maximum) of each cycle, or None
     schedule: list[tuple[int, bool, list[int], list[int], bool] | None] = []
     expected: dict[int, list[int]] = {}
     memory: dict[int, list[int]] = {}
-    limit = 1 << (sum_bits(MACHINE) - 1)
+    limit = 1 << (sum_bits(machine) - 1)
     for _ in range(12):
         length = int(rng.integers(1, 9))
         maximum = kind == "maxima" or (kind != "sums" and bool(rng.random() < 0.5))
@@ -53,9 +58,17 @@ def test_passes(kind: str) -> None:
             ctx.set(dut.first, int(flags[1]) if flags else 1)
             ctx.set(dut.maximum, int(flags[4]) if flags else cycle % 2)
             operands = schedule[before] if 0 <= before < len(schedule) else None
+            # part of a product comes as a carry, unless it is one to be compared
+            may_carry = machine.weight_pairs and operands is not None and not operands[4]
+            carries = 0
             for lane in range(lanes):
+                product = operands[3][lane] if operands else -777
+                carry = int(may_carry and product > -limit and rng.random() < 0.5)
+                carries |= carry << lane
                 ctx.set(dut.bias[lane], operands[2][lane] if operands else 12345)
-                ctx.set(dut.products[lane], operands[3][lane] if operands else -777)
+                ctx.set(dut.products[lane], product - carry)
+            if machine.weight_pairs:
+                ctx.set(dut.carries, carries)
             if cycle - SUM_LATENCY in expected:
                 got = [ctx.get(dut.sums[lane]) for lane in range(lanes)]
                 assert got == expected[cycle - SUM_LATENCY], cycle

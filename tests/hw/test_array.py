@@ -23,6 +23,8 @@ MACHINES = {
     "4x16": Machine(input_lanes=4, output_lanes=16, bus_width=32),
     "8x8": Machine(input_lanes=8, output_lanes=8, bus_width=32),
     "16x16": Machine(input_lanes=16, output_lanes=16, bus_width=32),
+    "4x8-pairs": Machine(input_lanes=4, output_lanes=8, bus_width=32, weight_pairs=True),
+    "4x16-pairs": Machine(input_lanes=4, output_lanes=16, bus_width=32, weight_pairs=True),
 }
 
 
@@ -39,6 +41,7 @@ class Step:
     phase: int
     load: bool
     tile: bytes
+    pairs: bool = False
 
     def sums(self, machine: Machine) -> list[int]:
         return array_twin(
@@ -51,6 +54,7 @@ class Step:
             input_signed=self.input_signed,
             thin_channels=self.thin_channels,
             phase=self.phase,
+            pairs=self.pairs,
         )
 
 
@@ -79,7 +83,9 @@ def random_steps(machine: Machine, rng: Generator, modes: Sequence[Mode], *, sta
         inside = (rng.random(lanes) < rng.choice((0.2, 0.8, 1.0))).tolist()
         if mode is Mode.MAXIMUM:  # the other slots are no taps
             inside[1:] = [False] * (lanes - 1)
-        load = not steps or rng.random() < 0.4
+        pairs = machine.weight_pairs and mode.shares_inputs and bool(rng.random() < 0.7)
+        pairs = pairs and not (mode is Mode.THIN and channels == 1)
+        load = not steps or rng.random() < 0.4 or pairs != steps[-1].pairs
         tile = rng.integers(-128, 128, machine.tile_bytes).astype(np.int8).tobytes()
         words = [rng.bytes(machine.word_bytes) for _ in range(lanes)]
         extreme = rng.random()
@@ -91,13 +97,14 @@ def random_steps(machine: Machine, rng: Generator, modes: Sequence[Mode], *, sta
             Step(
                 words,
                 inside,
-                int(rng.integers(0, machine.blocks_per_word)),
+                int(rng.integers(0, machine.blocks_per_word >> pairs)),
                 mode,
                 bool(rng.integers(0, 2)),
                 channels,
                 phase,
                 load,
                 tile if load else steps[-1].tile,
+                pairs,
             )
         )
     return steps
@@ -121,6 +128,8 @@ def check(machine: Machine, steps: Sequence[Step]) -> None:
                 }
                 if machine.blocks_per_word > 1:
                     selection["half"] = step.half
+                if machine.weight_pairs:
+                    selection["pairs"] = int(step.pairs)
                 ctx.set(dut.selection, selection)
             if 0 <= cycle < len(steps):
                 ctx.set(dut.words, [int.from_bytes(word, "little") for word in steps[cycle].words])
@@ -133,6 +142,9 @@ def check(machine: Machine, steps: Sequence[Step]) -> None:
             done = cycle - latency
             if done >= 0:
                 found = [ctx.get(dut.sums[column]) for column in range(machine.output_lanes)]
+                if machine.weight_pairs:
+                    carries = ctx.get(dut.carries)
+                    found = [total + (carries >> column & 1) for column, total in enumerate(found)]
                 assert found == steps[done].sums(machine), (done, steps[done])
             await ctx.tick()
 
@@ -142,7 +154,7 @@ def check(machine: Machine, steps: Sequence[Step]) -> None:
     simulator.run()
 
 
-@pytest.mark.parametrize("name", ["4x4", "4x8", "4x16", "8x8"])
+@pytest.mark.parametrize("name", ["4x4", "4x8", "4x16", "8x8", "4x16-pairs"])
 @pytest.mark.parametrize("mode", list(Mode))
 def test_one_mode(name: str, mode: Mode) -> None:
     machine = MACHINES[name]
@@ -150,7 +162,7 @@ def test_one_mode(name: str, mode: Mode) -> None:
     check(machine, random_steps(machine, rng, [mode] * 8, stays=1))
 
 
-@pytest.mark.parametrize("name", ["4x4", "4x8", "8x8", "16x16"])
+@pytest.mark.parametrize("name", ["4x4", "4x8", "8x8", "16x16", "4x8-pairs", "4x16-pairs"])
 def test_modes_word_by_word(name: str) -> None:
     """The mode is each word's, whatever those before and after it have."""
     machine = MACHINES[name]
@@ -158,6 +170,24 @@ def test_modes_word_by_word(name: str) -> None:
     steps = random_steps(machine, rng, list(Mode) * (3 if machine.input_lanes > 8 else 5), stays=0.3)
     pairs = {(one.mode, other.mode) for one, other in pairwise(steps)}
     assert len(pairs) == len(Mode) ** 2
+    check(machine, steps)
+
+
+@pytest.mark.parametrize("byte", [0x77, 0x88, 0x78, 0x87, 0xF7, 0x08])
+def test_largest_sums_of_pairs(byte: int) -> None:
+    """Pairs of weights at the ends of their range, by activations at the ends of theirs: plain products."""
+    machine = MACHINES["4x8-pairs"]
+    lanes, columns = 2 * machine.input_lanes, machine.output_lanes
+    lower = (byte & 15 ^ 8) - 8
+    upper = ((byte - lower >> 4) & 15 ^ 8) - 8
+    steps = []
+    for activation, input_signed in ((127, True), (128, True), (255, False), (0, False)):
+        words = [bytes([activation] * columns)] * machine.input_lanes
+        tile = bytes([byte] * machine.tile_bytes)
+        step = Step(words, [True] * machine.input_lanes, 0, Mode.DENSE, input_signed, 1, 0, True, tile, True)
+        value = activation - 256 if input_signed and activation > 127 else activation
+        assert step.sums(machine) == [value * lower * lanes] * 4 + [value * upper * lanes] * 4
+        steps.append(step)
     check(machine, steps)
 
 

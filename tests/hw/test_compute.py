@@ -28,14 +28,15 @@ MACHINES = {
     "8x8x64": Machine(input_lanes=8, output_lanes=8, bus_width=64, scratchpad_words=1024,
                       accumulator_depth=64),
     "8x16x64": Machine(input_lanes=8, output_lanes=16, scratchpad_words=1024, accumulator_depth=128),
-    "4x16x128": Machine(input_lanes=4, output_lanes=16, bus_width=128, scratchpad_words=1024,
-                        accumulator_depth=64, average_pooling=False),
+    "4x16x128-pairs": Machine(input_lanes=4, output_lanes=16, bus_width=128, scratchpad_words=1024,
+                              accumulator_depth=64, average_pooling=False, weight_pairs=True),
     "16x16x128": Machine(input_lanes=16, output_lanes=16, bus_width=128, scratchpad_words=1024,
                          accumulator_depth=64),
     "8x8x64-decoder": Machine(input_lanes=8, output_lanes=8, scratchpad_words=1024, accumulator_depth=64,
                               weight_decoder=True),
-    "4x32x32-decoder": Machine(input_lanes=4, output_lanes=32, bus_width=32, scratchpad_words=1024,
-                               accumulator_depth=64, weight_decoder=True, huffman_decoder=True),
+    "4x32x32-decoders-pairs": Machine(input_lanes=4, output_lanes=32, bus_width=32, scratchpad_words=1024,
+                                      accumulator_depth=64, weight_decoder=True, huffman_decoder=True,
+                                      weight_pairs=True),
 }
 
 #: Cycles from taking an instruction to its first read: wait, place and mark the first pass, see its

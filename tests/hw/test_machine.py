@@ -16,6 +16,7 @@ from hw.machine import Machine, MachineError
     {"weight_fifo_words": 16}, {"weight_decoder": 1}, {"huffman_decoder": None}, {"huffman_decoder": True},
     {"weight_fifo_words": 33}, {"average_pooling": 1},
     {"input_lanes": 16, "output_lanes": 64, "bus_width": 32, "weight_fifo_words": 256},
+    {"input_lanes": 8, "output_lanes": 8, "weight_pairs": True}, {"weight_pairs": 1},
 ])
 def test_rejects(fields):
     with pytest.raises(MachineError, match=f"^{list(fields)[-1]} must be "):
@@ -29,6 +30,8 @@ def test_sizes():
     assert machine.beats_per_word == 4
     assert machine.blocks_per_word == 2
     assert machine.parameter_bytes == 128
+    assert machine.products == 128
+    assert dataclasses.replace(machine, weight_pairs=True).products == 256
 
 
 def test_json_round_trip():
@@ -43,7 +46,7 @@ def test_digest_names_every_field():
     machine = Machine()
     other = {"input_lanes": 4, "output_lanes": 32, "bus_width": 32, "scratchpad_words": 4096,
              "accumulator_depth": 256, "weight_fifo_words": 1024, "average_pooling": False,
-             "weight_decoder": True, "huffman_decoder": True}
+             "weight_decoder": True, "huffman_decoder": True, "weight_pairs": True}
     digests = {dataclasses.replace(machine, weight_decoder=True, **{name: other[name]}).digest()
                for name in machine.to_json() if name != "weight_decoder"}
     digests |= {machine.digest(), dataclasses.replace(machine, weight_decoder=True).digest()}

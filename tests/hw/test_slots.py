@@ -45,6 +45,7 @@ class Layer:
     columns: int
     slot_columns: int
     row_step: int
+    pairs: bool = False
 
     @property
     def taps(self) -> int:
@@ -75,7 +76,7 @@ class Layer:
                 slots |= slot << SLOT_BITS * number
                 mask |= counts << SLOT_BITS * number
             yield Pass(slots, mask, phase)
-            first += lanes
+            first += 2 * lanes if self.pairs else lanes
 
 
 def random_layer(rng: Generator) -> Layer:
@@ -117,6 +118,7 @@ class Bench:
             ("kernel_columns", layer.columns),
             ("slot_columns", layer.slot_columns),
             ("source_tap_row_step", layer.row_step),
+            ("pairs", int(layer.pairs)),
         ):
             self.ctx.set(code[name], value)
 
@@ -162,9 +164,10 @@ def simulate(
     seed: int,
     layers: Sequence[tuple[Layer, Sequence[int]]],
     idle: Sequence[int] = (0, 0, 1, 5, 30),
+    machine: Machine | None = None,
 ) -> None:
     """Layers one after another, each with the passes of its output blocks."""
-    dut = Slots(MACHINES[lanes])
+    dut = Slots(machine or MACHINES[lanes])
 
     async def run(ctx: SimulatorContext) -> None:
         bench = Bench(dut, ctx, np.random.default_rng(seed), idle)
@@ -207,6 +210,22 @@ def test_small_kernels(lanes: int, channels: int) -> None:
                 whole = -(-layer.products() // lanes)
                 layers.append((layer, (whole, whole + 3)))
     simulate(lanes, channels, layers)
+
+
+@every_machine
+def test_pairs(lanes: int) -> None:
+    """Passes of twice as many products, between layers of ordinary ones."""
+    rng = np.random.default_rng(lanes)
+    machine = Machine(input_lanes=lanes, output_lanes=2 * lanes, bus_width=32, weight_pairs=True)
+    layers = []
+    for size in (1, 3, 5):
+        for channels in range(1, THIN_CHANNELS + 1):
+            pairs = channels > 1
+            layer = Layer(Mode.THIN, channels, size, size, size + int(rng.integers(0, lanes)), 77, pairs)
+            whole = -(-layer.products() // (2 * lanes if pairs else lanes))
+            layers.append((layer, (whole, whole + 2)))
+    rng.shuffle(layers)
+    simulate(lanes, 9, layers, machine=machine)
 
 
 @pytest.mark.parametrize(
@@ -278,3 +297,6 @@ def test_phases(lanes: int, channels: int) -> None:
     assert found == [number * lanes % channels for number in range(len(found))]
     assert len(set(found)) == len(found)
     assert len(found) * lanes % channels == 0
+    if channels > 1:
+        pairs = phases(MACHINES[lanes], channels, pairs=True)
+        assert pairs == [number * 2 * lanes % channels for number in range(len(pairs))]

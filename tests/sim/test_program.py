@@ -22,7 +22,7 @@ MACHINES = (
         accumulator_depth=16,
         weight_fifo_words=32,
     ),
-    Machine(input_lanes=4, output_lanes=16, scratchpad_words=256, accumulator_depth=64),
+    Machine(input_lanes=4, output_lanes=16, scratchpad_words=256, accumulator_depth=64, weight_pairs=True),
 )
 
 
@@ -38,12 +38,27 @@ def literal_compute(machine: Machine, i: Instruction, scratch: np.ndarray, strea
     """The scratchpad after a COMPUTE: a transcription of the page, one multiplication at a time."""
     scratch = scratch.copy()
     lanes, inputs = machine.output_lanes, machine.input_lanes
+    if i["pairs"]:
+        inputs *= 2
     position = 0
 
     def take(count: int) -> bytes:
         nonlocal position
         position += count
         return stream[position - count : position]
+
+    def weight_of(tile: bytes, o: int, n: int) -> int:
+        """Weight of output lane o and input lane n."""
+        if not i["pairs"]:
+            return as_signed(tile[o * inputs + n], 1)
+        upper_half, lane = divmod(n, machine.input_lanes)
+        upper, column = divmod(o, lanes // 2)
+        byte = tile[(upper_half * lanes // 2 + column) * machine.input_lanes + lane]
+        [pair] = [
+            (lower, higher) for lower in range(-8, 8) for higher in range(-8, 8)
+            if (16 * higher + lower) % 256 == byte
+        ]  # fmt: skip
+        return pair[upper]
 
     def rounded(value: Fraction) -> int:
         return round(value)
@@ -81,10 +96,11 @@ def literal_compute(machine: Machine, i: Instruction, scratch: np.ndarray, strea
                     else:
                         passes.append([(ob, ky, kx, None), *[None] * (inputs - 1)])
         acc: dict[tuple[int, int, int], int] = {}
-        tile = b""
+        weight: list[list[int]] = []
         for number, reads in enumerate(passes):
             if number == 0 or not i["hold_weights"]:
-                tile = take(lanes * inputs)
+                tile = take(machine.tile_bytes)
+                weight = [[weight_of(tile, o, n) for n in range(inputs)] for o in range(lanes)]
             for r in range(i["output_rows"]):
                 for c in range(i["output_columns"]):
                     words = []
@@ -108,11 +124,10 @@ def literal_compute(machine: Machine, i: Instruction, scratch: np.ndarray, strea
                         else:
                             words.append([-256 if mode is Mode.MAXIMUM else 0] * lanes)
                     for o in range(lanes):
-                        weight = [as_signed(tile[o * inputs + n], 1) for n in range(inputs)]
                         p = 0
                         for n, read in enumerate(reads):
                             if read is not None:
-                                p += words[n][o if read[3] is None else read[3]] * weight[n]
+                                p += words[n][o if read[3] is None else read[3]] * weight[o][n]
                         if number == 0:
                             acc[r, c, o] = p if mode is Mode.MAXIMUM else bias[o] + p
                         elif mode is Mode.MAXIMUM:
@@ -153,7 +168,9 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
     number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
     mode = draw(st.sampled_from(list(Mode)))
     rows, columns = number(1, 4), number(1, 4)
-    per_word = machine.blocks_per_word
+    pairs = number(0, 1) if machine.weight_pairs and mode.shares_inputs else 0
+    lanes = machine.input_lanes * (1 + pairs)
+    per_word = machine.output_lanes // lanes
     first = number(0, per_word - 1) if mode is Mode.DENSE else 0
     inputs = number(1, 3) if mode is Mode.DENSE else 1
     outputs = number(1, 2)
@@ -173,9 +190,9 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
             (pitch - kernel_columns) % machine.input_lanes if kernel_rows > 1 else number(0, 3)
         )
         if mode is Mode.THIN:
-            thin_channels, planes = number(1, 4), 1
+            thin_channels, planes = number(1 + pairs, 4), 1
         products = ((kernel_rows - 1) * slot_columns + kernel_columns) * max(thin_channels, 1)
-        inputs = -(-products // machine.input_lanes) + number(0, 1)
+        inputs = -(-products // lanes) + number(0, 1)
     low, high = sorted((number(-128, 255), number(-128, 255)))
     sum_low, sum_high = sorted((number(-128, 255), number(-128, 255)))
     post = draw(st.sampled_from(["shift", "residual", "average"]))
@@ -206,6 +223,7 @@ def computes(draw: st.DrawFn) -> tuple[Machine, Instruction, bytes, int]:
         "input_blocks": inputs,
         "output_blocks": outputs,
         "mode": mode.value,
+        "pairs": pairs,
         "input_signed": number(0, 1),
         "hold_weights": number(0, 1),
         "output_rows": rows,
@@ -390,6 +408,7 @@ def test_storing_what_nobody_wrote():
         ({"mode": Mode.THIN.value, "slot_columns": 1}, "thin_channels must be 1 to 4"),
         ({"residual": 1, "average": 1, "divisor": 1}, "average and residual together"),
         ({"average": 1}, "divisor must be at least 1"),
+        ({"pairs": 1}, "this machine takes no pairs of weights"),
         ({"source_address": 300}, "scratchpad word 300 does not exist"),
         ({"destination_address": 300}, "scratchpad word 300 does not exist"),
     ],
@@ -403,6 +422,23 @@ def test_bad_computes(fields, message):
         stream,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mode": Mode.MAXIMUM.value}, "another mode than DENSE and THIN"),
+        ({"mode": Mode.THIN.value, "thin_channels": 1, "slot_columns": 1}, "with a single thin channel"),
+        ({"first_block": 2}, "first_block is past the first word"),
+    ],
+)
+def test_bad_pairs(fields, message):
+    machine = MACHINES[1]
+    weights = Instruction(Opcode.WEIGHTS, _weights(machine, 1, 1))
+    compute = Instruction(Opcode.COMPUTE, {**POINT, "pairs": 1, **fields})
+    simulator = _simulator(machine, [weights, compute], bytes(1024))
+    with pytest.raises(ProgramSimulatorError, match=message):
+        simulator.execute(0)
 
 
 def test_weights_that_do_not_arrive_or_stay():

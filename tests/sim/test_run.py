@@ -13,7 +13,7 @@ from random_network import random_input, random_network
 from compiler.compile import compile_model
 from compiler.error import CompileError
 from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, assemble, disassemble
-from hw.machine import Machine
+from hw.machine import Machine, MachineError
 from hw.program_file import ProgramFile, Segment
 from quant.fixed_model import FixedModel, Preparation
 from quant.qdq import write_fixed_model
@@ -22,6 +22,7 @@ from sim.__main__ import main
 from sim.memory_settings import MEMORY_NAMES
 from sim.program import ProgramSimulator
 from sim.run import simulate
+from sim.run_command import machine_of
 
 SMALL = Machine(
     input_lanes=4,
@@ -263,3 +264,10 @@ def test_bad_use_is_one_line(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert words in error
+
+
+def test_machine_of_the_options():
+    assert machine_of("8x16") == Machine()
+    assert machine_of("4x8", weight_pairs=True) == Machine(input_lanes=4, output_lanes=8, weight_pairs=True)
+    with pytest.raises(MachineError, match="weight_pairs must be False with 8 output lanes"):
+        machine_of("8x8", weight_pairs=True)
