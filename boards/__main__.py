@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--baud", type=int, default=DEFAULT_BAUD, help="serial rate (default: %(default)s)")
     command.add_argument(
         "--multiplier",
-        choices=("ecp5", "portable"),
+        choices=("ecp5", "ice40", "portable"),
         help="DSP blocks instantiated, or left to inference (default: the board's)",
     )
     command.add_argument(

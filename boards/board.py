@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from boards.parts import Part
+from hw.accelerator import AcceleratorMultiplier
 from hw.machine import Machine
 
 __all__ = [
@@ -15,13 +16,10 @@ __all__ = [
     "BoardBuild",
     "ExternalMemory",
     "Files",
-    "MultiplierKind",
     "machine_text",
 ]
 
 DEFAULT_BAUD = 1_000_000
-
-MultiplierKind = Literal["ecp5", "portable"]
 
 #: Content of each file that synthesis and the router read.
 Files = dict[str, str | bytes]
@@ -41,8 +39,8 @@ class BoardBuild:
     megabytes : int
         Size of the external memory; 0 where there is no choice.
     multiplier : str
-        ``"ecp5"`` instantiates the DSP blocks, ``"portable"`` leaves them to inference: slower, but
-        without our reading of the block's data sheet.
+        ``"ecp5"`` and ``"ice40"`` instantiate the DSP blocks, ``"portable"`` leaves them to inference:
+        slower, but without our reading of the block's data sheet.
     baud : int
         Rate of the serial line.
     seed : int
@@ -55,7 +53,7 @@ class BoardBuild:
     machine: Machine
     clock_mhz: float
     megabytes: int
-    multiplier: MultiplierKind
+    multiplier: AcceleratorMultiplier
     baud: int = DEFAULT_BAUD
     seed: int = 1
     tries: int = 3
@@ -121,7 +119,7 @@ class Board:
     machine: Machine
     clock_mhz: float
     design: Callable[[BoardBuild], Files]
-    multipliers: tuple[MultiplierKind, ...] = ("ecp5", "portable")
+    multipliers: tuple[AcceleratorMultiplier, ...] = ("ecp5", "portable")
     megabytes: tuple[int, ...] = ()
     aliases: tuple[str, ...] = ()
     caveat: str = ""

@@ -16,7 +16,7 @@ from boards.ddr3_system import DDR3System
 from boards.parts import Part
 from boards.synthesis import SCRIPTS
 from boards.system import memory_ports
-from hw.core import Core
+from hw.accelerator import accelerator
 from hw.machine import Machine
 from hw.uart import clocks_per_bit
 
@@ -149,7 +149,7 @@ def ddr3_board(
         board = platform()
         board.add_file("litedram_core.v", controller.verilog)
         top = DDR3Top(
-            Core(job.machine, multiplier=job.multiplier),
+            accelerator(job.machine, job.multiplier),
             controller,
             clock_hz=round(clock_hz),
             baud=job.baud,

@@ -1,30 +1,29 @@
 """The 1BitSquared iCEBreaker: an iCE40 UP5K whose four SPRAM blocks are the accelerator's memory.
 
-Pins are amaranth-boards'.  The clock is the crystal's 12 MHz.  docs/boards.md has what fits, and what does
-not yet.
+Pins are amaranth-boards'.  The clock is the crystal's 12 MHz, or one that the PLL makes of it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.wiring import Component
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 
 from boards.board import Board, BoardBuild, ExternalMemory, Files
+from boards.ice40_pll import Ice40Clock, ice40_pll_settings
 from boards.parts import ice40_up5k
-from boards.pll import ClockError
 from boards.spram_system import SPRAMSystem
 from boards.synthesis import SCRIPTS
-from hw.core import Core
+from hw.accelerator import accelerator
 from hw.machine import Machine
 from hw.uart import clocks_per_bit
 
-__all__ = ["BOARD", "CLOCK_HZ", "IceBreakerTop", "files"]
+__all__ = ["BOARD", "CRYSTAL_HZ", "IceBreakerTop", "files"]
 
-CLOCK_HZ = 12_000_000
+CRYSTAL_HZ = 12_000_000
 
 
 class IceBreakerTop(Elaboratable):
@@ -32,25 +31,29 @@ class IceBreakerTop(Elaboratable):
 
     Parameters
     ----------
-    core, bus_width, baud
+    core, bus_width, clock_hz, baud
         As for `boards.spram_system.SPRAMSystem`.
     """
 
-    def __init__(self, core: Component, bus_width: int, baud: int) -> None:
+    def __init__(self, core: Component, bus_width: int, clock_hz: int, baud: int) -> None:
         self.core = core
         self.bus_width = bus_width
+        self.clock_hz = clock_hz
         self.baud = baud
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        if self.clock_hz != CRYSTAL_HZ:
+            m.domains += ClockDomain("sync")
+            m.submodules.clock = Ice40Clock("clk12", ice40_pll_settings(CRYSTAL_HZ, self.clock_hz))
         m.submodules.system = system = SPRAMSystem(
-            self.core, self.bus_width, clock_hz=CLOCK_HZ, baud=self.baud
+            self.core, self.bus_width, clock_hz=self.clock_hz, baud=self.baud
         )
         uart = platform.request("uart", 0, dir="-")
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
         m.submodules.tx = tx = io.Buffer("o", uart.tx)
         m.d.comb += [system.rx.eq(rx.i), tx.o.eq(system.tx)]
-        blink = Signal(range(CLOCK_HZ))
+        blink = Signal(range(self.clock_hz))
         m.d.sync += blink.eq(blink - 1)
         for name, signal in (("led_g", blink[-1]), ("led_r", system.executing)):
             m.submodules[name] = led = io.Buffer("o", platform.request(name, 0, dir="-"))
@@ -58,23 +61,24 @@ class IceBreakerTop(Elaboratable):
         return m
 
 
-def files(core: Component, bus_width: int, baud: int) -> Files:
+def files(core: Component, bus_width: int, clock_hz: int, baud: int) -> Files:
     """What synthesis and the router read, for any core."""
+    # without -dsp, which would take the instantiated blocks apart
     plan = ICEBreakerPlatform().prepare(
-        IceBreakerTop(core, bus_width, baud),
+        IceBreakerTop(core, bus_width, clock_hz, baud),
         "top",
         debug_verilog=False,
-        synth_opts="-dsp",
         **SCRIPTS,
     )
     return dict(plan.files)
 
 
 def _design(job: BoardBuild) -> Files:
-    if job.clock_mhz * 1e6 != CLOCK_HZ:
-        raise ClockError(f"icebreaker has a clock of 12 MHz and no other, not {job.clock_mhz:g} MHz")
-    clocks_per_bit(CLOCK_HZ, job.baud)
-    return files(Core(job.machine, multiplier=job.multiplier), job.machine.bus_width, job.baud)
+    clock_hz = round(job.clock_mhz * 1e6)
+    clocks_per_bit(clock_hz, job.baud)
+    if clock_hz != CRYSTAL_HZ:
+        ice40_pll_settings(CRYSTAL_HZ, clock_hz)  # can it be made?
+    return files(accelerator(job.machine, job.multiplier), job.machine.bus_width, clock_hz, job.baud)
 
 
 BOARD = Board(
@@ -88,13 +92,14 @@ BOARD = Board(
         input_lanes=4,
         output_lanes=4,
         bus_width=32,
-        scratchpad_words=256,
-        accumulator_depth=64,
+        scratchpad_words=2048,
+        accumulator_depth=128,
         weight_fifo_words=32,
         average_pooling=False,
+        in_order=True,
     ),
-    clock_mhz=12.0,
+    clock_mhz=24.0,
     design=_design,
-    multipliers=("portable",),
-    caveat="no machine fits yet, not even the smallest: docs/boards.md",
+    multipliers=("ice40",),
+    caveat="only machines with in_order fit: docs/small-core.md",
 )

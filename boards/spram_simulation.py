@@ -16,7 +16,7 @@ _CLOCKS_PER_BIT = 8
 
 
 class SPRAMSimulation(BoardSimulation):
-    """`boards.spram_system.SPRAMSystem` with the SPRAM as a model of the primitive.
+    """`boards.spram_system.SPRAMSystem` with models of the primitives: SPRAM and multipliers.
 
     Parameters
     ----------
@@ -28,11 +28,11 @@ class SPRAMSimulation(BoardSimulation):
     """
 
     def __init__(self, machine: Machine, *, clock_hz: int = 12_000_000) -> None:
-        from hw.core import Core
+        from hw.accelerator import accelerator
 
         self.baud = clock_hz // _CLOCKS_PER_BIT
         self.log = ""
-        core: Component = Core(machine)
+        core: Component = accelerator(machine, "ice40")
         system = SPRAMSystem(core, machine.bus_width, clock_hz=clock_hz, baud=self.baud)
         ports = {name: (getattr(system, name), None) for name in system.signature.members}
         text = verilog.convert(system, name="board", ports=ports, emit_src=False, strip_internal_attrs=True)

@@ -17,7 +17,7 @@ from boards.parts import Part, ecp5
 from boards.pll import PLLSettings, pll_settings
 from boards.synthesis import SCRIPTS
 from boards.system import System, memory_ports
-from hw.core import Core
+from hw.accelerator import accelerator
 from hw.machine import Machine
 from hw.uart import clocks_per_bit
 
@@ -159,7 +159,7 @@ def sdram_design(platform: LatticeECP5Platform, part: Part, job: BoardBuild) -> 
     controller = generate(job.megabytes, job.clock_mhz * 1e6, memory_ports(job.machine.bus_width), part.name)
     platform.add_file("litedram_core.v", controller.verilog)
     top = ULX3STop(
-        Core(job.machine, multiplier=job.multiplier), controller, clock_hz=job.clock_mhz * 1e6, baud=job.baud
+        accelerator(job.machine, job.multiplier), controller, clock_hz=job.clock_mhz * 1e6, baud=job.baud
     )
     # `prepare`, not `build`, which would look for tools that are not needed
     return dict(platform.prepare(top, "top", debug_verilog=False, **SCRIPTS).files)

@@ -76,6 +76,19 @@ def _compile_parser() -> argparse.ArgumentParser:
     return parser
 
 
+#: What ``--in-order`` means: the machine of `boards.icebreaker`.
+SMALLEST = Machine(
+    input_lanes=4,
+    output_lanes=4,
+    bus_width=32,
+    scratchpad_words=2048,
+    accumulator_depth=128,
+    weight_fifo_words=32,
+    average_pooling=False,
+    in_order=True,
+)
+
+
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that describe a machine; `machine_from_arguments` reads them."""
     group = parser.add_argument_group("machine")
@@ -100,6 +113,11 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weight-pairs", action="store_true", help="the machine multiplies two weights of 4 bits at once"
     )
+    group.add_argument(
+        "--in-order",
+        action="store_true",
+        help="the small core: 4x4 lanes, and the iCEBreaker's sizes unless others are given",
+    )
 
 
 def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
@@ -116,6 +134,8 @@ def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
             fields = Machine.from_json(json.loads(arguments.machine.read_text())).to_json()
         except (OSError, ValueError) as error:
             raise MachineError(f"{arguments.machine}: not a machine's description ({error})") from None
+    if arguments.in_order:
+        fields |= SMALLEST.to_json()
     if arguments.lanes is not None:
         match = re.fullmatch(r"(\d+)x(\d+)", arguments.lanes)
         if not match:

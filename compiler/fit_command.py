@@ -90,7 +90,10 @@ def board_target(name: str, clock_mhz: float | None) -> Target:
 
     board = find_board(name)
     if not board.part.name.startswith(AREA_FAMILY):
-        raise FitError(f"{board.name}: there is an area model for ECP5 parts only, not for {board.part.name}")
+        raise FitError(
+            f"{board.name}: there is an area model for ECP5 parts only, not for {board.part.name}; compile "
+            "for the board's own machine: python -m boards list --json"
+        )
     clock = board.clock_mhz if clock_mhz is None else clock_mhz
     if not 1 <= clock <= 500:
         raise FitError(f"--clock must be 1 to 500 MHz, not {clock:g}")

@@ -13,7 +13,7 @@ from compiler.arithmetic import average_settings, clamp_right_shift, sum_setting
 from compiler.error import CompileError
 from compiler.operation import BLOCK_LIMIT, Average, Operation, Residual, Tail, View, WeightTiles
 from compiler.placement import fusable_additions, place_tensors
-from compiler.weights import ChannelTaps, DenseTaps, SameWeight, ThinTaps
+from compiler.weights import ChannelTaps, DenseTaps, DiagonalWeight, SameWeight, ThinTaps
 from hw.isa import Mode
 from hw.machine import Machine
 from hw.slots import THIN_CHANNELS
@@ -231,12 +231,13 @@ class _NodeLowering:
         taps: WeightTiles
         tail: Tail | None = None
         pairs = self._pairs(node, weights.values)
-        if node.groups == channels == outputs > 1:
+        in_order = self.machine.in_order  # has DENSE and MAXIMUM only
+        if node.groups == channels == outputs > 1 and not in_order:
             mode, kind, pairs = Mode.DEPTHWISE, "depthwise convolution", False
             values, dilation = _undilated(weights.values[:, 0], dilation), (1, 1)
             kernel = values.shape[1], values.shape[2]
             taps = ChannelTaps(self.machine, values)
-        elif node.groups == 1 and channels <= THIN_CHANNELS and kernel != (1, 1):
+        elif node.groups == 1 and channels <= THIN_CHANNELS and kernel != (1, 1) and not in_order:
             mode, kind = Mode.THIN, "fully connected" if (rows, columns) == (1, 1) else "convolution"
             values, dilation = _undilated(weights.values, dilation), (1, 1)
             kernel = values.shape[2], values.shape[3]
@@ -288,6 +289,7 @@ class _NodeLowering:
         if (
             node.groups > 1
             or alone  # encoded, all its products are one pass
+            or self.machine.in_order
             or channels < lanes
             or not 0 < count < min(THIN_CHANNELS + 1, self.machine.input_lanes)
             or values[0, 0].size == 1
@@ -326,6 +328,9 @@ class _NodeLowering:
         used = count if mode is Mode.MAXIMUM or channels is None else channels
         values = np.zeros(count, np.int64)
         values[:used] = weight
+        weights: WeightTiles = SameWeight(self.machine, values, taps_on_lanes=mode.reads_taps)
+        if self.machine.in_order and mode is Mode.DEPTHWISE:
+            mode, weights = Mode.DENSE, DiagonalWeight(self.machine, values)
         return Operation(
             name=node.name,
             kind=kind,
@@ -334,7 +339,7 @@ class _NodeLowering:
             destination=destination,
             **(region or self._whole(node)),
             **(window or {}),
-            weights=SameWeight(self.machine, values, taps_on_lanes=mode.reads_taps),
+            weights=weights,
             hold_weights=True,
             bias=self._lanes(np.zeros(0, np.int64), destination.planes),
             shift=self._lanes(np.full(count, shift), destination.planes),

@@ -1,11 +1,12 @@
 """External memory from address 0: instructions, weight streams, feature maps.
 
-Every storage keeps its own place, so that every layer can be checked after a run.
+Every storage keeps its own place, so that every layer can be checked after a run; where memory is short, lean
+programs share it (`compiler.map_packing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from compiler.error import CompileError
@@ -39,6 +40,14 @@ class MapArea:
             if storage.name not in self.offsets:
                 self.offsets[storage.name] = self.byte_count
                 self.byte_count = align(self.byte_count + storage.words * self.machine.word_bytes)
+
+    def place_at(self, offsets: Mapping[str, int], storages: Iterable[Storage]) -> None:
+        """Give storages these places; those without one are never in memory, and get the area's start."""
+        for storage in storages:
+            self.offsets[storage.name] = offsets.get(storage.name, 0)
+            if storage.name in offsets:
+                end = align(offsets[storage.name] + storage.words * self.machine.word_bytes)
+                self.byte_count = max(self.byte_count, end)
 
     @property
     def words(self) -> int:

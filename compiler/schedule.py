@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.dependencies import Box, Scheduled
+from compiler.map_packing import packed_offsets
 from compiler.memory_map import MapArea
 from compiler.operation import BLOCK_LIMIT, Operation, Storage, View
 from compiler.residency import Plan, Residency, Step
@@ -26,6 +27,7 @@ __all__ = ["Schedule", "schedule"]
 
 _ADDRESS = 0xFFFF  # scratchpad addresses count modulo 2^16
 _RUN_LIMIT = 65535
+_FIELD_OF_8 = 255
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class _Emitter:
                     pieces = self._pieces(step, tile, group, count, split=not begun)
                     begun = True
                     self._bring(step, tile, source, *pieces[0])
-                    ends = (group + count, row + height, column + width) == (
+                    ends = not self.machine.in_order and (group + count, row + height, column + width) == (
                         blocks, operation.first_row + operation.rows, operation.columns)
                     together = self._together(step, tile, group, count) if len(pieces) > 1 else 0
                     chunk = group
@@ -221,6 +223,7 @@ class _Emitter:
         whole = [(plane, planes)]
         if (
             not split
+            or self.machine.in_order  # nothing runs meanwhile
             or operation.mode is not Mode.DENSE
             or operation.hold_weights
             or tile.rows * tile.columns < LEAST_PIXELS_OF_PARTS
@@ -378,6 +381,26 @@ class _Emitter:
             and max(planes, operation.taps) <= self.machine.accumulator_depth
         )
 
+    def _planes_are_taps(
+        self, operation: Operation, mode: Mode, tile: Rectangle, source: Scratch, planes: int
+    ) -> bool:
+        """Whether the planes of a 1x1 convolution may be the taps of a kernel row, which the small core goes
+        through faster."""
+        axes = zip(operation.origin, (tile.row, tile.column), operation.stride, strict=True)
+        corner = [origin + place * stride for origin, place, stride in axes]
+        extent = [
+            (size - 1) * stride + 1
+            for size, stride in zip((tile.rows, tile.columns), operation.stride, strict=True)
+        ]
+        return (
+            self.machine.in_order
+            and mode is Mode.DENSE
+            and operation.kernel == (1, 1)
+            and self._window(operation, tile) == Rectangle(*corner, *extent)
+            and 1 < planes <= _FIELD_OF_8
+            and 0 < source.plane_step <= _FIELD_OF_8
+        )
+
     def _compute(
         self,
         step: Step,
@@ -488,6 +511,16 @@ class _Emitter:
                 "output_rows": planes,
                 "output_columns": operation.taps if rows_adjoin else operation.kernel[1],
             }
+        if self._planes_are_taps(operation, mode, tile, source, input_blocks):
+            fields |= {
+                "image_rows": _ADDRESS,  # nothing is outside
+                "image_columns": _ADDRESS,
+                "origin_row": 0,
+                "origin_column": 0,
+                "dilation_columns": source.plane_step,
+                "kernel_columns": input_blocks,
+                "input_blocks": 1,
+            }
         if part is not None:
             fields |= {"continues": int(part.continues), "partial": int(part.partial)}
         partial = part is not None and part.partial
@@ -531,6 +564,14 @@ class _Emitter:
         )
 
 
+def _emitted(plan: Plan, layer_of_step: list[int], machine: Machine, maps: MapArea) -> _Emitter:
+    emitter = _Emitter(machine, maps)
+    for number, step in enumerate(plan.steps):
+        emitter.layer = layer_of_step[number]
+        emitter.step(number, step)
+    return emitter
+
+
 def schedule(
     plan: Plan,
     layer_of_step: list[int],
@@ -540,17 +581,28 @@ def schedule(
 ) -> Schedule:
     """Instructions of a whole plan; ``views`` are all tensors, in the order in which memory holds them.
 
-    ``outputs``: of all other storages only those that are read again are stored.  None: every one is.
+    ``outputs``: of all other storages only those that are read again are stored; where the machine executes
+    in order, they share memory, so that only the outputs are there after a run.  None: every one is stored.
     """
     maps = MapArea(machine)
     maps.place(view.storage for view in views)
-    emitter = _Emitter(machine, maps)
-    for number, step in enumerate(plan.steps):
-        emitter.layer = layer_of_step[number]
-        emitter.step(number, step)
+    emitter = _emitted(plan, layer_of_step, machine, maps)
     stored = set(emitter.stores)
     if outputs is not None:
         stored &= emitter.loaded | outputs
-    left_out = {number for storage in set(emitter.stores) - stored for number in emitter.stores[storage]}
+    if outputs is not None and machine.in_order:
+        # the same again, now that it is known which maps are in memory, and when
+        operations = [step.operation for step in plan.steps]
+        needed = stored | emitter.loaded
+        inputs = needed - {operation.destination.storage for operation in operations}
+        maps = MapArea(machine)
+        maps.place_at(packed_offsets(operations, needed, inputs, outputs, machine.word_bytes),
+                      {view.storage for view in views})
+        emitter = _emitted(plan, layer_of_step, machine, maps)
+        stored = {storage for storage in stored if storage in outputs}
+        kept = needed
+    else:
+        kept = stored
+    left_out = {number for storage in set(emitter.stores) - kept for number in emitter.stores[storage]}
     program = [entry for number, entry in enumerate(emitter.program) if number not in left_out]
     return Schedule(program, emitter.weights, maps, stored)

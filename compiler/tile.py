@@ -14,9 +14,17 @@ from functools import cached_property
 
 from compiler.error import CompileError
 from compiler.operation import Operation
-from hw.isa import Mode
+from hw.isa import Mode, Opcode
 from hw.machine import Machine
 from hw.sequencer import taps_pass_cycles
+from hw.small_cycles import (
+    BLOCK_CYCLES,
+    INSTRUCTION_CYCLES,
+    TYPICAL_SHIFT,
+    block_cycles,
+    post_cycles,
+    transfer_cycles,
+)
 
 __all__ = [
     "COMPUTE_OVERHEAD",
@@ -216,7 +224,9 @@ class TilingProblem:
                             best = tiling
             if best is not None and columns * 4 < operation.columns:
                 break  # still narrower tiles only shorten bursts
-        return best if best is None else self._widened(self._ramped(best), words)
+        if best is None or self.machine.in_order:
+            return best
+        return self._widened(self._ramped(best), words)
 
     def _widened(self, tiling: Tiling, words: int) -> Tiling:
         """The same with more than two slots, as far as there is room, for memory that is late to answer."""
@@ -273,9 +283,11 @@ class TilingProblem:
             chunks = _sizes(group, self.machine.accumulator_depth // (rows * columns))
         for chunk in chunks:
             destination_words = 0 if self.destination_resident else chunk * rows * columns
-            for source_slots, destination_slots in ((2, 2), (2, 1), (1, 2), (1, 1)):
-                if (source_words == 0 and source_slots == 1) or (
-                    destination_words == 0 and destination_slots == 1
+            turns = ((1, 1),) if self.machine.in_order else ((2, 2), (2, 1), (1, 2), (1, 1))
+            for source_slots, destination_slots in turns:
+                if not self.machine.in_order and (
+                    (source_words == 0 and source_slots == 1)
+                    or (destination_words == 0 and destination_slots == 1)
                 ):
                     continue
                 if source_slots * source_words + destination_slots * destination_words > words:
@@ -302,7 +314,47 @@ class TilingProblem:
         runs = 1 if whole else self._extent(0, rows)
         return planes * (words * self.machine.beats_per_word + runs * ROW_OVERHEAD) + TRANSFER_OVERHEAD
 
+    def _cycles_in_order(self, tiling: Tiling) -> int:
+        """Everything one after another."""
+        operation = self.operation
+        columns, group, chunk = tiling.tile_columns, tiling.group_blocks, tiling.chunk_blocks
+        blocks = operation.destination.planes
+        across, groups = -(-operation.columns // columns), -(-blocks // group)
+        planes = self._planes(group)[1]
+        whole = columns == operation.columns
+        # of each output block alone, or of all blocks of a chunk
+        instructions = blocks if groups > 1 or len(self._groups) > 1 else -(-group // chunk)
+        begin = INSTRUCTION_CYCLES[Opcode.WEIGHTS] + INSTRUCTION_CYCLES[Opcode.COMPUTE]
+        inputs = operation.weights.source_blocks(0)[1] if operation.mode is Mode.DENSE else 1
+        total = 0.0
+        for rows in tiling.heights(operation.rows, first=False, last=False):
+            pixels = rows * columns
+            block = block_cycles(pixels, inputs, operation.kernel, holds=operation.hold_weights)
+            block += BLOCK_CYCLES
+            block += post_cycles(pixels, TYPICAL_SHIFT, (1, 1) if operation.residual else None)
+            tile = instructions * begin + blocks * block
+            if not self.source_resident:
+                height, words = self._extent(0, rows), self._extent(1, columns)
+                whole_rows = words == operation.source.storage.columns
+                runs = (1, height * words) if whole_rows else (height, words)
+                tile += planes * transfer_cycles(1, *runs, writes=False)
+                tile += groups * INSTRUCTION_CYCLES[Opcode.LOAD]
+            runs = (1, pixels) if whole else (rows, columns)
+            chunks = groups * -(-group // chunk)
+            tile += chunks * INSTRUCTION_CYCLES[Opcode.STORE]
+            tile += blocks * transfer_cycles(1, *runs, writes=True)
+            if self.residual_arrives:
+                tile += chunks * INSTRUCTION_CYCLES[Opcode.LOAD]
+                tile += blocks * transfer_cycles(1, *runs, writes=False)
+            total += across * tile
+        if self.source_arrives:
+            words = self._extent(0, operation.rows) * self._extent(1, operation.columns)
+            total += planes * words + INSTRUCTION_CYCLES[Opcode.LOAD]
+        return int(total)
+
     def _cycles(self, tiling: Tiling) -> int:
+        if self.machine.in_order:
+            return self._cycles_in_order(tiling)
         operation, machine = self.operation, self.machine
         columns, group, chunk = tiling.tile_columns, tiling.group_blocks, tiling.chunk_blocks
         blocks = operation.destination.planes

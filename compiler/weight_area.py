@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 
+from compiler.error import CompileError
 from compiler.memory_map import align
 from compiler.weight_encoding import EncodedWeights, WeightEncoder
 from compiler.weight_request import WeightRequest
@@ -12,6 +13,7 @@ from compiler.weights import weight_stream
 from hw.huffman_stream import HuffmanTable
 from hw.isa import INSTRUCTION_BYTES
 from hw.machine import Machine
+from hw.small_firmware import BLOCK_BEATS
 from hw.weight_block import block_front
 from hw.weight_stream import BlockHeader
 
@@ -89,6 +91,11 @@ class WeightArea:
             words = max(sizes) // machine.weight_word_bytes
             runs.append(WeightRun(self.byte_count, first, len(sizes), words))
             size = machine.parameter_bytes + words * machine.weight_word_bytes
+            if machine.in_order and size > BLOCK_BEATS * machine.bus_bytes:
+                raise CompileError(
+                    f"{request.operation.name}: {size} bytes of weights for {machine.output_lanes} output "
+                    f"channels, the small core reads at most {BLOCK_BEATS * machine.bus_bytes}"
+                )
             self.byte_count = align(self.byte_count + len(sizes) * size)
             first += len(sizes)
         return _Placed(request, encoded, codebook, table, tuple(runs))

@@ -13,7 +13,7 @@ from hw.machine import Machine
 from hw.weight_pairs import pair_tiles
 from hw.weight_stream import BlockHeader
 
-__all__ = ["ChannelTaps", "DenseTaps", "SameWeight", "ThinTaps", "block_tiles", "folded",
+__all__ = ["ChannelTaps", "DenseTaps", "DiagonalWeight", "SameWeight", "ThinTaps", "block_tiles", "folded",
            "weight_stream"]
 
 
@@ -170,6 +170,33 @@ class SameWeight(_WordsOfOnePlane):
         tile = np.zeros((1, lanes, self.machine.input_lanes), np.int8)
         tile[0, : len(values), : None if self.taps_on_lanes else 1] = values[:, None]
         return tile
+
+
+@dataclass(frozen=True)
+class DiagonalWeight:
+    """`SameWeight` as a dense convolution that leaves each channel to itself, for machines with as many input
+    lanes as output lanes.
+
+    Attributes
+    ----------
+    machine : Machine
+    values : int array (channels,)
+    """
+
+    machine: Machine
+    values: NDArray[np.integer]
+
+    def source_blocks(self, block: int) -> tuple[int, int]:
+        """See `compiler.operation.WeightTiles`."""
+        return block, 1
+
+    def tiles(self, block: int, slot_columns: int) -> NDArray[np.int8]:
+        """See `compiler.operation.WeightTiles`."""
+        lanes = self.machine.output_lanes
+        values = np.zeros(lanes, np.int8)
+        own = self.values[block * lanes : (block + 1) * lanes]
+        values[: len(own)] = own
+        return np.diag(values)[None]
 
 
 def block_tiles(machine: Machine, operation: Operation, first_block: int, blocks: int,

@@ -33,6 +33,8 @@ class ControlRegisters(wiring.Component):
     ----------
     machine : Machine
         Whose digest is in the ID registers.
+    counter_bits : int
+        32 to 64: counters begin at 0 again past so many bits, and the others are read as 0.
 
     Members
     -------
@@ -53,8 +55,11 @@ class ControlRegisters(wiring.Component):
         `Status.DONE`, as an interrupt line.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *, counter_bits: int = 64) -> None:
+        if not 32 <= counter_bits <= 64:
+            raise ValueError(f"counter_bits must be 32 to 64, not {counter_bits!r}")
         self.machine = machine
+        self.counter_bits = counter_bits
         super().__init__({
             "bus": In(AXI4Lite(ADDRESS_WIDTH)),
             "start": Out(1),
@@ -65,7 +70,8 @@ class ControlRegisters(wiring.Component):
             "layer": In(16),
             "done": Out(1),
         })
-        self._counters = {counter: Signal(64, name=f"count_{counter.name.lower()}") for counter in COUNTERS}
+        self._counters = {counter: Signal(counter_bits, name=f"count_{counter.name.lower()}")
+                          for counter in COUNTERS}
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -55,6 +55,10 @@ class Machine:
     weight_pairs : bool
         Whether a multiplier may take two weights of 4 bits (`hw.weight_pairs`), so that twice as many input
         channels are multiplied in one cycle; needs twice as many output lanes as input lanes.
+    in_order : bool
+        Whether instructions are executed one after another by the small core (`docs/small-core.md`): 4x4
+        lanes, a bus of 32 bits, no divider, no decoder, and at most 2,048 words in the scratchpad and 256
+        pixels in the accumulators.  Its programs use the modes DENSE and MAXIMUM only.
 
     Raises
     ------
@@ -72,6 +76,7 @@ class Machine:
     weight_decoder: bool = False
     huffman_decoder: bool = False
     weight_pairs: bool = False
+    in_order: bool = False
 
     def __post_init__(self) -> None:
         def require(condition: bool, field: str, limit: str) -> None:
@@ -85,6 +90,7 @@ class Machine:
         require(type(self.weight_decoder) is bool, "weight_decoder", "True or False")
         require(type(self.huffman_decoder) is bool, "huffman_decoder", "True or False")
         require(type(self.weight_pairs) is bool, "weight_pairs", "True or False")
+        require(type(self.in_order) is bool, "in_order", "True or False")
         require(self.input_lanes in (4, 8, 16), "input_lanes", "4, 8 or 16")
         require(_is_power_of_two(self.output_lanes) and self.input_lanes <= self.output_lanes <= 64,
                 "output_lanes", f"a power of two from {self.input_lanes} (input_lanes) to 64")
@@ -105,6 +111,12 @@ class Machine:
         require(not self.weight_pairs or self.blocks_per_word >= 2, "weight_pairs",
                 f"False with {self.output_lanes} output lanes and {self.input_lanes} input lanes (a word "
                 "must have twice as many channels as there are input lanes)")
+        if self.in_order:
+            for field, limit in (("input_lanes", 4), ("output_lanes", 4), ("bus_width", 32),
+                                 ("average_pooling", False), ("weight_decoder", False)):
+                require(getattr(self, field) == limit, field, f"{limit} where in_order is True")
+            for field, most in (("scratchpad_words", 2048), ("accumulator_depth", 256)):
+                require(getattr(self, field) <= most, field, f"at most {most} where in_order is True")
 
     @property
     def multipliers(self) -> int:
@@ -171,14 +183,14 @@ class Machine:
 
     @classmethod
     def from_json(cls, fields: object) -> Machine:
-        """The machine that `to_json` described.
+        """The machine that `to_json` described; ``in_order`` may be missing, in descriptions older than it.
 
         Raises
         ------
         MachineError
             If a field is unknown, missing or outside its limits.
         """
-        if not isinstance(fields, dict) or set(fields) != set(cls.__dataclass_fields__):
+        if not isinstance(fields, dict) or {*fields, "in_order"} != set(cls.__dataclass_fields__):
             raise MachineError("a machine description must have exactly the fields "
                                + ", ".join(cls.__dataclass_fields__))
         return cls(**fields)

@@ -10,23 +10,22 @@ import json
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
-from hw.core import Core
+from hw.accelerator import AcceleratorMultiplier, accelerator
 from hw.machine import Machine, MachineError
 from hw.whole_file import WholeFileError, check_writable, write_whole
 
 __all__ = ["main", "verilog_of"]
 
-Multiplier = Literal["portable", "ecp5"]
 
-
-def verilog_of(machine: Machine, *, multiplier: Multiplier = "portable", name: str = "core") -> str:
+def verilog_of(machine: Machine, *, multiplier: AcceleratorMultiplier = "portable",
+               name: str = "core") -> str:
     """The accelerator as Verilog, the top module being called ``name``."""
-    core = Core(machine, multiplier=multiplier)
+    core = accelerator(machine, multiplier)
     return verilog.convert(core, name=name, ports=_ports(core), emit_src=False, strip_internal_attrs=True)
 
 
@@ -75,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE",
                         help="Verilog file to write")
-    parser.add_argument("--multiplier", choices=get_args(Multiplier), default="portable")
+    parser.add_argument("--multiplier", choices=get_args(AcceleratorMultiplier), default="portable")
     parser.add_argument("--name", default="core", help="name of the top module (default: core)")
     add_machine_options(parser)
     options = parser.parse_args(arguments)

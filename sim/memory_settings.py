@@ -135,7 +135,8 @@ def board_settings(kind: str, data_bits: int, clock_mhz: float) -> MemorySetting
     kind : str
         ``"sdram"``: as `ulx3s`, with other data pins; ``"ddr3"``: at twice the system clock, two words in
         each of its cycles, nothing lost between beats of up to four words.  That is LiteDRAM's data path;
-        its latency (20) and the cost of a row change (that of `ulx3s`) are assumptions.
+        its latency (20) and the cost of a row change (that of `ulx3s`) are assumptions.  ``"spram"``: what
+        `boards.spram_memory` gives, which is no LiteDRAM.
     data_bits : int
         Data pins.
     clock_mhz : float
@@ -146,6 +147,8 @@ def board_settings(kind: str, data_bits: int, clock_mhz: float) -> MemorySetting
     MemorySettingsError
         If the kind is another one.
     """
+    if kind == "spram":
+        return MemorySettings(read_latency=2, write_latency=1, outstanding=1)
     settings = replace(ulx3s(clock_mhz), sdram_bytes=data_bits // 8)
     if kind == "sdram":
         return settings
@@ -158,7 +161,7 @@ def board_settings(kind: str, data_bits: int, clock_mhz: float) -> MemorySetting
             sdram_beat_overhead=0,
             sdram_banks=8,
         )
-    raise MemorySettingsError(f"memory of the kind {kind!r} has no settings; there are sdram and ddr3")
+    raise MemorySettingsError(f"memory of the kind {kind!r} has no settings; there are sdram, ddr3 and spram")
 
 
 def memory_settings(name: str, seed: int = 0) -> MemorySettings:

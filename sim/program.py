@@ -18,6 +18,7 @@ from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, disassemble
 from hw.machine import Machine
 from hw.program_file import ProgramFile, TensorPlace
 from hw.slots import THIN_CHANNELS
+from hw.small_firmware import BLOCK_BEATS, WEIGHTS_AHEAD
 from hw.weight_block import WeightBlockReader
 from hw.weight_pairs import unpair_tiles
 from hw.weight_stream import BlockHeader
@@ -70,6 +71,9 @@ class ProgramSimulator:
         #: bytes of output blocks that WEIGHTS has read and no COMPUTE has taken: parameters, then tiles
         self._weight_blocks: deque[NDArray[np.uint8]] = deque()
         self._block_reader = WeightBlockReader(machine)
+        #: blocks of each WEIGHTS that a machine that executes in order remembers, and those of the one begun
+        self._runs_ahead: deque[int] = deque()
+        self._blocks_begun = 0
         self._hazards: HazardCheck | None = None
         #: sums (pixels, lanes) of each output block that a partial COMPUTE has left for the next one
         self.partial_sums: list[NDArray[np.int64]] = []
@@ -137,6 +141,8 @@ class ProgramSimulator:
         """Execute instructions from a byte address to END, in their order."""
         self._scratch_known[:] = False
         self._weight_blocks.clear()
+        self._runs_ahead.clear()
+        self._blocks_begun = 0
         self.partial_sums = []
         self._hazards = HazardCheck(len(self._scratch_known), len(self._known)) if self.check else None
         self.executed = []
@@ -252,6 +258,11 @@ class ProgramSimulator:
         self._require(address % 64 == 0, "memory_address is not a multiple of 64")
         size = machine.parameter_bytes + instruction["words"] * machine.weight_word_bytes
         count = instruction["blocks"] * size
+        if machine.in_order and count:
+            self._require(len(self._runs_ahead) < WEIGHTS_AHEAD, f"more than {WEIGHTS_AHEAD} WEIGHTS ahead")
+            beats = size // machine.bus_bytes
+            self._require(beats <= BLOCK_BEATS, f"a block of {beats} beats")
+            self._runs_ahead.append(instruction["blocks"])
         self._require(address + count <= len(self.memory), f"memory ends at byte {len(self.memory)}")
         words = np.arange(address // machine.word_bytes, -(-(address + count) // machine.word_bytes))
         if self.check and not self._known[words].all():
@@ -266,6 +277,8 @@ class ProgramSimulator:
         if not self._weight_blocks:
             raise ProgramSimulatorError("takes more weights than WEIGHTS instructions before it brought")
         content = self._weight_blocks.popleft()
+        if machine.in_order:
+            self._blocks_begun = (self._blocks_begun or self._runs_ahead.popleft()) - 1
         parameters = content[: machine.parameter_bytes].reshape(-1, 8)
         self._require(
             not parameters[:, 5:7].any() and not parameters[1:, 7].any(), "parameter padding is not zero"
@@ -316,6 +329,9 @@ class _Compute:
         )
         require(i["low"] <= i["high"], "low is above high")
         require(min(i["low"], i["sum_low"]) >= -128, "a lower bound is below -128")
+        if self.machine.in_order:
+            require(not self.mode.reads_taps, f"the small core has no mode {self.mode.name}")
+            require(not i["average"], "the small core has no divider")
         if self.mode is not Mode.DENSE:
             require(i["first_block"] == 0, "first_block must be 0")
         if self.mode is Mode.MAXIMUM:

@@ -18,6 +18,7 @@ from boards import icebreaker
 from boards.board import Board, Files
 from boards.build import build, machine_of
 from boards.fit import FitError
+from boards.pll import ClockError
 from boards.registry import BoardError, all_boards, find_board
 from boards.toolchain import ToolError, find_tool
 from hw.axi import AXI4, AXI4Lite
@@ -79,7 +80,7 @@ def test_orangecrab_pins() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in BOARDS if name != "icebreaker"])
+@pytest.mark.parametrize("name", BOARDS)
 def test_bitstream(name: str, tmp_path: Path) -> None:
     board = BOARDS[name]
     report = _build(board, tmp_path)
@@ -113,23 +114,38 @@ class _Nothing(Component):
         return m
 
 
+def test_icebreaker_clocks() -> None:
+    """The crystal's clock without a PLL, others with one."""
+    board = find_board("icebreaker")
+    for clock, frequency in ((12.0, None), (24.0, 24.0), (21.0, 21.0)):
+        job = board.job(clock_mhz=clock)
+        files = board.design(job)
+        assert ("SB_PLL40_PAD" in str(files["top.il"])) == (frequency is not None)
+        found = re.findall(r"set_frequency \S+ (\S+)", str(files["top.pcf"]))
+        assert sorted(map(float, found)) == sorted({12.0, clock})
+    with pytest.raises(ClockError, match=r"the PLL cannot make 13\.1 MHz .* the nearest is 13\.125"):
+        board.design(board.job(clock_mhz=13.1))
+
+
 @pytest.mark.slow
 def test_icebreaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The accelerator is found too large; link and memory alone go through the whole flow."""
+    """A core with queues is found too large; link and memory alone go through the whole flow."""
     board = find_board("icebreaker")
-    with pytest.raises(FitError, match=r"icebreaker: the design needs \d+ LUTs of 5280.*no machine fits"):
-        _build(board, tmp_path / "whole")
+    large = board.job(machine=machine_of('{"in_order": false, "scratchpad_words": 256}', board.machine))
+    needs = r"icebreaker: the design needs \d+ LUTs of 5280.*only machines with in_order fit"
+    with pytest.raises(FitError, match=needs):
+        build(large, tmp_path / "whole", say=lambda text: None)
     assert not list((tmp_path / "whole").glob("top.*"))
 
     monkeypatch.setattr(
         "boards.build._design",
         lambda board, job: {
             name: content
-            for name, content in icebreaker.files(_Nothing(), 32, job.baud).items()
+            for name, content in icebreaker.files(_Nothing(), 32, icebreaker.CRYSTAL_HZ, job.baud).items()
             if not name.startswith("build_")
         },
     )
-    report = _build(board, tmp_path / "link")
+    report = build(board.job(clock_mhz=12.0), tmp_path / "link", say=lambda text: None)
     assert report["clock_reached_mhz"] >= 12
     assert report["large_rams"] == 4
     assert report["luts"] < 2500

@@ -26,6 +26,7 @@ MACHINE = Machine(
     accumulator_depth=64,
     weight_fifo_words=32,
     average_pooling=False,
+    in_order=True,
 )
 
 

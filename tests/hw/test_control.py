@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -249,3 +250,10 @@ def test_cycles_of_one_layer() -> None:
     for which in (0, 1):
         assert sum(found[layer][which] for layer in range(5)) == found[None][which] > 8
     assert [found[layer][0] for layer in (1, 2, 3)] == [3, 1, 0]
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+def test_counter_bits() -> None:
+    with pytest.raises(ValueError, match="counter_bits must be 32 to 64, not 31"):
+        ControlRegisters(MACHINE, counter_bits=31)
+    gc.collect()

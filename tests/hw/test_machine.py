@@ -37,6 +37,8 @@ def test_sizes():
 def test_json_round_trip():
     machine = Machine(input_lanes=4, output_lanes=8, bus_width=32, average_pooling=False)
     assert Machine.from_json(json.loads(json.dumps(machine.to_json()))) == machine
+    older = {name: value for name, value in machine.to_json().items() if name != "in_order"}
+    assert Machine.from_json(older) == machine
     for broken in (None, {}, {**machine.to_json(), "more": 1}):
         with pytest.raises(MachineError, match="exactly the fields"):
             Machine.from_json(broken)
@@ -48,7 +50,10 @@ def test_digest_names_every_field():
              "accumulator_depth": 256, "weight_fifo_words": 1024, "average_pooling": False,
              "weight_decoder": True, "huffman_decoder": True, "weight_pairs": True}
     digests = {dataclasses.replace(machine, weight_decoder=True, **{name: other[name]}).digest()
-               for name in machine.to_json() if name != "weight_decoder"}
+               for name in machine.to_json() if name not in ("weight_decoder", "in_order")}
     digests |= {machine.digest(), dataclasses.replace(machine, weight_decoder=True).digest()}
-    assert len(digests) == len(other) + 1
+    small = Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=2048,
+                    accumulator_depth=128, average_pooling=False)
+    digests |= {small.digest(), dataclasses.replace(small, in_order=True).digest()}
+    assert len(digests) == len(other) + 3
     assert all(0 <= digest < 1 << 64 for digest in digests)
