@@ -11,10 +11,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-__all__ = ["ISA_VERSION", "Machine", "MachineError"]
+__all__ = ["ISA_VERSION", "OPTIONS", "Machine", "MachineError"]
 
 #: Raised whenever the meaning or the encoding of an instruction changes; part of every digest.
 ISA_VERSION = 4
+
+#: Fields that say whether something is built that a machine does without by default.
+OPTIONS = ("weight_decoder", "huffman_decoder", "weight_pairs", "in_order")
 
 
 class MachineError(ValueError):
@@ -183,14 +186,15 @@ class Machine:
 
     @classmethod
     def from_json(cls, fields: object) -> Machine:
-        """The machine that `to_json` described; ``in_order`` may be missing, in descriptions older than it.
+        """The machine that `to_json` described; what it may have besides (`OPTIONS`) may be missing, in
+        descriptions older than it.
 
         Raises
         ------
         MachineError
             If a field is unknown, missing or outside its limits.
         """
-        if not isinstance(fields, dict) or {*fields, "in_order"} != set(cls.__dataclass_fields__):
+        if not isinstance(fields, dict) or {*fields, *OPTIONS} != set(cls.__dataclass_fields__):
             raise MachineError("a machine description must have exactly the fields "
                                + ", ".join(cls.__dataclass_fields__))
         return cls(**fields)
