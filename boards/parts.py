@@ -59,7 +59,11 @@ class Flow:
 ECP5_FLOW = Flow(
     place="nextpnr-ecp5",
     pack="ecppack",
-    place_arguments=("--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config"),
+    # the default placer spreads a large array over a quarter more wire, which the default router does not manage
+    place_arguments=(
+        "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
+        "--placer", "static", "--router", "router2",
+    ),
     pack_arguments=("--compress", "--input", "top.config", "--bit", "top.bit"),
     bitstream="top.bit",
     cells={
