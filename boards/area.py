@@ -23,9 +23,9 @@ from boards.decoder_area import decoder_area, decoder_block_rams
 from hw.dual_port_memory import block_rams as dual_port_block_rams
 from hw.fetch import READ_AHEAD
 from hw.isa import INSTRUCTION_BYTES
-from hw.load import Load
+from hw.load import DEPTH as LOAD_BEATS
 from hw.machine import Machine
-from hw.store import Store
+from hw.store import DEPTH as STORE_WORDS
 
 __all__ = [
     "AREA_FAMILY",
@@ -52,8 +52,6 @@ FITTED = ("luts", "ffs")
 _SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 #: What Yosys takes a memory of 16 x 4 bits in LUTs and a block RAM to cost.
 _LUT_MEMORY_COST, _BLOCK_RAM_COST = 4, 128
-_LOAD_BEATS = Load(Machine()).depth
-_STORE_WORDS = Store(Machine()).depth
 #: In the serial bridge.
 _LINK_BLOCK_RAMS = 1
 
@@ -168,8 +166,8 @@ def machine_block_rams(machine: Machine) -> int:
         machine.input_lanes * dual_port_block_rams(word, machine.scratchpad_words // machine.input_lanes)
         + _block_rams(32 * machine.output_lanes, machine.accumulator_depth)
         + _block_rams(beat, machine.weight_fifo_words)
-        + _block_rams(beat, _LOAD_BEATS)
-        + _block_rams(word, _STORE_WORDS)
+        + _block_rams(beat, LOAD_BEATS)
+        + _block_rams(word, STORE_WORDS)
         + _block_rams(beat, READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes)
         + decoder_block_rams(machine)
     )

@@ -59,7 +59,7 @@ class Flow:
 ECP5_FLOW = Flow(
     place="nextpnr-ecp5",
     pack="ecppack",
-    # the default placer spreads a large array over a quarter more wire, which the default router does not manage
+    # the default placer takes a quarter more wire for a large array
     place_arguments=(
         "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
         "--placer", "static", "--router", "router2",

@@ -15,7 +15,10 @@ from hw.stream_register import SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
-__all__ = ["Load"]
+__all__ = ["DEPTH", "Load"]
+
+#: What the buffer holds unless its depth is given: beats.
+DEPTH = 512
 
 
 class Load(wiring.Component):
@@ -43,7 +46,7 @@ class Load(wiring.Component):
         A load is being executed.
     """
 
-    def __init__(self, machine: Machine, *, depth: int = 512, maximum_burst: int = 64) -> None:
+    def __init__(self, machine: Machine, *, depth: int = DEPTH, maximum_burst: int = 64) -> None:
         self.machine = machine
         self.depth = depth
         self.maximum_burst = maximum_burst

@@ -17,7 +17,10 @@ from hw.stream_register import SkidBuffer, StreamRegister
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
-__all__ = ["AXI4Write", "Store"]
+__all__ = ["DEPTH", "AXI4Write", "Store"]
+
+#: What the buffer holds unless its depth is given: words.
+DEPTH = 512
 
 
 class AXI4Write(wiring.Signature):
@@ -71,7 +74,7 @@ class Store(wiring.Component):
         Strobe: the memory answered something other than OKAY.
     """
 
-    def __init__(self, machine: Machine, *, depth: int = 512, maximum_burst: int = 64,
+    def __init__(self, machine: Machine, *, depth: int = DEPTH, maximum_burst: int = 64,
                  outstanding: int = 16) -> None:
         if depth * machine.beats_per_word < 2 * maximum_burst:
             least = 2 * maximum_burst // machine.beats_per_word
