@@ -446,7 +446,11 @@ class _Run:
                 times.append((work.first_beats - self.level) / change)
         times += [moment - now for moment in moments if moment > now + _NOTHING]
         if abs(change) > _NOTHING:
-            crossings = [(mark - self.level) / change for mark in (0.0, self.urgent, self.capacity)]
+            crossings = [(mark - self.level) / change for mark in (0.0, self.capacity)]
+            # whether weights are urgent is asked for each burst; else a level that falls above the mark and
+            # rises below it would be followed in ever smaller steps
+            if (urgent := (self.urgent - self.level) / change) > _NOTHING:
+                crossings.append(max(urgent, self.flows[_WEIGHTS].burst * self.bus.beat_cycles))
             times += [crossing for crossing in crossings if crossing > _NOTHING]
         return max(min(times), _NOTHING) if times else None
 
