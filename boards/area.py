@@ -165,7 +165,8 @@ def machine_block_rams(machine: Machine) -> int:
     return (
         machine.input_lanes * dual_port_block_rams(word, machine.scratchpad_words // machine.input_lanes)
         + _block_rams(32 * machine.output_lanes, machine.accumulator_depth)
-        + _block_rams(beat, machine.weight_fifo_words)
+        # the weight FIFO gives two beats in a cycle
+        + _block_rams(machine.bus_width + beat, machine.weight_fifo_words // 2)
         + _block_rams(beat, LOAD_BEATS)
         + _block_rams(word, STORE_WORDS)
         + _block_rams(beat, READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes)

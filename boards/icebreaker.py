@@ -18,7 +18,7 @@ from boards.parts import ice40_up5k
 from boards.spram_system import SPRAMSystem
 from boards.synthesis import SCRIPTS
 from hw.accelerator import accelerator
-from hw.machine import Machine
+from hw.machine import IN_ORDER
 from hw.uart import clocks_per_bit
 
 __all__ = ["BOARD", "CRYSTAL_HZ", "IceBreakerTop", "files"]
@@ -88,16 +88,7 @@ BOARD = Board(
     memory="SPRAM, 128 KiB",
     link="USB serial port",
     external=ExternalMemory("spram", 64, 0.125),
-    machine=Machine(
-        input_lanes=4,
-        output_lanes=4,
-        bus_width=32,
-        scratchpad_words=2048,
-        accumulator_depth=128,
-        weight_fifo_words=32,
-        average_pooling=False,
-        in_order=True,
-    ),
+    machine=IN_ORDER,
     clock_mhz=24.0,
     design=_design,
     multipliers=("ice40",),

@@ -9,12 +9,8 @@ AREA_FILE = "area.json"
 AREA_SCRIPT = f"tee -q -o {AREA_FILE} stat -json"
 
 #: After reading, before synthesis: an attribute ``keep`` of a signal goes to its flip-flops, too, else those
-#: with the same input (`hw.copies`) become one.  In FIFOs a word is never read in the cycle in which it
-#: is written, so that nothing has to be built for that case.
-READ_SCRIPT = "\n".join([
-    "setattr -set keep 1 w:* a:keep=1 %i %ci1:+$dff,$adff,$sdff,$dffe[Q]",
-    "setattr -set no_rw_check 1 */m:storage",
-])
+#: with the same input (`hw.copies`) become one.
+READ_SCRIPT = "setattr -set keep 1 w:* a:keep=1 %i %ci1:+$dff,$adff,$sdff,$dffe[Q]"
 
 #: For `amaranth.build.Platform.prepare`.
 SCRIPTS = {"script_after_read": READ_SCRIPT, "script_after_synth": AREA_SCRIPT}

@@ -24,7 +24,7 @@ from compiler.error import CompileError
 from compiler.estimate import estimate
 from compiler.listing import listing
 from compiler.report import report_json, report_table
-from hw.machine import Machine, MachineError
+from hw.machine import IN_ORDER, Machine, MachineError
 from hw.program_file import ProgramFile
 from hw.whole_file import check_writable, write_whole
 from quant.fixed_model import FixedModel
@@ -76,19 +76,6 @@ def _compile_parser() -> argparse.ArgumentParser:
     return parser
 
 
-#: What ``--in-order`` means: the machine of `boards.icebreaker`.
-SMALLEST = Machine(
-    input_lanes=4,
-    output_lanes=4,
-    bus_width=32,
-    scratchpad_words=2048,
-    accumulator_depth=128,
-    weight_fifo_words=32,
-    average_pooling=False,
-    in_order=True,
-)
-
-
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that describe a machine; `machine_from_arguments` reads them."""
     group = parser.add_argument_group("machine")
@@ -135,7 +122,7 @@ def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
         except (OSError, ValueError) as error:
             raise MachineError(f"{arguments.machine}: not a machine's description ({error})") from None
     if arguments.in_order:
-        fields |= SMALLEST.to_json()
+        fields |= IN_ORDER.to_json()
     if arguments.lanes is not None:
         match = re.fullmatch(r"(\d+)x(\d+)", arguments.lanes)
         if not match:

@@ -67,7 +67,7 @@ class Accumulators(wiring.Component):
         m = Module()
         lanes = self.machine.output_lanes
         m.submodules.ram = ram = memory.Memory(
-            shape=32 * lanes, depth=self.machine.accumulator_depth, init=[], attrs={"no_rw_check": "1"})
+            shape=32 * lanes, depth=self.machine.accumulator_depth, init=[])
         write = ram.write_port()
         # No transparency: a pixel is never read in the cycle in which it is written, because it
         # comes again after LOOP_LATENCY cycles at the earliest.

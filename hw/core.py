@@ -6,11 +6,11 @@ from typing import Literal
 
 from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
-from hw.axi import AXI4, AXI4Lite
 from hw.compute import Compute
-from hw.control import ADDRESS_WIDTH, ControlRegisters
+from hw.control import ControlRegisters
+from hw.core_signature import CoreSignature
 from hw.fetch import Fetch
 from hw.isa import Unit
 from hw.load import Load
@@ -33,19 +33,7 @@ class Core(wiring.Component):
     multiplier : "portable" or "ecp5"
         Whether multipliers and scratchpad are left to inference or instantiated for the ECP5.
 
-    Members
-    -------
-    m_axi : ``Out(AXI4(bus_width))``
-        External memory.
-    s_axil : ``In(AXI4Lite(8))``
-        The registers of `hw/registers.py`.
-    done : ``Out(1)``
-        Interrupt: the program has ended; low again when the next one starts.
-    layer : ``Out(16)``
-        Layer number of the COMPUTE instruction whose word is read or waited for, the last one's if there is
-        none; 0 before the first.
-    compute_busy, compute_token_wait, compute_weight_wait, load_busy, store_busy : ``Out(1)``
-        What the counters of the same names count.
+    Members are those of `hw.core_signature.CoreSignature`.
     """
 
     def __init__(self, machine: Machine, *, multiplier: Literal["portable", "ecp5"] = "portable") -> None:
@@ -53,17 +41,7 @@ class Core(wiring.Component):
             raise ValueError(f"multiplier must be 'portable' or 'ecp5', not {multiplier!r}")
         self.machine = machine
         self.multiplier = multiplier
-        super().__init__({
-            "m_axi": Out(AXI4(machine.bus_width)),
-            "s_axil": In(AXI4Lite(ADDRESS_WIDTH)),
-            "done": Out(1),
-            "layer": Out(16),
-            "compute_busy": Out(1),
-            "compute_token_wait": Out(1),
-            "compute_weight_wait": Out(1),
-            "load_busy": Out(1),
-            "store_busy": Out(1),
-        })
+        super().__init__(CoreSignature(machine))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-__all__ = ["ISA_VERSION", "OPTIONS", "Machine", "MachineError"]
+__all__ = ["IN_ORDER", "ISA_VERSION", "OPTIONS", "Machine", "MachineError"]
 
 #: Raised whenever the meaning or the encoding of an instruction changes; part of every digest.
 ISA_VERSION = 4
@@ -198,3 +198,8 @@ class Machine:
             raise MachineError("a machine description must have exactly the fields "
                                + ", ".join(cls.__dataclass_fields__))
         return cls(**fields)
+
+
+#: The small core in the sizes that fit an iCE40UP5K: the iCEBreaker's machine, and what ``--in-order`` means.
+IN_ORDER = Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=2048, accumulator_depth=128,
+                   weight_fifo_words=32, average_pooling=False, in_order=True)

@@ -7,10 +7,9 @@ from typing import get_args
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
 
-from hw.axi import AXI4, AXI4Lite
-from hw.control import ADDRESS_WIDTH, ControlRegisters
+from hw.control import ControlRegisters
+from hw.core_signature import CoreSignature
 from hw.machine import Machine
 from hw.multiply_add import MultiplyAddKind
 from hw.small_array import SmallArray
@@ -25,7 +24,7 @@ __all__ = ["SmallCore"]
 
 
 class SmallCore(wiring.Component):
-    """The whole accelerator, with the ports of `hw.core.Core`.
+    """The whole accelerator.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ class SmallCore(wiring.Component):
     ValueError
         If the machine is another one, or there is no such kind of multiplier.
 
-    Members are `hw.core.Core`'s; it never waits for tokens.
+    Members are those of `hw.core_signature.CoreSignature`; it never waits for tokens.
     """
 
     def __init__(self, machine: Machine, *, multiplier: MultiplyAddKind = "portable") -> None:
@@ -49,19 +48,7 @@ class SmallCore(wiring.Component):
             raise ValueError(f"multiplier must be 'portable' or 'ice40', not {multiplier!r}")
         self.machine = machine
         self.multiplier: MultiplyAddKind = multiplier
-        super().__init__(
-            {
-                "m_axi": Out(AXI4(machine.bus_width)),
-                "s_axil": In(AXI4Lite(ADDRESS_WIDTH)),
-                "done": Out(1),
-                "layer": Out(16),
-                "compute_busy": Out(1),
-                "compute_token_wait": Out(1),
-                "compute_weight_wait": Out(1),
-                "load_busy": Out(1),
-                "store_busy": Out(1),
-            }
-        )
+        super().__init__(CoreSignature(machine))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -17,7 +17,7 @@ from compiler.compile import compile_model
 from compiler.error import CompileError
 from compiler.listing import instructions_of
 from hw.isa import Opcode
-from hw.machine import Machine
+from hw.machine import IN_ORDER, Machine
 from hw.program_file import Layer, ProgramFile
 from hw.registers import Register, Status
 from quant.fixed_model import FixedModel
@@ -38,9 +38,7 @@ MACHINES = {
     "8x8-32-huffman": Machine(output_lanes=8, bus_width=32, scratchpad_words=2048, accumulator_depth=64,
                               weight_fifo_words=128, weight_decoder=True, huffman_decoder=True),
     "8x16-64-pairs": Machine(scratchpad_words=2048, accumulator_depth=64, weight_pairs=True),
-    "4x4-32-in-order": Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=2048,
-                               accumulator_depth=128, weight_fifo_words=32, average_pooling=False,
-                               in_order=True),
+    "4x4-32-in-order": IN_ORDER,
 }
 MEMORIES = ("ideal", "stalling", "ulx3s", "random")
 

@@ -78,14 +78,14 @@ def test_fit_finds_the_factors_of_what_is_a_sum():
 
 def test_small_memories_are_in_luts():
     small = Machine(scratchpad_words=1024, accumulator_depth=16, weight_fifo_words=64)
-    # 16 accumulators of 32 x 16 bits, and four instructions read ahead, cost less in LUTs; a bank of the
-    # scratchpad is never less than a block RAM deep
-    assert board_area(small, "")["block_rams"] == 8 * 8 + 0 + 2 + 2 + 4
+    # 16 accumulators of 32 x 16 bits, 32 pairs of weight beats, and four instructions read ahead, cost less in
+    # LUTs; a bank of the scratchpad is never less than a block RAM deep
+    assert board_area(small, "")["block_rams"] == 8 * 8 + 0 + 0 + 2 + 4
 
 
 def test_the_weight_fifo_is_counted():
     shallow, deep = (board_area(Machine(weight_fifo_words=words), "")["block_rams"] for words in (512, 4096))
-    assert deep - shallow == 16 - 2
+    assert deep - shallow == 15 - 4  # 130 bits wide, half as deep
 
 
 def test_decoders_are_counted():

@@ -15,7 +15,7 @@ from compiler.compile import compile_model
 from compiler.error import CompileError
 from compiler.estimate import estimate
 from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, assemble, disassemble
-from hw.machine import Machine, MachineError
+from hw.machine import IN_ORDER, Machine, MachineError
 from hw.program_file import ProgramFile
 from hw.registers import Register, Status
 from hw.small_cycles import array_cycles
@@ -27,16 +27,7 @@ from sim.program import ProgramSimulator, ProgramSimulatorError
 from sim.reference import run
 from sim.verilator import VerilatedCore
 
-MACHINE = Machine(
-    input_lanes=4,
-    output_lanes=4,
-    bus_width=32,
-    scratchpad_words=2048,
-    accumulator_depth=128,
-    weight_fifo_words=32,
-    average_pooling=False,
-    in_order=True,
-)
+MACHINE = IN_ORDER
 #: The same for the core whose units run at the same time.
 PARALLEL = replace(MACHINE, in_order=False)
 SPRAM = board_settings("spram", 64, 12)
