@@ -78,7 +78,7 @@ def test_fit_finds_the_factors_of_what_is_a_sum():
 
 def test_small_memories_are_in_luts():
     small = Machine(scratchpad_words=1024, accumulator_depth=16, weight_fifo_words=64)
-    # 16 accumulators of 32 x 16 bits, 32 pairs of weight beats, and four instructions read ahead, cost less in
+    # 16 accumulators of 32 x 16 bits, 32 pairs of weight beats and four instructions ahead cost less in
     # LUTs; a bank of the scratchpad is never less than a block RAM deep
     assert board_area(small, "")["block_rams"] == 8 * 8 + 0 + 0 + 2 + 4
 
