@@ -15,8 +15,9 @@ __all__ = ["LOOP_LATENCY", "OPERAND_DELAY", "SUM_LATENCY", "Accumulators"]
 #: The same pixel may come again after this many cycles, no sooner.
 LOOP_LATENCY = 5
 
-#: Cycles from a pixel's address to its operand: block RAM, then a register behind its slow output.
-OPERAND_DELAY = 2
+#: Cycles from a pixel's address to its operand: two to bring it to the memories of all lanes, block RAM, then a
+#: register behind its slow output.
+OPERAND_DELAY = 4
 
 #: Cycles from a pixel's address to its new sum.
 SUM_LATENCY = OPERAND_DELAY + 2
@@ -66,26 +67,30 @@ class Accumulators(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes = self.machine.output_lanes
-        m.submodules.ram = ram = memory.Memory(
-            shape=32 * lanes, depth=self.machine.accumulator_depth, init=[])
-        write = ram.write_port()
-        # No transparency: a pixel is never read in the cycle in which it is written, because it
-        # comes again after LOOP_LATENCY cycles at the earliest.
-        read = ram.read_port()
-        m.d.comb += [read.addr.eq(self.pixel), read.en.eq(1)]
-
-        old = Signal(data.ArrayLayout(signed(32), lanes), reset_less=True)
-        m.d.sync += old.eq(read.data)
-
         valid, pixel = self.valid, self.pixel
         adds = Signal()  # between two sums of a chain there may be cycles without one
-        for stage in range(SUM_LATENCY):
+        for stage in range(SUM_LATENCY - 2):
             next_valid = Signal(name=f"valid{stage}")
             next_pixel = Signal.like(self.pixel, reset_less=True, name=f"pixel{stage}")
             m.d.sync += [next_valid.eq(valid), next_pixel.eq(pixel)]
             valid, pixel = next_valid, next_pixel
-            if stage == OPERAND_DELAY:
-                m.d.comb += adds.eq(valid)
+        m.d.sync += adds.eq(valid)
+
+        # Each lane has its memory, with address registers of its own.
+        # No transparency: a pixel is never read in the cycle in which it is written, because it
+        # comes again after LOOP_LATENCY cycles at the earliest.
+        old = Signal(data.ArrayLayout(signed(32), lanes), reset_less=True)
+        reads = copies(m, self.pixel, lanes, "read_pixel", levels=2)
+        writes = copies(m, Cat(valid, pixel), lanes, "write_pixel", levels=2)
+        for lane, (read_pixel, write_pixel) in enumerate(zip(reads, writes, strict=True)):
+            ram = memory.Memory(shape=32, depth=self.machine.accumulator_depth, init=[])
+            m.submodules[f"ram{lane}"] = ram
+            write, read = ram.write_port(), ram.read_port()
+            m.d.comb += [
+                read.addr.eq(read_pixel), read.en.eq(1),
+                write.addr.eq(write_pixel[1:]), write.en.eq(write_pixel[0]), write.data.eq(self.sums[lane]),
+            ]
+            m.d.sync += old[lane].eq(read.data)
 
         # The larger of old and product is old + max(product - old, 0): what is added, and to what, is chosen
         # in a cycle of its own, so that one adder is all there is between two registers.
@@ -116,6 +121,4 @@ class Accumulators(wiring.Component):
             else:
                 m.d.sync += total.eq(start + added)
             m.d.comb += self.sums[lane].eq(total)
-
-        m.d.comb += [write.addr.eq(pixel), write.en.eq(valid), write.data.eq(self.sums)]
         return m

@@ -30,15 +30,19 @@ from hw.weight_pairs import unpair_tiles
 __all__ = ["OPERAND_LATENCY", "MultiplierArray", "array_latency", "array_twin",
            "selection_layout", "sum_bits", "with_carry"]
 
-#: Cycles from a scratchpad word to the multipliers' operands.
-OPERAND_LATENCY = 1
+#: Cycles from a scratchpad word to the multipliers' operands: shared channels are chosen, then brought to
+#: all columns.
+OPERAND_LATENCY = 2
+
+#: Columns that are fed by the same registers.
+_NEIGHBOURS = 4
 
 #: What MAXIMUM sees outside the image: less than any activation.
 OUTSIDE_MAXIMUM = -256
 
 
 def selection_layout(machine: Machine) -> data.StructLayout:
-    """What becomes of a window's words; comes a cycle before them.
+    """What becomes of a window's words; comes two cycles before them.
 
     ``inside``: of each slot, 0 outside the image and where no tap is; ``half``: which group of
     ``input_lanes`` channels a dense pass takes, or of twice as many with ``pairs``; ``phase``: channel with
@@ -83,7 +87,7 @@ class MultiplierArray(wiring.Component):
     tile : ``In(8 * multipliers)``
         Weight of output lane o and input lane i in byte ``o * input_lanes + i``.
     load_tile : ``In(1)``
-        Take the tile, in the next cycle, for the word of this one and those after it.
+        Take the tile, in two cycles, for the word of this one and those after it.
     sums : ``Out``
         One signed sum for each output lane.
     carries : ``Out(output_lanes)``
@@ -133,12 +137,12 @@ class MultiplierArray(wiring.Component):
         if self.machine.weight_pairs:
             pair_chosen = Cat(*(selection.pairs & thin & (selection.thin_channels == channels)
                                 & (selection.phase == phase) for channels, phase in pair_sources))
-            pairs_shared = copies(m, selection.pairs, lanes, "pairs_shared")
-            upper_chosen = copies(m, pair_chosen, lanes, "chosen_upper")
-            pairs_alone = copies(m, selection.pairs, columns, "pairs_alone")
-        steers = zip(copies(m, chosen, lanes, "chosen"), copies(m, selection.half, lanes, "half"),
-                     copies(m, selection.inside, lanes, "inside_shared"),
-                     copies(m, selection.input_signed, lanes, "signed_shared"),
+            pairs_shared = copies(m, selection.pairs, lanes, "pairs_shared", levels=2)
+            upper_chosen = copies(m, pair_chosen, lanes, "chosen_upper", levels=2)
+        steers = zip(copies(m, chosen, lanes, "chosen", levels=2),
+                     copies(m, selection.half, lanes, "half", levels=2),
+                     copies(m, selection.inside, lanes, "inside_shared", levels=2),
+                     copies(m, selection.input_signed, lanes, "signed_shared", levels=2),
                      pairs_shared, upper_chosen, strict=True)
         for lane, (choice, half, insides, is_signed, is_paired, pair_choice) in enumerate(steers):
             byte, inside = Signal(8, name=f"byte_lane{lane}"), Signal(name=f"inside_lane{lane}")
@@ -163,17 +167,31 @@ class MultiplierArray(wiring.Component):
                         m.d.comb += [next_byte.eq(words[slot][channel]), next_inside.eq(insides[slot])]
                 m.d.sync += upper[lane].eq(Mux(next_inside, extended(next_byte, is_signed), 0))
 
+        # brought to the columns that lie together
+        seen_by = [[copies(m, lane, 1, f"column{first}_{lane.name}")[0].as_signed()
+                    for lane in (shared if first < columns // 2 else upper)]
+                   for first in range(0, columns, _NEIGHBOURS)]
+
         # what each sees alone: its channel of every slot
-        alone_mode, maximum = Signal(), Signal()
-        m.d.comb += [
+        inside, alone_mode, maximum, input_signed = (
+            Signal(lanes, reset_less=True), Signal(reset_less=True), Signal(reset_less=True),
+            Signal(reset_less=True))
+        m.d.sync += [
+            inside.eq(selection.inside),
+            input_signed.eq(selection.input_signed),
             maximum.eq(selection.mode == Mode.MAXIMUM),
-            alone_mode.eq((selection.mode == Mode.DEPTHWISE) | maximum),
+            alone_mode.eq(selection.mode.as_value().matches(Mode.DEPTHWISE, Mode.MAXIMUM)),
         ]
+        if self.machine.weight_pairs:
+            pairs = Signal(reset_less=True)
+            m.d.sync += pairs.eq(selection.pairs)
+            pairs_alone = copies(m, pairs, columns, "pairs_alone", levels=2)
         # copies for each column, because they steer all that is wide
-        modes = Cat(selection.input_signed, maximum, alone_mode)
-        column_steers = zip(copies(m, selection.inside, columns, "inside_alone"),
-                            copies(m, modes, columns, "modes"),
-                            copies(m, self.load_tile, columns, "load_tile"), pairs_alone, strict=True)
+        modes = Cat(input_signed, maximum, alone_mode)
+        column_steers = zip(copies(m, inside, columns, "inside_alone", levels=2),
+                            copies(m, modes, columns, "modes", levels=2),
+                            copies(m, self.load_tile, columns, "load_tile", levels=2), pairs_alone,
+                            strict=True)
         # of each column: sums of its lower and upper weights, what is missing in the second
         sums: list[tuple[Value, Value, Value]] = []
         for column, (insides, steer, load_tile, is_paired) in enumerate(column_steers):
@@ -181,11 +199,13 @@ class MultiplierArray(wiring.Component):
             own = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"own_column{column}_lane{lane}")
                    for lane in range(lanes)]
             outside = Cat(Const(0, 8), is_maximum).as_signed()
-            m.d.sync += [operand.eq(Mux(insides[lane], extended(words[lane][column], is_signed),
+            held = [Signal(8, reset_less=True, name=f"held_column{column}_lane{lane}") for lane in range(lanes)]
+            m.d.sync += [byte.eq(words[lane][column]) for lane, byte in enumerate(held)]
+            m.d.sync += [operand.eq(Mux(insides[lane], extended(held[lane], is_signed),
                                         0 if lane else outside)) for lane, operand in enumerate(own)]
             alone = Signal(reset_less=True, name=f"alone_column{column}")
             m.d.sync += alone.eq(alone_before)
-            seen = shared if column < columns // 2 else upper
+            seen = seen_by[column // _NEIGHBOURS]
             operands = [Mux(alone, own[lane], seen[lane]) for lane in range(lanes)]
             if self.machine.weight_pairs:
                 sums.append(self._paired_column(m, column, operands, is_paired, load_tile))
@@ -232,7 +252,7 @@ class MultiplierArray(wiring.Component):
         weights."""
         half = self.machine.output_lanes // 2
         stages = LATENCY + ceil_log2(self.machine.input_lanes)
-        before = delay_line(m, self.selection.pairs, 1 + stages, "paired")[-1]
+        before = delay_line(m, self.selection.pairs, 3 + stages, "paired")[-1]
         steers = copies(m, before, len(sums), "paired_sum")
         for column, (low, high, missing) in enumerate(sums):
             paired = steers[column]

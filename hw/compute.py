@@ -141,12 +141,12 @@ class Compute(wiring.Component):
 
         m.d.comb += [
             array.words.eq(port.read_data),
-            array.selection.inside.eq(delay_line(m, Cat(inside), word - 3, "inside")[-1]),
-            *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word - 1, name)[-1])
+            array.selection.inside.eq(delay_line(m, Cat(inside), word - 4, "inside")[-1]),
+            *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word - 2, name)[-1])
               for name in selection_layout(machine).members if name != "inside"),
             array.tile.eq(loader.tile),
             loader.take_tile.eq(valid[operands - 1] & flags[operands - 1].new_tile),
-            array.load_tile.eq(loader.take_tile),
+            array.load_tile.eq(valid[operands - 2] & flags[operands - 2].new_tile),
             loader.claim_tile.eq(sequencer.claim_tile),
             loader.claim_parameters.eq(sequencer.claim_parameters),
             sequencer.tile_available.eq(loader.tile_available),
@@ -156,7 +156,8 @@ class Compute(wiring.Component):
         # The parameter block is copied as its first word comes by, so that the next may arrive
         # while the last words of this block are still on their way.
         bias = Signal(data.ArrayLayout(signed(32), machine.output_lanes), reset_less=True)
-        new_block = copies(m, valid[sums - 2] & flags[sums - 2].new_block, machine.output_lanes, "new_block")
+        new_block = copies(m, valid[sums - 3] & flags[sums - 3].new_block, machine.output_lanes, "new_block",
+                           levels=2)
         for lane, takes in enumerate(new_block):
             with m.If(takes):
                 m.d.sync += bias[lane].eq(loader.bias[lane])

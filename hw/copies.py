@@ -7,14 +7,23 @@ from amaranth.hdl import Module, Signal, Value, ValueLike
 __all__ = ["copies"]
 
 
-def copies(m: Module, value: ValueLike, count: int, name: str) -> list[Signal]:
-    """``count`` registers that hold ``value`` of the cycle before; after a reset they hold anything.
+#: Branches of each register of a tree of copies: so many that two levels serve 16 lanes.
+_BRANCHES = 4
+
+
+def copies(m: Module, value: ValueLike, count: int, name: str, *, levels: int = 1) -> list[Signal]:
+    """``count`` registers that hold ``value`` of ``levels`` cycles before; after a reset they hold anything.
+
+    With two levels four registers feed them all, for copies that lie all over a part.
 
     A wire to a thousand flip-flops all over a part takes longer than any logic here.  Synthesis would make
     one register of all copies, so they have the attribute ``keep``, which `boards.synthesis` hands on to the
     flip-flops.
     """
     value = Value.cast(value)
+    if levels > 1:
+        nearer = copies(m, value, -(-count // _BRANCHES), f"{name}_branch", levels=levels - 1)
+        return [copies(m, nearer[number // _BRANCHES], 1, f"{name}{number}")[0] for number in range(count)]
     registers = [Signal(value.shape(), reset_less=True, attrs={"keep": 1}, name=f"{name}_copy{number}")
                  for number in range(count)]
     m.d.sync += [register.eq(value) for register in registers]

@@ -10,14 +10,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-__all__ = ["PORT_A_LATENCY", "PORT_B_LATENCY", "DualPortMemory", "MemoryKind", "block_rams"]
+from hw.copies import copies
+
+__all__ = ["PORT_LATENCY", "DualPortMemory", "MemoryKind", "block_rams"]
 
 MemoryKind = Literal["portable", "ecp5"]
 
-#: Cycles from a read's address to its data: the memory's own, a register's behind it, and with port B
-#: another one's in front of it.
-PORT_A_LATENCY = 2
-PORT_B_LATENCY = 3
+#: Cycles from a read's address to its data, through either port: a register, the memory's own, a register.
+PORT_LATENCY = 3
 
 #: Address bits of an ECP5 block RAM when each of its words has this many bits.
 _WORD_WIDTHS = {14: 1, 13: 2, 12: 4, 11: 9, 10: 18}
@@ -38,13 +38,12 @@ def block_rams(width: int, depth: int) -> int:
 class DualPortMemory(wiring.Component):
     """Memory of ``depth`` words of ``width`` bits; nothing may depend on its first contents.
 
-    Both ports have a register at the output, port B also at the inputs: whoever shares port B chooses its
-    address in front of that register, and the long way from there to all blocks takes a cycle of
-    its own.  So a word that is written in one cycle is read through port B in the next, and through
-    port A in the one after.
+    Both ports have registers at inputs and output.  The blocks of an ECP5 lie near those who use their bytes,
+    far from each other: each has input registers of its own, and the way to them takes a cycle.  A word that is
+    written in one cycle is read through either port from the next on.
 
-    Port B does not read and write in the same cycle, and port A is not given an address in the cycle
-    after it was written to; then the two kinds behave alike.
+    Port B does not read and write in the same cycle, and port A is not given an address in the very cycle in
+    which it is written to; then the two kinds behave alike.
 
     Parameters
     ----------
@@ -59,9 +58,9 @@ class DualPortMemory(wiring.Component):
     Members
     -------
     a_enable, a_address : ``In``
-        Read; ``a_data`` follows `PORT_A_LATENCY` cycles later.
+        Read; ``a_data`` follows `PORT_LATENCY` cycles later.
     b_read, b_write, b_address, b_write_data : ``In``
-        Read (``b_data`` follows `PORT_B_LATENCY` cycles later) or write.
+        Read (``b_data`` follows `PORT_LATENCY` cycles later) or write.
     """
 
     def __init__(self, width: int, depth: int, *, kind: MemoryKind = "portable") -> None:
@@ -79,59 +78,65 @@ class DualPortMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # port B's registers
-        read, write = Signal(), Signal()
-        address = Signal(len(self.b_address), reset_less=True)
         write_data = Signal(self.width, reset_less=True)
-        m.d.sync += [
-            read.eq(self.b_read & ~self.b_write),
-            write.eq(self.b_write),
-            address.eq(self.b_address),
-            write_data.eq(self.b_write_data),
-        ]
+        m.d.sync += write_data.eq(self.b_write_data)
         if self.kind == "portable":
-            self._portable(m, read, write, address, write_data)
+            self._portable(m, write_data)
         else:
-            self._ecp5(m, write, address, write_data)
+            self._ecp5(m, write_data)
         return m
 
-    def _portable(self, m: Module, read: Signal, write: Signal, address: Signal, write_data: Signal) -> None:
+    def _portable(self, m: Module, write_data: Signal) -> None:
+        enable, read, write = Signal(), Signal(), Signal()
+        a_address = Signal(len(self.a_address), reset_less=True)
+        b_address = Signal(len(self.b_address), reset_less=True)
+        m.d.sync += [
+            enable.eq(self.a_enable),
+            a_address.eq(self.a_address),
+            read.eq(self.b_read & ~self.b_write),
+            write.eq(self.b_write),
+            b_address.eq(self.b_address),
+        ]
         # the attribute spares logic for reads and writes that meet at an address
         m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=[],
                                               attrs={"no_rw_check": "1"})
         write_b, read_a, read_b = memory.write_port(), memory.read_port(), memory.read_port()
         m.d.comb += [
-            read_a.addr.eq(self.a_address), read_a.en.eq(self.a_enable),
-            write_b.addr.eq(address), write_b.en.eq(write), write_b.data.eq(write_data),
-            read_b.addr.eq(address), read_b.en.eq(read),
+            read_a.addr.eq(a_address), read_a.en.eq(enable),
+            write_b.addr.eq(b_address), write_b.en.eq(write), write_b.data.eq(write_data),
+            read_b.addr.eq(b_address), read_b.en.eq(read),
         ]
         m.d.sync += [self.a_data.eq(read_a.data), self.b_data.eq(read_b.data)]
 
-    def _ecp5(self, m: Module, write: Signal, address: Signal, write_data: Signal) -> None:
+    def _ecp5(self, m: Module, write_data: Signal) -> None:
         address_bits, block_width = _block_shape(self.depth)
         banks = -(-self.depth // (1 << address_bits))
         slices = -(-self.width // block_width)
+        # the same for all blocks, so that a block has whole bytes where words have
+        used = -(-self.width // slices)
+        a_addresses = copies(m, self.a_address[:address_bits], banks * slices, "a_address")
+        b_addresses = copies(m, self.b_address[:address_bits], banks * slices, "b_address")
         a_words, b_words = [], []
         for bank in range(banks):
-            bank_write = Signal(name=f"write_{bank}")
-            m.d.comb += bank_write.eq(write & (address[address_bits:] == bank))
-            a_word, b_word = Signal(slices * block_width), Signal(slices * block_width)
-            data = Signal(slices * block_width)
+            # one that writes after a reset spoils nothing that counts
+            writes = copies(m, self.b_write & (self.b_address[address_bits:] == bank), slices,
+                            f"write_{bank}")
+            a_word, b_word = Signal(slices * used), Signal(slices * used)
+            data = Signal(slices * used)
             m.d.comb += data.eq(write_data)
             for number in range(slices):
-                part = slice(number * block_width, (number + 1) * block_width)
+                part = slice(number * used, (number + 1) * used)
                 m.submodules[f"block_{bank}_{number}"] = _block(
                     block_width, address_bits,
-                    a_address=self.a_address[:address_bits], a_data=a_word[part],
-                    b_address=address[:address_bits], b_data=b_word[part],
-                    b_write=bank_write, b_write_data=data[part])
+                    a_address=a_addresses[bank * slices + number], a_data=a_word[part],
+                    b_address=b_addresses[bank * slices + number], b_data=b_word[part],
+                    b_write=writes[number], b_write_data=data[part])
             a_words.append(a_word)
             b_words.append(b_word)
-        for read_address, words, output, latency in (
-                (self.a_address, a_words, self.a_data, PORT_A_LATENCY),
-                (self.b_address, b_words, self.b_data, PORT_B_LATENCY)):
+        for read_address, words, output in ((self.a_address, a_words, self.a_data),
+                                            (self.b_address, b_words, self.b_data)):
             bank = read_address[address_bits:]
-            for _ in range(latency if banks > 1 else 0):
+            for _ in range(PORT_LATENCY if banks > 1 else 0):
                 earlier, bank = bank, Signal.like(bank)
                 m.d.sync += bank.eq(earlier)
             chosen: Any = words[0]
@@ -158,5 +163,5 @@ def _block(width: int, address_bits: int, *, a_address: Any, a_data: Any, b_addr
         written = Cat(b_write_data if port == "B" else Const(0, width), Const(0, 18))
         pins |= {f"i_AD{port}{n}": full[n] for n in range(14)}
         pins |= {f"i_DI{port}{n}": written[n] for n in range(18)}
-        pins |= {f"o_DO{port}{n}": data[n] for n in range(width)}
+        pins |= {f"o_DO{port}{n}": data[n] for n in range(len(data))}
     return Instance("DP16KD", p_RESETMODE="SYNC", p_ASYNC_RESET_RELEASE="SYNC", p_GSR="AUTO", **pins)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.copies import copies
 from hw.isa import INSTRUCTION_BYTES, Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
-from hw.stream_register import SkidBuffer
 
 __all__ = ["QUEUED_OPCODES", "READ_AHEAD", "Fetch", "InstructionQueue"]
 
@@ -20,9 +20,15 @@ QUEUED_OPCODES = (Opcode.LOAD, Opcode.WEIGHTS, Opcode.COMPUTE, Opcode.STORE)
 #: Instructions that are read ahead of the one being handed out; past END they are read for nothing.
 READ_AHEAD = 4
 
+#: Bits of an instruction that are read and held by the same registers.
+_PART = 64
+
 
 class InstructionQueue(wiring.Component):
     """Queue of one unit's instructions, only as wide as the fields that the unit uses.
+
+    They are hundreds of bits wide and cycles apart.  The output is a register, which is filled three cycles after
+    an instruction has been taken.
 
     Parameters
     ----------
@@ -55,25 +61,53 @@ class InstructionQueue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # distributed memory on an FPGA, 16 entries deep at no extra cost
-        m.submodules.queue = queue = SyncFIFO(width=self.stored.size, depth=self.depth)
-        # a unit answers in the cycle in which it sees an instruction, so it sees one in a register
-        m.submodules.register = register = SkidBuffer(self.stored)
-        entry, exit_ = Signal(self.stored), Signal(self.stored)
-        m.d.comb += [
-            queue.w_data.eq(entry.as_value()),
-            queue.w_en.eq(self.input.valid),
-            self.input.ready.eq(queue.w_rdy),
-            register.input.payload.eq(queue.r_data),
-            register.input.valid.eq(queue.r_rdy),
-            queue.r_en.eq(register.input.ready),
-            exit_.eq(register.output.payload),
-            self.output.valid.eq(register.output.valid),
-            register.output.ready.eq(self.output.ready),
-            self.output.payload.opcode.eq(self.opcode),
-        ]
+        entry = Signal(self.stored)
         for name in self.stored.members:
-            m.d.comb += [entry[name].eq(self.input.payload[name]), self.output.payload[name].eq(exit_[name])]
+            m.d.comb += entry[name].eq(self.input.payload[name])
+        level = Signal(range(self.depth + 1))
+        next_level = Signal.like(level)
+        room = Signal(init=1)
+        last = self.depth - 1
+        writing, reading = Signal(range(self.depth)), Signal(range(self.depth))
+        next_reading = Signal.like(reading)
+        write, load, next_load = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.input.ready.eq(room),
+            write.eq(self.input.valid & room),
+            next_level.eq(level + write - load),
+            next_load.eq((level != 0) & ~load & ~self.output.valid),
+            next_reading.eq(reading),
+        ]
+        m.d.sync += [level.eq(next_level), room.eq(next_level != self.depth), load.eq(next_load),
+                     reading.eq(next_reading)]
+        with m.If(write):
+            m.d.sync += writing.eq(Mux(writing == last, 0, writing + 1))
+        with m.If(load):
+            m.d.comb += next_reading.eq(Mux(reading == last, 0, reading + 1))
+            m.d.sync += self.output.valid.eq(1)
+        with m.Elif(self.output.ready):
+            m.d.sync += self.output.valid.eq(0)
+
+        # distributed memory on an FPGA, 16 entries deep at no extra cost; parts of it have their own steers
+        held = Signal(self.stored, reset_less=True)
+        parts = range(0, self.stored.size, _PART)
+        pointers = copies(m, next_reading, len(parts), "reading")
+        loads = copies(m, next_load, len(parts), "load")
+        for first, pointer, loads_part in zip(parts, pointers, loads, strict=True):
+            part = slice(first, min(first + _PART, self.stored.size))
+            storage = Memory(shape=part.stop - first, depth=self.depth, init=[])
+            m.submodules[f"storage{first // _PART}"] = storage
+            write_port, read_port = storage.write_port(), storage.read_port(domain="comb")
+            m.d.comb += [
+                write_port.addr.eq(writing), write_port.en.eq(write),
+                write_port.data.eq(entry.as_value()[part]),
+                read_port.addr.eq(pointer),
+            ]
+            with m.If(loads_part):
+                m.d.sync += held.as_value()[part].eq(read_port.data)
+        m.d.comb += self.output.payload.opcode.eq(self.opcode)
+        for name in self.stored.members:
+            m.d.comb += self.output.payload[name].eq(held[name])
         return m
 
 

@@ -28,7 +28,7 @@ _CLIP = RoundingShift.LATENCY      # stage whose register holds the rounded valu
 _CLIPPED = _CLIP + 1
 _ALIGN_CYCLES = 3
 _AGAIN = _CLIPPED + _ALIGN_CYCLES  # when a word comes back to the shifter
-_RESIDUAL_READ = _CLIPPED - 1 - READ_LATENCY  # the word is registered once before it is needed
+_RESIDUAL_READ = _CLIPPED - READ_LATENCY
 _WRITE_RESIDUAL = _AGAIN + _CLIPPED + 1
 assert _RESIDUAL_READ >= 0
 assert _AGAIN % 2 == 1, "a word would meet the next one at the shifter"
@@ -143,18 +143,20 @@ class Requantize(wiring.Component):
         ]
         low = Signal(signed(9), reset_less=True)
         high = Signal(signed(9), reset_less=True)
-        low_clipped = Signal(signed(9), reset_less=True)
-        high_clipped = Signal(signed(9), reset_less=True)
         m.d.sync += [
-            low.eq(Mux(again[_CLIP - 1], code.sum_low, code.low)),
-            high.eq(Mux(again[_CLIP - 1], code.sum_high, code.high)),
-            low_clipped.eq(low),
-            high_clipped.eq(high),
+            low.eq(Mux(again[_CLIP - 2], code.sum_low, code.low)),
+            high.eq(Mux(again[_CLIP - 2], code.sum_high, code.high)),
         ]
 
-        alignments = copies(m, Cat(swap, distance), lanes, "alignment")
+        alignments = copies(m, Cat(swap, code.residual_signed, distance), lanes, "alignment")
+        limits = copies(m, Cat(low, high), lanes, "limits")
         for lane in range(lanes):
-            lane_swap, lane_distance = alignments[lane][0], alignments[lane][1:]
+            lane_swap, lane_signed, lane_distance = (
+                alignments[lane][0], alignments[lane][1], alignments[lane][2:])
+            lane_low, lane_high = limits[lane][:9].as_signed(), limits[lane][9:].as_signed()
+            low_clipped = Signal(signed(9), reset_less=True, name=f"low_clipped{lane}")
+            high_clipped = Signal(signed(9), reset_less=True, name=f"high_clipped{lane}")
+            m.d.sync += [low_clipped.eq(lane_low), high_clipped.eq(lane_high)]
             amount = Signal(6, reset_less=True, name=f"amount{lane}")
             with m.If(self.load_shift):
                 m.d.sync += amount.eq(self.shift[lane] + SHIFT_OFFSET)
@@ -176,20 +178,19 @@ class Requantize(wiring.Component):
             below = Signal(reset_less=True, name=f"below{lane}")
             above = Signal(reset_less=True, name=f"above{lane}")
             clipped = Signal(signed(9), name=f"clipped{lane}")
-            m.d.sync += [kept.eq(rounded), below.eq(rounded < low), above.eq(rounded > high)]
+            m.d.sync += [kept.eq(rounded), below.eq(rounded < lane_low), above.eq(rounded > lane_high)]
             m.d.comb += clipped.eq(Mux(below, low_clipped, Mux(above, high_clipped, kept)))
             written = Signal(8, reset_less=True, name=f"written{lane}")
             m.d.sync += written.eq(clipped)
             m.d.comb += self.write_data.word_select(lane, 8).eq(written)
 
             byte = self.residual_data.word_select(lane, 8)
-            other = Signal(signed(9), reset_less=True, name=f"residual{lane}")
+            other = Cat(byte, byte[7] & lane_signed).as_signed()
             chosen = Signal(signed(9), reset_less=True, name=f"chosen{lane}")
             unshifted = Signal(signed(9), reset_less=True, name=f"unshifted{lane}")
             aligned = Signal(signed(24), reset_less=True, name=f"aligned{lane}")
             unaligned = Signal(signed(9), reset_less=True, name=f"unaligned{lane}")
             m.d.sync += [
-                other.eq(Cat(byte, byte[7] & code.residual_signed)),
                 chosen.eq(Mux(lane_swap, other, clipped)),
                 unshifted.eq(Mux(lane_swap, clipped, other)),
                 aligned.eq(chosen << lane_distance),

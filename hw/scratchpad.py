@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.copies import copies
 from hw.delay_line import delay_line
-from hw.dual_port_memory import PORT_A_LATENCY, PORT_B_LATENCY, DualPortMemory, MemoryKind
+from hw.dual_port_memory import PORT_LATENCY, DualPortMemory, MemoryKind
 from hw.machine import Machine
 
 __all__ = ["ADDRESS_WIDTH", "READ_LATENCY", "ComputePort", "Scratchpad"]
@@ -24,10 +24,9 @@ __all__ = ["ADDRESS_WIDTH", "READ_LATENCY", "ComputePort", "Scratchpad"]
 #: Bits of a scratchpad address in instructions and between units; more than the scratchpad may have.
 ADDRESS_WIDTH = 16
 
-#: Cycles from a read's address to its word, for all that read: with port A a register before the banks
-#: and one behind the words' choice, with port B the latter only.
-READ_LATENCY = 4
-assert READ_LATENCY == 1 + PORT_A_LATENCY + 1 == PORT_B_LATENCY + 1
+#: Cycles from a read's address to its word, for all that read: a register before the banks and one behind the
+#: words' choice.
+READ_LATENCY = 1 + PORT_LATENCY + 1
 
 
 class ComputePort(wiring.Signature):
@@ -139,6 +138,13 @@ class Scratchpad(wiring.Component):
         with m.If(load_has | store_has):
             m.d.sync += load_was_last.eq(load_has)
 
+        # what is written, chosen where the memories are: each byte has its own steer
+        written = Signal.like(compute.write_data, reset_less=True)
+        loaded = Signal.like(compute.write_data, reset_less=True)
+        m.d.sync += [written.eq(compute.write_data), loaded.eq(self.write.payload.data)]
+        steers = copies(m, Cat(compute.write_enable, bank_of(compute.write_address)), self.machine.word_bytes,
+                        "writes")
+
         # Port A: each bank gets the row of that slot whose address lies in it.
         rotation = Signal(bank_bits, reset_less=True)
         first_bank = bank_of(compute.read_addresses[0])
@@ -162,23 +168,32 @@ class Scratchpad(wiring.Component):
             b_words.append(memory.b_data)
 
             mine, loads, stores = (Signal(name=f"{name}_{bank}") for name in ("compute", "load", "store"))
+            b_write, b_read = Signal(name=f"write_{bank}"), Signal(name=f"read_{bank}")
+            b_row = Signal(row_bits, reset_less=True, name=f"b_row_{bank}")
             m.d.comb += [
                 mine.eq(bank_of(compute_address) == bank),
                 loads.eq(load_has & (bank_of(self.write.payload.address) == bank)),
                 stores.eq(store_has & (bank_of(self.read.payload) == bank)),
-                memory.b_write.eq((compute.write_enable & mine) | loads),
-                memory.b_read.eq((compute.residual_enable & mine) | stores),
-                memory.b_write_data.eq(Mux(loads, self.write.payload.data, compute.write_data)),
-                memory.b_address.eq(Mux(loads, row_of(self.write.payload.address),
-                                        Mux(stores, row_of(self.read.payload), row_of(compute_address)))),
+                memory.b_write.eq(b_write), memory.b_read.eq(b_read), memory.b_address.eq(b_row),
             ]
+            m.d.sync += [
+                b_write.eq((compute.write_enable & mine) | loads),
+                b_read.eq((compute.residual_enable & mine) | stores),
+                b_row.eq(Mux(loads, row_of(self.write.payload.address),
+                             Mux(stores, row_of(self.read.payload), row_of(compute_address)))),
+            ]
+            for byte, steer in enumerate(steers):
+                from_compute = steer[0] & (steer[1:] == bank)
+                m.d.comb += memory.b_write_data.word_select(byte, 8).eq(
+                    Mux(from_compute, written.word_select(byte, 8), loaded.word_select(byte, 8)))
 
         # The words, rotated back by one power of two after the other: half the wires of a choice among all
         # banks for each slot.  Each byte of the words has a copy of the rotation, which steers so much.
-        early = delay_line(m, rotation, PORT_A_LATENCY - 1, "rotation")[-1]
+        early = delay_line(m, rotation, PORT_LATENCY - 2, "rotation")[-1]
         read_data = Signal.like(compute.read_data, reset_less=True)
         m.d.comb += compute.read_data.eq(read_data)
-        for byte, turned in enumerate(copies(m, early, self.machine.word_bytes, "rotation")):
+        turns = copies(m, early, self.machine.word_bytes, "rotation", levels=2)
+        for byte, turned in enumerate(turns):
             parts: list[Value] = [word.word_select(byte, 8) for word in a_words]
             for power in reversed(range(bank_bits)):
                 parts = [Mux(turned[power], parts[(slot + (1 << power)) % banks], part)
@@ -186,9 +201,12 @@ class Scratchpad(wiring.Component):
             m.d.sync += [read_data[slot].word_select(byte, 8).eq(part) for slot, part in enumerate(parts)]
         for name, address, output in (("residual", compute.residual_address, compute.residual_data),
                                       ("store", self.read.payload, self.read_data)):
-            bank = delay_line(m, bank_of(address), PORT_B_LATENCY, f"{name}_bank")[-1]
+            early = delay_line(m, bank_of(address), 1 + PORT_LATENCY - 2, f"{name}_bank")[-1]
+            choices = copies(m, early, self.machine.word_bytes, f"{name}_bank", levels=2)
             word = Signal.like(output, reset_less=True, name=f"{name}_word")
-            m.d.sync += word.eq(Array(b_words)[bank])
             m.d.comb += output.eq(word)
+            m.d.sync += [
+                word.word_select(byte, 8).eq(Array(bank.word_select(byte, 8) for bank in b_words)[choice])
+                for byte, choice in enumerate(choices)]
         m.d.comb += self.read_valid.eq(delay_line(m, store_has, READ_LATENCY, "store_reads", init=0)[-1])
         return m

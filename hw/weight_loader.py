@@ -1,8 +1,8 @@
 """From the weight FIFO to the multipliers: collects tiles and parameter blocks ahead of their use.
 
-A tile is collected in a shift register and moved to a second one as soon as that is free, so that
-the bus need not wait while the first word of a pass is on its way to the multipliers.  Encoded weights
-pass the decoder before.
+A tile is collected in a shift register and moved to a second one as soon as that is free, and from there to a
+third unless tiles come slowly, so that the bus need not wait while the first word of a pass is on its way to the
+multipliers.  Encoded weights pass the decoder before.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ __all__ = ["SHIFT_BITS", "WeightLoader"]
 SHIFT_BITS = 7
 
 _LANE_BITS = 32 + SHIFT_BITS
+
+#: Cycles for which a claimed tile is in the array's way.
+_IN_THE_WAY = 9
 
 
 class WeightLoader(wiring.Component):
@@ -114,45 +117,56 @@ class WeightLoader(wiring.Component):
         arriving = Signal(8 * machine.multipliers, reset_less=True)
         arrived = Signal()
         left = Signal(range(words), init=words - 1)
-        waiting = Signal(8 * machine.multipliers, reset_less=True)
-        waiting_full = Signal()
-        move = Signal()
+        # registers that hold whole tiles, the nearest to the array first: one, if two tiles do not come sooner
+        # than the way of one lets them
+        places = 1 if 2 * words >= _IN_THE_WAY + words else 2
+        held = [Signal(8 * machine.multipliers, reset_less=True, name=f"tile{place}") for place in range(places)]
+        full = [Signal(name=f"full{place}") for place in range(places)]
+        move = [Signal(name=f"move{place}") for place in range(places)]  # into this place
+        next_full = [Signal(name=f"next_full{place}") for place in range(places)]
+        next_move = [Signal(name=f"next_move{place}") for place in range(places)]
         take = Signal()
         next_shift = Signal()
         complete = Signal()
         next_arrived = Signal()
-        next_waiting_full = Signal()
-        next_move = Signal()
+        leaves = [take, *move]
+        next_leaves = [self.take_tile, *next_move]
+        for place, comes_next in enumerate([*next_full[1:], next_arrived]):
+            m.d.comb += [
+                next_full[place].eq(move[place] | (full[place] & ~leaves[place])),
+                next_move[place].eq(comes_next & (~next_full[place] | next_leaves[place])),
+            ]
         m.d.comb += [
-            self.tile.eq(waiting),
+            self.tile.eq(held[0]),
             complete.eq(shift & (left == 0)),
-            next_arrived.eq(complete | (arrived & ~move)),
-            next_waiting_full.eq(move | (waiting_full & ~take)),
-            next_move.eq(next_arrived & (~next_waiting_full | self.take_tile)),
-            next_shift.eq(next_valid & (~next_arrived | next_move)),
+            next_arrived.eq(complete | (arrived & ~move[-1])),
+            next_shift.eq(next_valid & (~next_arrived | next_move[-1])),
         ]
         m.d.sync += [
             arrived.eq(next_arrived),
-            waiting_full.eq(next_waiting_full),
+            Cat(full).eq(Cat(next_full)),
+            Cat(move).eq(Cat(next_move)),
             take.eq(self.take_tile),
-            move.eq(next_move),
             shift.eq(next_shift),
         ]
         arrives = Cat(arriving[len(word):], word)
         shifts = copies(m, next_shift, machine.output_lanes, "shift")
-        moves = copies(m, next_move, machine.output_lanes, "move")
-        for lane, (lane_shift, lane_move) in enumerate(zip(shifts, moves, strict=True)):
+        for lane, lane_shift in enumerate(shifts):
             part = slice(8 * machine.input_lanes * lane, 8 * machine.input_lanes * (lane + 1))
             with m.If(lane_shift):
                 m.d.sync += arriving[part].eq(arrives[part])
-            with m.If(lane_move):
-                m.d.sync += waiting[part].eq(arriving[part])
+        for place, source in enumerate([*held[1:], arriving]):
+            moves = copies(m, next_move[place], machine.output_lanes, f"move{place}")
+            for lane, lane_move in enumerate(moves):
+                part = slice(8 * machine.input_lanes * lane, 8 * machine.input_lanes * (lane + 1))
+                with m.If(lane_move):
+                    m.d.sync += held[place][part].eq(source[part])
         with m.If(shift):
             m.d.sync += left.eq(Mux(left == 0, words - 1, left - 1))
 
-        # Tiles that come: in four places between decoder and multipliers.  When they had to wait, the
+        # Tiles that come: in up to five places between decoder and multipliers.  When they had to wait, the
         # last of them is complete only as many cycles after the one before as it has pieces.
-        available = Signal(range(3 if comes is None else 8))
+        available = Signal(range(places + 2 if comes is None else 8))
         apart = Signal(range(words))
         m.d.comb += self.tile_available.eq((available != 0) & (apart == 0))
         m.d.sync += available.eq(available + (complete if comes is None else comes) - self.claim_tile)

@@ -116,9 +116,9 @@ def check(machine: Machine, steps: Sequence[Step]) -> None:
     latency = array_latency(machine)
 
     async def bench(ctx: SimulatorContext) -> None:
-        for cycle in range(-1, len(steps) + latency):
-            if cycle + 1 < len(steps):
-                step = steps[cycle + 1]
+        for cycle in range(-2, len(steps) + latency):
+            if cycle + 2 < len(steps):
+                step = steps[cycle + 2]
                 selection = {
                     "inside": sum(bit << slot for slot, bit in enumerate(step.inside)),
                     "phase": step.phase,
@@ -133,7 +133,7 @@ def check(machine: Machine, steps: Sequence[Step]) -> None:
                 ctx.set(dut.selection, selection)
             if 0 <= cycle < len(steps):
                 ctx.set(dut.words, [int.from_bytes(word, "little") for word in steps[cycle].words])
-            coming, operand = (cycle + delay - OPERAND_LATENCY for delay in (1, 0))
+            coming, operand = (cycle + delay - OPERAND_LATENCY for delay in (2, 0))
             ctx.set(dut.load_tile, int(0 <= coming < len(steps) and steps[coming].load))
             loading = 0 <= operand < len(steps) and steps[operand].load
             # what is not loaded must not matter
