@@ -13,8 +13,9 @@ from amaranth.vendor import LatticeECP5Platform
 from boards.board import Board, BoardBuild, ExternalMemory, Files
 from boards.ddr3 import DDR3Chip, DDR3Controller, generate_ddr3
 from boards.ddr3_system import DDR3System
+from boards.floorplan import floorplan_script
 from boards.parts import Part
-from boards.synthesis import SCRIPTS
+from boards.synthesis import scripts
 from boards.system import memory_ports
 from hw.accelerator import accelerator
 from hw.machine import Machine
@@ -157,7 +158,7 @@ def ddr3_board(
             leds=leds,
             held=held,
         )
-        return dict(board.prepare(top, "top", debug_verilog=False, **SCRIPTS).files)
+        return dict(board.prepare(top, "top", debug_verilog=False, **scripts(floorplan_script(part, job))).files)
 
     return Board(
         name=name,

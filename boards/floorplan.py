@@ -9,39 +9,16 @@ words lie below the lanes to which they go.  For 128 multipliers that takes 31 %
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from boards.board import BoardBuild
+from boards.parts import Part, Sites
 from hw.dual_port_memory import block_rams
 from hw.machine import Machine
 
-__all__ = ["ECP5_85F_SITES", "Sites", "floorplan", "floorplan_script"]
+__all__ = ["floorplan", "floorplan_script"]
 
 #: Multipliers of one DSP block and block RAMs of one group: columns from the first, names of the sites.
 _DSPS = ((0, "MULT18_0"), (1, "MULT18_1"), (4, "MULT18_4"), (5, "MULT18_5"))
 _RAMS = ((0, "EBR0"), (2, "EBR1"), (4, "EBR2"), (6, "EBR3"))
-
-
-@dataclass(frozen=True)
-class Sites:
-    """DSP blocks and block RAMs of a die, in tiles from its upper left corner.
-
-    Attributes
-    ----------
-    columns : tuple of int
-        Where groups of four multipliers, or of four block RAMs, begin in each of their rows.
-    rows : tuple of (int, int)
-        A row of DSP blocks, and the row of block RAMs below it.
-    """
-
-    columns: tuple[int, ...]
-    rows: tuple[tuple[int, int], ...]
-
-
-#: As nextpnr counts them (Project Trellis' database of the LFE5U-85F).
-ECP5_85F_SITES = Sites(
-    columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
-    rows=((10, 22), (34, 46), (58, 70)),
-)
 
 
 def floorplan(machine: Machine, sites: Sites) -> dict[str, str]:
@@ -60,8 +37,10 @@ def floorplan(machine: Machine, sites: Sites) -> dict[str, str]:
     spare = len(sites.columns) - in_row * groups
     for column in range(machine.output_lanes):
         row, place = divmod(column, in_row)
+        here = min(in_row, machine.output_lanes - row * in_row)
         if row % 2:
-            place = in_row - 1 - place
+            place = here - 1 - place
+        place += (in_row - here) // 2
         dsp_row, ram_row = sites.rows[row]
         first = spare + place * groups
         starts = sites.columns[first:first + groups]
@@ -95,10 +74,15 @@ def _memory_sites(machine: Machine, sites: Sites, centres: list[tuple[int, int]]
     return chosen
 
 
-def floorplan_script(machine: Machine, sites: Sites, core: str = "system.core") -> str:
-    """Commands for Yosys, after synthesis, that put everything into its place; each name must be there."""
+def floorplan_script(part: Part, job: BoardBuild, core: str = "system.core") -> str:
+    """Commands for Yosys, after synthesis, that put everything into its place; each name must be there.
+
+    Empty if the part's sites are not known, or the blocks are left to inference.
+    """
+    if part.sites is None or job.multiplier != "ecp5":
+        return ""
     lines: list[str] = []
-    for name, site in floorplan(machine, sites).items():
+    for name, site in floorplan(job.machine, part.sites).items():
         cell = f"c:{core}.{name}"
         lines += [f"select -assert-count 1 {cell}", f'setattr -set BEL "\\"{site}\\"" {cell}']
     return "\n".join(lines)

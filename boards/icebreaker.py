@@ -16,7 +16,7 @@ from boards.board import Board, BoardBuild, ExternalMemory, Files
 from boards.ice40_pll import Ice40Clock, ice40_pll_settings
 from boards.parts import ice40_up5k
 from boards.spram_system import SPRAMSystem
-from boards.synthesis import SCRIPTS
+from boards.synthesis import scripts
 from hw.accelerator import accelerator
 from hw.machine import IN_ORDER
 from hw.uart import clocks_per_bit
@@ -68,7 +68,7 @@ def files(core: Component, bus_width: int, clock_hz: int, baud: int) -> Files:
         IceBreakerTop(core, bus_width, clock_hz, baud),
         "top",
         debug_verilog=False,
-        **SCRIPTS,
+        **scripts(),
     )
     return dict(plan.files)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["ECP5_FLOW", "ICE40_FLOW", "RESOURCES", "Flow", "Part", "ecp5", "ice40_up5k"]
+__all__ = ["ECP5_FLOW", "ICE40_FLOW", "RESOURCES", "Flow", "Part", "Sites", "ecp5", "ice40_up5k"]
 
 #: What parts have and designs need; the names are those of `report.json`.
 RESOURCES = ("luts", "ffs", "dsps", "block_rams", "large_rams")
@@ -109,6 +109,22 @@ ICE40_FLOW = Flow(
 
 
 @dataclass(frozen=True)
+class Sites:
+    """DSP blocks and block RAMs of a die, in tiles from its upper left corner.
+
+    Attributes
+    ----------
+    columns : tuple of int
+        Where groups of four multipliers, or of four block RAMs, begin in each of their rows.
+    rows : tuple of (int, int)
+        A row of DSP blocks, and the row of block RAMs below it.
+    """
+
+    columns: tuple[int, ...]
+    rows: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Part:
     """One FPGA in its package.
 
@@ -121,12 +137,15 @@ class Part:
         What the router must be told: die, package, speed grade.
     resources : dict
         How much of each of `RESOURCES` there is; block RAMs of 18 kbit in an ECP5, 4 kbit in an iCE40.
+    sites : Sites or None
+        Where multipliers and memories are, for dies with a floorplan.
     """
 
     name: str
     flow: Flow
     options: tuple[str, ...]
     resources: Mapping[str, int] = field(hash=False)
+    sites: Sites | None = None
 
 
 # Lattice FPGA-DS-02012, table 1.1.  The 12F is sold as half of a 25F, and is the same die: the open
@@ -136,6 +155,13 @@ _ECP5_DIES = {
     "25F": {"luts": 24288, "ffs": 24288, "dsps": 28, "block_rams": 56},
     "45F": {"luts": 43848, "ffs": 43848, "dsps": 72, "block_rams": 108},
     "85F": {"luts": 83640, "ffs": 83640, "dsps": 156, "block_rams": 208},
+}
+# As nextpnr counts them (Project Trellis' database).
+_ECP5_SITES = {
+    "85F": Sites(
+        columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
+        rows=((10, 22), (34, 46), (58, 70)),
+    ),
 }
 _ECP5_PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381", "BG554": "CABGA554", "MG285": "CSFBGA285"}
 _ECP5_FAMILIES = {"LFE5U": "", "LFE5UM": "um-", "LFE5UM5G": "um5g-"}
@@ -149,6 +175,7 @@ def ecp5(family: str, size: str, package: str, speed: int) -> Part:
         flow=ECP5_FLOW,
         options=(die, "--package", _ECP5_PACKAGES[package], "--speed", str(speed)),
         resources={**_ECP5_DIES[size], "large_rams": 0},
+        sites=_ECP5_SITES.get(size),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AREA_FILE", "AREA_SCRIPT", "READ_SCRIPT", "SCRIPTS"]
+__all__ = ["AREA_FILE", "AREA_SCRIPT", "READ_SCRIPT", "scripts"]
 
 #: Where synthesis leaves the netlist's cells, and the commands that make it do so.
 AREA_FILE = "area.json"
@@ -12,5 +12,7 @@ AREA_SCRIPT = f"tee -q -o {AREA_FILE} stat -json"
 #: with the same input (`hw.copies`) become one.
 READ_SCRIPT = "setattr -set keep 1 w:* a:keep=1 %i %ci1:+$dff,$adff,$sdff,$dffe[Q]"
 
-#: For `amaranth.build.Platform.prepare`.
-SCRIPTS = {"script_after_read": READ_SCRIPT, "script_after_synth": AREA_SCRIPT}
+
+def scripts(floorplan: str = "") -> dict[str, str]:
+    """For `amaranth.build.Platform.prepare`; ``floorplan``: of `boards.floorplan.floorplan_script`."""
+    return {"script_after_read": READ_SCRIPT, "script_after_synth": f"{AREA_SCRIPT}\n{floorplan}"}

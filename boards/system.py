@@ -13,6 +13,7 @@ from amaranth.lib.wiring import Component, In, Out, connect
 
 from boards.host_link import HostLink, join_managers
 from boards.litedram import MemoryController
+from boards.own_reset import add_with_own_reset
 from boards.sdram_start import SDRAMStart, start_sequence
 from hw.axi_register import AXI4Register
 
@@ -95,9 +96,11 @@ class System(Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.core = core = self.core
-        m.submodules.start = start = SDRAMStart(start_sequence(self.controller, self.clock_hz))
-        m.submodules.link = link = HostLink(self.controller.memory_bytes, self.clock_hz, self.baud)
+        core = self.core
+        start = SDRAMStart(start_sequence(self.controller, self.clock_hz))
+        link = HostLink(self.controller.memory_bytes, self.clock_hz, self.baud)
+        for name, part in (("core", core), ("start", start), ("link", link)):
+            add_with_own_reset(m, name, part)
         m.d.comb += [
             link.rx.eq(self.rx),
             self.tx.eq(link.tx),

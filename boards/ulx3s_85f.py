@@ -12,10 +12,11 @@ from amaranth.vendor import LatticeECP5Platform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from boards.board import Board, BoardBuild, ExternalMemory, Files
+from boards.floorplan import floorplan_script
 from boards.litedram import MemoryController, generate
 from boards.parts import Part, ecp5
 from boards.pll import PLLSettings, pll_settings
-from boards.synthesis import SCRIPTS
+from boards.synthesis import scripts
 from boards.system import System, memory_ports
 from hw.accelerator import accelerator
 from hw.machine import Machine
@@ -162,7 +163,7 @@ def sdram_design(platform: LatticeECP5Platform, part: Part, job: BoardBuild) -> 
         accelerator(job.machine, job.multiplier), controller, clock_hz=job.clock_mhz * 1e6, baud=job.baud
     )
     # `prepare`, not `build`, which would look for tools that are not needed
-    return dict(platform.prepare(top, "top", debug_verilog=False, **SCRIPTS).files)
+    return dict(platform.prepare(top, "top", debug_verilog=False, **scripts(floorplan_script(part, job))).files)
 
 
 def ulx3s(

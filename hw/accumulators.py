@@ -32,12 +32,12 @@ class Accumulators(wiring.Component):
         There is a pixel, whose address is ``pixel``.
     pixel : ``In(range(accumulator_depth))``
     first : ``In(1)``
-        A cycle before the operands: nothing has been accumulated yet.
+        Two cycles before the operands: nothing has been accumulated yet.
     chain : ``In(1)``
-        A cycle before the operands: add to the sum before, whatever its pixel and however short ago.  Only
+        Two cycles before the operands: add to the sum before, whatever its pixel and however short ago.  Only
         machines with a weight decoder can.
     maximum : ``In(1)``
-        A cycle before the operands: keep the larger value instead of adding.
+        Two cycles before the operands: keep the larger value instead of adding.
     bias : ``In``
         What a sum starts from, with the operands (`OPERAND_DELAY` cycles after ``valid``).  Maxima start from
         their first product.
@@ -95,7 +95,7 @@ class Accumulators(wiring.Component):
         # The larger of old and product is old + max(product - old, 0): what is added, and to what, is chosen
         # in a cycle of its own, so that one adder is all there is between two registers.
         flags = Cat(self.first, self.maximum, self.maximum & ~self.first, self.chain)
-        for lane, steers in enumerate(copies(m, flags, lanes, "flags")):
+        for lane, steers in enumerate(copies(m, flags, lanes, "flags", levels=2)):
             first, starts_maximum, maximum, chain_next = steers
             keeps = Signal(reset_less=True, name=f"keeps{lane}")
             chain = Signal(reset_less=True, name=f"chain{lane}")

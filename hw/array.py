@@ -10,10 +10,12 @@ of the upper half see the next input lanes, and every sum is that of two columns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import or_
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -36,6 +38,9 @@ OPERAND_LATENCY = 2
 
 #: Columns that are fed by the same registers.
 _NEIGHBOURS = 4
+
+#: A slot and one of its channels.
+Place = tuple[int, int]
 
 #: What MAXIMUM sees outside the image: less than any activation.
 OUTSIDE_MAXIMUM = -256
@@ -125,47 +130,59 @@ class MultiplierArray(wiring.Component):
             upper = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"upper_lane{lane}")
                      for lane in range(lanes)]
         thin = selection.mode == Mode.THIN
-        # one bit for each source of the lanes' channels, known before the words come
-        sources = [(channels, phase) for channels in range(1, THIN_CHANNELS + 1)
-                   for phase in phases(self.machine, channels)]
-        chosen = Cat(*((thin & (selection.thin_channels == channels) & (selection.phase == phase))
-                       for channels, phase in sources))
+        pairs = selection.pairs if self.machine.weight_pairs else Const(0, 1)
+        thin_sources = [(channels, phase) for channels in range(1, THIN_CHANNELS + 1)
+                        for phase in phases(self.machine, channels)]
         pair_sources = [(channels, phase) for channels in range(2, THIN_CHANNELS + 1)
                         for phase in phases(self.machine, channels, pairs=True)]
-        no = [Const(0, 1)]
-        pairs_shared, upper_chosen, pairs_alone = no * lanes, no * lanes, no * columns
+
+        def is_thin(channels: int, phase: int) -> Value:
+            return thin & (selection.thin_channels == channels) & (selection.phase == phase)
+
+        def choose(into: Sequence[Signal], name: str, sources: Sequence[tuple[Value, Callable[[int], Place]]]
+                   ) -> None:
+            """Each lane's channel: of the source whose bit alone is 1, in the slot and channel that it tells.
+
+            What steers comes two cycles before the words and has an AND with the slot's ``inside`` behind it,
+            so that one LUT takes two sources.
+            """
+            bits = Cat(bit for bit, _ in sources)
+            near = copies(m, Cat(selection.input_signed, bits, selection.inside), -(-len(into) // _NEIGHBOURS),
+                          name)
+            for lane, choice in enumerate(into):
+                steer = near[lane // _NEIGHBOURS]
+                chosen, insides = steer[1:1 + len(bits)], steer[1 + len(bits):]
+                places = [place(lane) for _, place in sources]
+                gates = Signal(len(bits), reset_less=True, name=f"{name}_gates{lane}")
+                is_signed = copies(m, steer[0], 1, f"{name}_signed{lane}")[0]
+                m.d.sync += gates.eq(Cat(bit & insides[slot]
+                                         for bit, (slot, _) in zip(chosen, places, strict=True)))
+                m.d.sync += choice.eq(extended(reduce(or_, (
+                    words[slot][channel] & gate.replicate(8)
+                    for gate, (slot, channel) in zip(gates, places, strict=True))), is_signed))
+
+        # one bit for each source of the lanes' channels, known before the words come
+        groups = self.machine.blocks_per_word
+        sources: list[tuple[Value, Callable[[int], Place]]] = [
+            (~thin & ~pairs & (selection.half == group), lambda lane, group=group: (0, group * lanes + lane))
+            for group in range(groups)]
+        sources += [(is_thin(*source), lambda lane, source=source: divmod(source[1] + lane, source[0]))
+                    for source in thin_sources]
+        uppers = list(sources)
         if self.machine.weight_pairs:
-            pair_chosen = Cat(*(selection.pairs & thin & (selection.thin_channels == channels)
-                                & (selection.phase == phase) for channels, phase in pair_sources))
-            pairs_shared = copies(m, selection.pairs, lanes, "pairs_shared", levels=2)
-            upper_chosen = copies(m, pair_chosen, lanes, "chosen_upper", levels=2)
-        steers = zip(copies(m, chosen, lanes, "chosen", levels=2),
-                     copies(m, selection.half, lanes, "half", levels=2),
-                     copies(m, selection.inside, lanes, "inside_shared", levels=2),
-                     copies(m, selection.input_signed, lanes, "signed_shared", levels=2),
-                     pairs_shared, upper_chosen, strict=True)
-        for lane, (choice, half, insides, is_signed, is_paired, pair_choice) in enumerate(steers):
-            byte, inside = Signal(8, name=f"byte_lane{lane}"), Signal(name=f"inside_lane{lane}")
-            group = words[0][lane::lanes]
-            m.d.comb += [byte.eq(Array(group)[half]), inside.eq(insides[0])]
-            with m.If(is_paired):
-                m.d.comb += byte.eq(Array(group[::2])[half])
-            for number, (channels, phase) in enumerate(sources):
-                slot, channel = divmod(phase + lane, channels)
-                with m.If(choice[number]):
-                    m.d.comb += [byte.eq(words[slot][channel]), inside.eq(insides[slot])]
-            m.d.sync += shared[lane].eq(Mux(inside, extended(byte, is_signed), 0))
-            if upper is not shared:
-                next_byte = Signal(8, name=f"byte_upper{lane}")
-                next_inside = Signal(name=f"inside_upper{lane}")
-                m.d.comb += [next_byte.eq(byte), next_inside.eq(inside)]
-                with m.If(is_paired):
-                    m.d.comb += next_byte.eq(Array(group[1::2])[half])
-                for number, (channels, phase) in enumerate(pair_sources):
-                    slot, channel = divmod(phase + lanes + lane, channels)
-                    with m.If(pair_choice[number]):
-                        m.d.comb += [next_byte.eq(words[slot][channel]), next_inside.eq(insides[slot])]
-                m.d.sync += upper[lane].eq(Mux(next_inside, extended(next_byte, is_signed), 0))
+            for group in range(groups // 2):
+                bit = ~thin & pairs & (selection.half == group)
+                sources.append((bit, lambda lane, group=group: (0, 2 * group * lanes + lane)))
+                uppers.append((bit, lambda lane, group=group: (0, (2 * group + 1) * lanes + lane)))
+            # thin passes in pairs are none of those above for the upper columns
+            uppers[groups:groups + len(thin_sources)] = [
+                (is_thin(*source) & ~pairs if source in pair_sources else is_thin(*source), place)
+                for source, (_, place) in zip(thin_sources, uppers[groups:], strict=False)]
+            uppers += [(is_thin(*source) & pairs,
+                        lambda lane, source=source: divmod(source[1] + lanes + lane, source[0]))
+                       for source in pair_sources]
+            choose(upper, "upper", uppers)
+        choose(shared, "shared", sources)
 
         # brought to the columns that lie together
         seen_by = [[copies(m, lane, 1, f"column{first}_{lane.name}")[0].as_signed()
@@ -182,20 +199,17 @@ class MultiplierArray(wiring.Component):
             maximum.eq(selection.mode == Mode.MAXIMUM),
             alone_mode.eq(selection.mode.as_value().matches(Mode.DEPTHWISE, Mode.MAXIMUM)),
         ]
-        if self.machine.weight_pairs:
-            pairs = Signal(reset_less=True)
-            m.d.sync += pairs.eq(selection.pairs)
-            pairs_alone = copies(m, pairs, columns, "pairs_alone", levels=2)
+        late_pairs = Signal(reset_less=True)
+        m.d.sync += late_pairs.eq(pairs)
         # copies for each column, because they steer all that is wide
-        modes = Cat(input_signed, maximum, alone_mode)
+        modes = Cat(input_signed, maximum, alone_mode, late_pairs)
         column_steers = zip(copies(m, inside, columns, "inside_alone", levels=2),
                             copies(m, modes, columns, "modes", levels=2),
-                            copies(m, self.load_tile, columns, "load_tile", levels=2), pairs_alone,
-                            strict=True)
+                            copies(m, self.load_tile, columns, "load_tile", levels=2), strict=True)
         # of each column: sums of its lower and upper weights, what is missing in the second
         sums: list[tuple[Value, Value, Value]] = []
-        for column, (insides, steer, load_tile, is_paired) in enumerate(column_steers):
-            is_signed, is_maximum, alone_before = steer
+        for column, (insides, steer, load_tile) in enumerate(column_steers):
+            is_signed, is_maximum, alone_before, is_paired = steer
             own = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"own_column{column}_lane{lane}")
                    for lane in range(lanes)]
             outside = Cat(Const(0, 8), is_maximum).as_signed()

@@ -19,11 +19,11 @@ __all__ = ["AFTER_RESULTS", "DRAIN_CYCLES", "START_CYCLES", "TAKE_CYCLES", "Comp
 START_CYCLES = 5
 #: From its last word to its own tokens, besides the adder tree; less if it writes nothing; more if its words
 #: pass the shifter twice, or the divider instead of it.
-DRAIN_CYCLES = 21
+DRAIN_CYCLES = 23
 #: Sparse tiles: how much longer they take because some have more weights than others and few are held; cycles
 #: until those of the next block flow.  Both measured.
 _UNEVEN, _NEXT_BLOCK = 1.07, 8
-_POST_PROCESSING, _SECOND_SHIFT, _DIVISION = 7, 9, Divider.LATENCY - RoundingShift.LATENCY
+_POST_PROCESSING, _SECOND_SHIFT, _DIVISION = 8, 9, Divider.LATENCY - RoundingShift.LATENCY
 #: From the first word of an instruction's last pass until the next instruction can take its tokens, and from
 #: an instruction's tokens to the first word of the next one's first last pass, at least.
 TAKE_CYCLES = 2

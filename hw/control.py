@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -149,10 +153,21 @@ class ControlRegisters(wiring.Component):
                     with m.If(strobes[2]):
                         m.d.sync += one_layer.eq(value[16])
 
-        # reads; the word is chosen one cycle after its address came
-        wanted, wanted_held = Signal(ADDRESS_WIDTH), Signal()
+        # reads; which word is known with the address, the word is chosen one cycle later
+        wanted_held = Signal()
         high = Signal(32)  # of the counter whose low word was read last
         read = Signal()
+        words: dict[int, Value] = {
+            Register.ID_LOW: Const(self.machine.digest() & 0xFFFFFFFF, 32),
+            Register.ID_HIGH: Const(self.machine.digest() >> 32, 32),
+            Register.STATUS: status,
+            Register.PROGRAM_ADDRESS: self.program_address,
+            Register.LAYER: self.layer,
+            Register.COUNTED_LAYER: Cat(counted_layer, one_layer),
+            **{counter: count[:32] for counter, count in self._counters.items()},
+        }
+        wanted = Signal(len(words))
+        high_wanted = Signal()
         m.d.comb += [
             bus.arready.eq(~wanted_held),
             bus.rresp.eq(Response.OKAY),
@@ -161,25 +176,23 @@ class ControlRegisters(wiring.Component):
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
         with m.If(bus.arvalid & bus.arready):
-            m.d.sync += [wanted.eq(bus.araddr), wanted_held.eq(1)]
+            m.d.sync += [
+                wanted.eq(Cat(bus.araddr[2:] == register >> 2 for register in words)),
+                high_wanted.eq(Cat(bus.araddr[2:] == (counter + 4) >> 2 for counter in COUNTERS).any()),
+                wanted_held.eq(1),
+            ]
+
+        def of_wanted(values: Iterable[tuple[Value, Value]]) -> Value:
+            return reduce(or_, (value & bit.replicate(32) for bit, value in values))
+
         with m.If(read):
-            m.d.sync += [wanted_held.eq(0), bus.rvalid.eq(1), bus.rdata.eq(0)]
-            with m.Switch(wanted[2:]):
-                with m.Case(Register.ID_LOW >> 2):
-                    m.d.sync += bus.rdata.eq(Const(self.machine.digest() & 0xFFFFFFFF, 32))
-                with m.Case(Register.ID_HIGH >> 2):
-                    m.d.sync += bus.rdata.eq(Const(self.machine.digest() >> 32, 32))
-                with m.Case(Register.STATUS >> 2):
-                    m.d.sync += bus.rdata.eq(status)
-                with m.Case(Register.PROGRAM_ADDRESS >> 2):
-                    m.d.sync += bus.rdata.eq(self.program_address)
-                with m.Case(Register.LAYER >> 2):
-                    m.d.sync += bus.rdata.eq(self.layer)
-                with m.Case(Register.COUNTED_LAYER >> 2):
-                    m.d.sync += bus.rdata.eq(Cat(counted_layer, one_layer))
-                for counter, count in self._counters.items():
-                    with m.Case(counter >> 2):
-                        m.d.sync += [bus.rdata.eq(count[:32]), high.eq(count[32:])]
-                with m.Case(*((counter + 4) >> 2 for counter in COUNTERS)):
-                    m.d.sync += bus.rdata.eq(high)
+            m.d.sync += [
+                wanted_held.eq(0),
+                bus.rvalid.eq(1),
+                bus.rdata.eq(of_wanted([*zip(wanted, words.values(), strict=True), (high_wanted, high)])),
+            ]
+            counts = [(wanted[number], self._counters[register][32:]) for number, register in enumerate(words)
+                      if register in self._counters]
+            with m.If(Cat(bit for bit, _ in counts).any()):
+                m.d.sync += high.eq(of_wanted(counts))
         return m

@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.copies import copies
+from hw.delay_line import delay_line
 from hw.rounding_shift import RESULT_BITS
 
 __all__ = ["Divider", "divider_twin"]
@@ -32,13 +33,13 @@ class Divider(wiring.Component):
     Members
     -------
     divisor : ``In(14)``, shift : ``In(signed(5))``
-        At least 1, and -8 to 8; constant from two cycles before ``start`` until ``done``.
+        At least 1, and -8 to 8; constant from three cycles before ``start`` until ``done``.
     start : ``In(1)``
-        The dividends are there; at most once in 16 cycles.
+        The dividends are there in the next cycle; at most once in 16 cycles.
     dividends : ``In``
         Int32 of each lane; ``|dividend| * 2**max(shift, 0)`` is less than 2^31.
     done : ``Out(1)``
-        `LATENCY` cycles after ``start``: the results are there, for one cycle.
+        `LATENCY` cycles after the dividends: the results are there, for one cycle.
     results : ``Out``
         Exact from -512 to 512; beyond that, -512 or 511.
     """
@@ -63,12 +64,12 @@ class Divider(wiring.Component):
         m.d.sync += [places.eq(_SCALE - self.shift), scaled.eq(self.divisor << places)]
 
         # one bit that walks through the steps, so that no counter is compared
-        start = Signal()
+        start = delay_line(m, self.start, 2, "start", init=0)[-1]
         steps = Signal(_STEPS + 2)
-        m.d.sync += [start.eq(self.start), steps.eq(Cat(start, steps)), self.done.eq(steps[-1])]
+        m.d.sync += [steps.eq(Cat(start, steps)), self.done.eq(steps[-1])]
 
-        starts = copies(m, self.start, self.lanes, "start")
-        divisors = copies(m, scaled, self.lanes, "divisor")
+        starts = copies(m, self.start, self.lanes, "start", levels=2)
+        divisors = copies(m, scaled, self.lanes, "divisor", levels=2)
         for lane, (lane_start, divisor) in enumerate(zip(starts, divisors, strict=True)):
             dividend = Signal(signed(32), reset_less=True, name=f"dividend{lane}")
             m.d.sync += dividend.eq(self.dividends[lane])
@@ -76,6 +77,8 @@ class Divider(wiring.Component):
             remainder = Signal(32, reset_less=True, name=f"remainder{lane}")
             quotient = Signal(_STEPS, reset_less=True, name=f"quotient{lane}")
             saturated = Signal(reset_less=True, name=f"saturated{lane}")
+            first = Signal(reset_less=True, name=f"first{lane}")
+            m.d.sync += first.eq(lane_start)
             difference = Signal(signed(34), name=f"difference{lane}")
             fits = Signal(name=f"fits{lane}")
             m.d.comb += [
@@ -93,7 +96,7 @@ class Divider(wiring.Component):
                     remainder.eq(Mux(fits, difference, Cat(Const(0, 1), remainder))),
                     quotient.eq(Cat(fits, quotient)),
                 ]
-                with m.If(steps[0] & fits):
+                with m.If(first & fits):
                     m.d.sync += saturated.eq(1)
             magnitude = quotient[1:1 + _QUOTIENT_BITS]
             rounded = Signal(_QUOTIENT_BITS + 1, reset_less=True, name=f"rounded{lane}")

@@ -11,13 +11,15 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
 from hw.copies import copies
+from hw.delay_line import delay_line
 
-__all__ = ["PORT_LATENCY", "DualPortMemory", "MemoryKind", "block_rams"]
+__all__ = ["PLACES_LATENCY", "PORT_LATENCY", "DualPortMemory", "MemoryKind", "block_rams"]
 
 MemoryKind = Literal["portable", "ecp5"]
 
-#: Cycles from a read's address to its data, through either port: a register, the memory's own, a register.
-PORT_LATENCY = 3
+#: Cycles from an address to the memory, and from a read's address to its data, through either port.
+PLACES_LATENCY = 2
+PORT_LATENCY = PLACES_LATENCY + 2
 
 #: Address bits of an ECP5 block RAM when each of its words has this many bits.
 _WORD_WIDTHS = {14: 1, 13: 2, 12: 4, 11: 9, 10: 18}
@@ -39,7 +41,7 @@ class DualPortMemory(wiring.Component):
     """Memory of ``depth`` words of ``width`` bits; nothing may depend on its first contents.
 
     Both ports have registers at inputs and output.  The blocks of an ECP5 lie near those who use their bytes,
-    far from each other: each has input registers of its own, and the way to them takes a cycle.  A word that is
+    far from each other: each has input registers of its own, and the way to them takes two cycles.  A word that is
     written in one cycle is read through either port from the next on.
 
     Port B does not read and write in the same cycle, and port A is not given an address in the very cycle in
@@ -59,8 +61,10 @@ class DualPortMemory(wiring.Component):
     -------
     a_enable, a_address : ``In``
         Read; ``a_data`` follows `PORT_LATENCY` cycles later.
-    b_read, b_write, b_address, b_write_data : ``In``
+    b_read, b_write, b_address : ``In``
         Read (``b_data`` follows `PORT_LATENCY` cycles later) or write.
+    b_write_data : ``In``
+        Comes ``PLACES_LATENCY - 1`` cycles after its address.
     """
 
     def __init__(self, width: int, depth: int, *, kind: MemoryKind = "portable") -> None:
@@ -87,16 +91,10 @@ class DualPortMemory(wiring.Component):
         return m
 
     def _portable(self, m: Module, write_data: Signal) -> None:
-        enable, read, write = Signal(), Signal(), Signal()
-        a_address = Signal(len(self.a_address), reset_less=True)
-        b_address = Signal(len(self.b_address), reset_less=True)
-        m.d.sync += [
-            enable.eq(self.a_enable),
-            a_address.eq(self.a_address),
-            read.eq(self.b_read & ~self.b_write),
-            write.eq(self.b_write),
-            b_address.eq(self.b_address),
-        ]
+        enable, read, write = (delay_line(m, value, PLACES_LATENCY, name, init=0)[-1] for name, value in (
+            ("enable", self.a_enable), ("read", self.b_read & ~self.b_write), ("write", self.b_write)))
+        a_address, b_address = (delay_line(m, value, PLACES_LATENCY, name)[-1] for name, value in (
+            ("a_row", self.a_address), ("b_row", self.b_address)))
         # the attribute spares logic for reads and writes that meet at an address
         m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=[],
                                               attrs={"no_rw_check": "1"})
@@ -114,13 +112,15 @@ class DualPortMemory(wiring.Component):
         slices = -(-self.width // block_width)
         # the same for all blocks, so that a block has whole bytes where words have
         used = -(-self.width // slices)
-        a_addresses = copies(m, self.a_address[:address_bits], banks * slices, "a_address")
-        b_addresses = copies(m, self.b_address[:address_bits], banks * slices, "b_address")
+        a_addresses = copies(m, self.a_address[:address_bits], banks * slices, "a_address",
+                             levels=PLACES_LATENCY)
+        b_addresses = copies(m, self.b_address[:address_bits], banks * slices, "b_address",
+                             levels=PLACES_LATENCY)
         a_words, b_words = [], []
         for bank in range(banks):
             # one that writes after a reset spoils nothing that counts
             writes = copies(m, self.b_write & (self.b_address[address_bits:] == bank), slices,
-                            f"write_{bank}")
+                            f"write_{bank}", levels=PLACES_LATENCY)
             a_word, b_word = Signal(slices * used), Signal(slices * used)
             data = Signal(slices * used)
             m.d.comb += data.eq(write_data)

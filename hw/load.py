@@ -11,7 +11,7 @@ from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
 from hw.scratchpad import ADDRESS_WIDTH
-from hw.stream_register import SkidBuffer
+from hw.stream_register import PingPongBuffer, SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
@@ -109,20 +109,24 @@ class Load(wiring.Component):
             with m.If(beat.valid & beat.ready):
                 m.d.sync += [part.eq(part + 1), earlier.eq(word[machine.bus_width:])]
         # registers, so that port B's multiplexer and grant hang on nothing slower
-        word_layout = data.StructLayout({**self.write.payload.shape().members, "last": 1, "signal": 3})
-        m.submodules.output = output = SkidBuffer(word_layout)
+        place_layout = data.StructLayout({"address": ADDRESS_WIDTH, "last": 1, "signal": 3})
+        m.submodules.output = output = SkidBuffer(place_layout)
+        # goes in step
+        m.submodules.output_data = output_data = PingPongBuffer(8 * machine.word_bytes)
         m.d.comb += [
             output.input.valid.eq(words.words.valid & beat.valid & complete),
             output.input.payload.address.eq(words.words.payload.address),
-            output.input.payload.data.eq(word),
+            output_data.input.payload.eq(word),
+            output_data.input.valid.eq(output.input.valid),
             output.input.payload.last.eq(words.words.payload.last),
             output.input.payload.signal.eq(words.words.payload.signal),
             words.words.ready.eq(output.input.ready & beat.valid & complete),
             beat.ready.eq(~complete | (words.words.valid & output.input.ready)),
             self.write.valid.eq(output.output.valid),
             self.write.payload.address.eq(output.output.payload.address),
-            self.write.payload.data.eq(output.output.payload.data),
+            self.write.payload.data.eq(output_data.output.payload),
             output.output.ready.eq(self.write.ready),
+            output_data.output.ready.eq(self.write.ready),
         ]
         # given one cycle after the write; whoever takes the token in the next one sees the word
         m.d.sync += [

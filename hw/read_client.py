@@ -8,7 +8,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from hw.bursts import BurstSplitter, burst_layout, transfer_layout
-from hw.stream_register import SkidBuffer, StreamRegister
+from hw.stream_register import PingPongBuffer, SkidBuffer, StreamRegister
 
 __all__ = ["ReadClient", "ReadPortSignature", "beat_layout"]
 
@@ -107,7 +107,7 @@ class ReadClient(wiring.Component):
                                                         depth=self.depth // self.beats_together + 1)
         # block RAM is slow, so nothing but a register is behind it
         m.submodules.plain = plain = StreamRegister(held)
-        m.submodules.register = register = SkidBuffer(held)
+        m.submodules.register = register = PingPongBuffer(held)
         wiring.connect(m, plain.output, register.input)
         wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
         wiring.connect(m, register.output, wiring.flipped(self.output))

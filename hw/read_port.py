@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -67,7 +67,7 @@ class ReadPort(wiring.Component):
         axi = self.axi
         count = len(self.clients)
         turn_layout = data.StructLayout({"client": range(count), "tag": 1})
-        m.submodules.order = order = SyncFIFO(width=turn_layout.size, depth=self.outstanding)
+        m.submodules.order = order = SyncFIFOBuffered(width=turn_layout.size, depth=self.outstanding)
 
         # addresses: a free address register is given to the next client after the last one served
         newest = Signal(range(count))

@@ -1,6 +1,6 @@
 """Post-processing: from 32-bit sums to bytes (`docs/machine.md`, "Post-processing").
 
-A word takes seven cycles: shift and round (five), clip, output register.  With a residual it then
+A word takes eight cycles: shift and round (five), clip, two output registers.  With a residual it then
 goes through three more that align and add the residual word, and once more through the same shifter
 and clip: words come at every second cycle then, and those that come again take the cycles between.
 """
@@ -12,6 +12,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.copies import copies
+from hw.delay_line import delay_line
 from hw.divider import Divider
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
@@ -29,7 +30,8 @@ _CLIPPED = _CLIP + 1
 _ALIGN_CYCLES = 3
 _AGAIN = _CLIPPED + _ALIGN_CYCLES  # when a word comes back to the shifter
 _RESIDUAL_READ = _CLIPPED - READ_LATENCY
-_WRITE_RESIDUAL = _AGAIN + _CLIPPED + 1
+_WRITE = _CLIPPED + 2              # two registers: the way to the scratchpad is long
+_WRITE_RESIDUAL = _AGAIN + _WRITE
 assert _RESIDUAL_READ >= 0
 assert _AGAIN % 2 == 1, "a word would meet the next one at the shifter"
 assert (_WRITE_RESIDUAL - _RESIDUAL_READ) % 2 == 1, "a write would meet a read at the scratchpad's port"
@@ -49,6 +51,8 @@ class Requantize(wiring.Component):
         Int32 of each lane.
     flags : ``In(OutputFlags)``
         Come with the sums.
+    coming : ``In(1)``
+        ``flags.valid`` of the next cycle.
     residual : ``Out(OutputFlags)``
         Flags of the word whose residual is wanted (``valid`` only if there is one).
     residual_data : ``In(8 * output_lanes)``
@@ -67,6 +71,7 @@ class Requantize(wiring.Component):
             "load_shift": In(1),
             "sums": In(data.ArrayLayout(signed(32), lanes)),
             "flags": In(OutputFlags),
+            "coming": In(1),
             "residual": Out(OutputFlags),
             "residual_data": In(8 * lanes),
             "write": Out(OutputFlags),
@@ -92,7 +97,7 @@ class Requantize(wiring.Component):
             m.d.sync += align[stage + 1].eq(align[stage])
         # copies for each lane, because they steer all that is wide
         lane_again = copies(m, align[-2].valid, lanes, "again")
-        averages = copies(m, code.average, lanes, "average")
+        averages = copies(m, code.average, lanes, "average", levels=2)
         goes_round = Signal()
         m.d.comb += [
             goes_round.eq(code.residual & ~again[_CLIPPED]),
@@ -101,9 +106,11 @@ class Requantize(wiring.Component):
             self.residual.eq(stages[_RESIDUAL_READ]),
             self.residual.valid.eq(stages[_RESIDUAL_READ].valid & code.residual & ~again[_RESIDUAL_READ]),
         ]
+        written = Signal(OutputFlags)
         m.d.sync += [
-            self.write.eq(stages[_CLIPPED]),
-            self.write.valid.eq(stages[_CLIPPED].valid & ~goes_round),
+            written.eq(stages[_CLIPPED]),
+            written.valid.eq(stages[_CLIPPED].valid & ~goes_round),
+            self.write.eq(written),
         ]
 
         quotients = None
@@ -114,9 +121,9 @@ class Requantize(wiring.Component):
                 divider.divisor.eq(code.divisor),
                 divider.shift.eq(code.divisor_shift),
                 divider.dividends.eq(self.sums),
-                divider.start.eq(self.flags.valid & code.average),
+                divider.start.eq(self.coming & code.average),
             ]
-            with m.If(divider.start):
+            with m.If(self.flags.valid & code.average):
                 m.d.sync += waiting.eq(self.flags)
             with m.If(code.average):
                 # the word leaves the shifter's path and comes back before the clip
@@ -144,15 +151,16 @@ class Requantize(wiring.Component):
         low = Signal(signed(9), reset_less=True)
         high = Signal(signed(9), reset_less=True)
         m.d.sync += [
-            low.eq(Mux(again[_CLIP - 2], code.sum_low, code.low)),
-            high.eq(Mux(again[_CLIP - 2], code.sum_high, code.high)),
+            low.eq(Mux(again[_CLIP - 3], code.sum_low, code.low)),
+            high.eq(Mux(again[_CLIP - 3], code.sum_high, code.high)),
         ]
 
-        alignments = copies(m, Cat(swap, code.residual_signed, distance), lanes, "alignment")
-        limits = copies(m, Cat(low, high), lanes, "limits")
+        alignments = copies(m, Cat(swap, code.residual_signed, distance, sum_amount), lanes,
+                            "alignment", levels=2)
+        limits = copies(m, Cat(low, high), lanes, "limits", levels=2)
         for lane in range(lanes):
-            lane_swap, lane_signed, lane_distance = (
-                alignments[lane][0], alignments[lane][1], alignments[lane][2:])
+            lane_swap, lane_signed, lane_distance, lane_sum_amount = (
+                alignments[lane][part] for part in (0, 1, slice(2, 6), slice(6, 12)))
             lane_low, lane_high = limits[lane][:9].as_signed(), limits[lane][9:].as_signed()
             low_clipped = Signal(signed(9), reset_less=True, name=f"low_clipped{lane}")
             high_clipped = Signal(signed(9), reset_less=True, name=f"high_clipped{lane}")
@@ -166,7 +174,7 @@ class Requantize(wiring.Component):
             m.submodules[f"shifter{lane}"] = shifter
             m.d.comb += [
                 shifter.value.eq(Mux(lane_again[lane], total, self.sums[lane])),
-                shifter.amount.eq(Mux(lane_again[lane], sum_amount, amount)),
+                shifter.amount.eq(Mux(lane_again[lane], lane_sum_amount, amount)),
             ]
             rounded = Signal(signed(RESULT_BITS), name=f"rounded{lane}")
             m.d.comb += rounded.eq(shifter.result)
@@ -180,9 +188,8 @@ class Requantize(wiring.Component):
             clipped = Signal(signed(9), name=f"clipped{lane}")
             m.d.sync += [kept.eq(rounded), below.eq(rounded < lane_low), above.eq(rounded > lane_high)]
             m.d.comb += clipped.eq(Mux(below, low_clipped, Mux(above, high_clipped, kept)))
-            written = Signal(8, reset_less=True, name=f"written{lane}")
-            m.d.sync += written.eq(clipped)
-            m.d.comb += self.write_data.word_select(lane, 8).eq(written)
+            m.d.comb += self.write_data.word_select(lane, 8).eq(
+                delay_line(m, clipped[:8], _WRITE - _CLIPPED, f"written{lane}")[-1])
 
             byte = self.residual_data.word_select(lane, 8)
             other = Cat(byte, byte[7] & lane_signed).as_signed()

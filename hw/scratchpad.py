@@ -16,7 +16,7 @@ from amaranth.utils import exact_log2
 
 from hw.copies import copies
 from hw.delay_line import delay_line
-from hw.dual_port_memory import PORT_LATENCY, DualPortMemory, MemoryKind
+from hw.dual_port_memory import PLACES_LATENCY, PORT_LATENCY, DualPortMemory, MemoryKind
 from hw.machine import Machine
 
 __all__ = ["ADDRESS_WIDTH", "READ_LATENCY", "ComputePort", "Scratchpad"]
@@ -139,11 +139,10 @@ class Scratchpad(wiring.Component):
             m.d.sync += load_was_last.eq(load_has)
 
         # what is written, chosen where the memories are: each byte has its own steer
-        written = Signal.like(compute.write_data, reset_less=True)
-        loaded = Signal.like(compute.write_data, reset_less=True)
-        m.d.sync += [written.eq(compute.write_data), loaded.eq(self.write.payload.data)]
+        written = delay_line(m, compute.write_data, PLACES_LATENCY, "written")[-1]
+        loaded = delay_line(m, self.write.payload.data, PLACES_LATENCY, "loaded")[-1]
         steers = copies(m, Cat(compute.write_enable, bank_of(compute.write_address)), self.machine.word_bytes,
-                        "writes")
+                        "writes", levels=PLACES_LATENCY)
 
         # Port A: each bank gets the row of that slot whose address lies in it.
         rotation = Signal(bank_bits, reset_less=True)

@@ -13,7 +13,7 @@ from hw.bursts import BurstSplitter
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.scratchpad import ADDRESS_WIDTH as SCRATCH_ADDRESS_WIDTH
-from hw.stream_register import SkidBuffer, StreamRegister
+from hw.stream_register import PingPongBuffer, SkidBuffer, StreamRegister
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
@@ -124,7 +124,7 @@ class Store(wiring.Component):
         # `more_room` is a cycle late, so it leaves one for what was asked in the meantime
         room = Signal(range(self.depth + 1), init=self.depth)
         more_room = Signal(init=1)
-        asked, word_done = Signal(), Signal()
+        asked, word_done, word_left = Signal(), Signal(), Signal()
         # between two block RAMs, which are slow and far from each other
         arrived = Signal(8 * machine.word_bytes, reset_less=True)
         arrived_valid = Signal()
@@ -139,7 +139,7 @@ class Store(wiring.Component):
             buffer.w_en.eq(arrived_valid),
         ]
         m.d.sync += [arrived.eq(self.read_data), arrived_valid.eq(self.read_valid)]
-        m.d.sync += [room.eq(room - asked + word_done), more_room.eq(room > 1)]
+        m.d.sync += [word_left.eq(word_done), room.eq(room - asked + word_left), more_room.eq(room > 1)]
 
         # addresses: `held` counts beats in the buffer that no burst has claimed; that they are enough
         # is seen in one cycle and used in the next
@@ -179,7 +179,7 @@ class Store(wiring.Component):
         # data: words into beats, each burst's beats counted.  Block RAM is slow, so nothing but a register
         # is behind it; what hangs on a handshake may be far away from what it is made of.
         m.submodules.plain = plain = StreamRegister(8 * machine.word_bytes)
-        m.submodules.register = register = SkidBuffer(8 * machine.word_bytes)
+        m.submodules.register = register = PingPongBuffer(8 * machine.word_bytes)
         wiring.connect(m, plain.output, register.input)
         m.submodules.length = length = SkidBuffer(8)
         m.submodules.output = output = SkidBuffer(data.StructLayout({"data": machine.bus_width, "last": 1}))

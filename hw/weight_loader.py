@@ -25,7 +25,7 @@ SHIFT_BITS = 7
 _LANE_BITS = 32 + SHIFT_BITS
 
 #: Cycles for which a claimed tile is in the array's way.
-_IN_THE_WAY = 9
+_IN_THE_WAY = 10
 
 
 class WeightLoader(wiring.Component):
@@ -149,14 +149,17 @@ class WeightLoader(wiring.Component):
             take.eq(self.take_tile),
             shift.eq(next_shift),
         ]
-        arrives = Cat(arriving[len(word):], word)
-        shifts = copies(m, next_shift, machine.output_lanes, "shift")
+        # the bits come a cycle after what is known of them, because what steers them goes all over the die
+        late_word = Signal.like(word, reset_less=True)
+        m.d.sync += late_word.eq(word)
+        arrives = Cat(arriving[len(word):], late_word)
+        shifts = copies(m, next_shift, machine.output_lanes, "shift", levels=2)
         for lane, lane_shift in enumerate(shifts):
             part = slice(8 * machine.input_lanes * lane, 8 * machine.input_lanes * (lane + 1))
             with m.If(lane_shift):
                 m.d.sync += arriving[part].eq(arrives[part])
         for place, source in enumerate([*held[1:], arriving]):
-            moves = copies(m, next_move[place], machine.output_lanes, f"move{place}")
+            moves = copies(m, next_move[place], machine.output_lanes, f"move{place}", levels=2)
             for lane, lane_move in enumerate(moves):
                 part = slice(8 * machine.input_lanes * lane, 8 * machine.input_lanes * (lane + 1))
                 with m.If(lane_move):
@@ -200,9 +203,11 @@ class WeightLoader(wiring.Component):
             m.d.sync += self.parameters_available.eq(1)
         with m.Elif(self.claim_parameters):
             m.d.sync += self.parameters_available.eq(0)
-        arriving = Cat(*(word[offset:offset + _LANE_BITS] for offset in range(0, len(word), 64)))
+        late_word = Signal.like(word, reset_less=True)
+        m.d.sync += late_word.eq(word)
+        arriving = Cat(*(late_word[offset:offset + _LANE_BITS] for offset in range(0, len(word), 64)))
         arrives = Cat(lanes[len(arriving):], arriving)
-        shifts = copies(m, next_valid & ~next_full, machine.output_lanes, "parameters")
+        shifts = copies(m, next_valid & ~next_full, machine.output_lanes, "parameters", levels=2)
         for lane, lane_shift in enumerate(shifts):
             part = slice(_LANE_BITS * lane, _LANE_BITS * (lane + 1))
             with m.If(lane_shift):

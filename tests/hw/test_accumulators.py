@@ -53,7 +53,7 @@ def test_passes(kind: str, name: str) -> None:
             now = schedule[cycle] if cycle < len(schedule) else None
             ctx.set(dut.valid, int(now is not None))
             ctx.set(dut.pixel, now[0] if now else 3)
-            coming, before = (cycle + ahead - OPERAND_DELAY for ahead in (1, 0))
+            coming, before = (cycle + ahead - OPERAND_DELAY for ahead in (2, 0))
             flags = schedule[coming] if 0 <= coming < len(schedule) else None
             ctx.set(dut.first, int(flags[1]) if flags else 1)
             ctx.set(dut.maximum, int(flags[4]) if flags else cycle % 2)

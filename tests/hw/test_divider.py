@@ -37,17 +37,18 @@ def test_against_twin(divisor: int, shift: int) -> None:
     async def bench(ctx: SimulatorContext) -> None:
         ctx.set(dut.divisor, divisor)
         ctx.set(dut.shift, shift)
-        await ctx.tick().repeat(2)
+        await ctx.tick().repeat(3)
         for start in range(0, len(values), lanes):
             group = values[start:start + lanes]
             ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
             for lane, value in enumerate(group):
                 ctx.set(dut.dividends[lane], value)
             await ctx.tick()
-            ctx.set(dut.start, 0)
             for lane in range(lanes):
                 ctx.set(dut.dividends[lane], -1)
-            for cycle in range(1, AVERAGE_CADENCE):
+            for cycle in range(1, AVERAGE_CADENCE - 1):
                 assert ctx.get(dut.done) == (cycle == dut.LATENCY)
                 if cycle == dut.LATENCY:
                     got = [ctx.get(dut.results[lane]) for lane in range(lanes)]

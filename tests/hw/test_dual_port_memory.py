@@ -20,17 +20,18 @@ module bench_{shape}(input clk);
     localparam WIDTH = {width}, ADDRESS = {address}, LATENCY = {latency};
     reg rst = 0, a_enable = 0, b_read = 0, b_write = 0;
     reg [ADDRESS-1:0] a_address = 0, b_address = 0;
-    reg [WIDTH-1:0] b_write_data = 0;
+    reg [WIDTH-1:0] b_write_data = 0, late_data = 0;
     wire [WIDTH-1:0] a_one, a_two, b_one, b_two;
-    portable_{shape} one(.clk, .rst, .a_enable, .a_address, .b_read, .b_write, .b_address, .b_write_data,
+    portable_{shape} one(.clk, .rst, .a_enable, .a_address, .b_read, .b_write, .b_address, .b_write_data(late_data),
                  .a_data(a_one), .b_data(b_one));
-    ecp5_{shape} two(.clk, .rst, .a_enable, .a_address, .b_read, .b_write, .b_address, .b_write_data,
+    ecp5_{shape} two(.clk, .rst, .a_enable, .a_address, .b_read, .b_write, .b_address, .b_write_data(late_data),
              .a_data(a_two), .b_data(b_two));
     reg wrote = 0;
     reg [ADDRESS-1:0] wrote_address = 0;
     integer cycle = 0, compared_a = 0, compared_b = 0, fresh = 0;
     always @(negedge clk) begin
         wrote = b_write; wrote_address = b_address;
+        late_data = b_write_data;  // a cycle after its address
         // first every word is written, then reads and writes at random, half of them in a corner
         cycle <= cycle + 1;
         if (cycle < (1 << ADDRESS)) begin

@@ -59,7 +59,7 @@ def test_against_twin(fields: dict[str, int]) -> None:
     async def source(ctx: SimulatorContext) -> None:
         for name, value in fields.items():
             ctx.set(dut.instruction[name], value)
-        await ctx.tick().repeat(5)
+        await ctx.tick().repeat(8)
         for cycle in range(count * cadence + 1):
             # a word's shift comes one cycle before it, and not again while it stays
             number, turn = divmod(cycle, cadence)
@@ -71,6 +71,7 @@ def test_against_twin(fields: dict[str, int]) -> None:
                 ctx.set(dut.shift[lane], shifts[number][lane] if new_shift else -1)
                 ctx.set(dut.sums[lane], words[before][lane] if valid else 0x55555)
             ctx.set(dut.flags.valid, int(valid))
+            ctx.set(dut.coming, int(cycle % cadence == 0 and number < count))
             for name, mark in zip(("row_end", "block_end", "end"), marks[before] if valid else (1, 1, 1)):
                 ctx.set(dut.flags[name], mark)
             await ctx.tick()
