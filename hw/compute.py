@@ -145,8 +145,8 @@ class Compute(wiring.Component):
             *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word - 2, name)[-1])
               for name in selection_layout(machine).members if name != "inside"),
             array.tile.eq(loader.tile),
-            loader.take_tile.eq(valid[operands - 1] & flags[operands - 1].new_tile),
-            array.load_tile.eq(valid[operands - 2] & flags[operands - 2].new_tile),
+            loader.take_tile.eq(valid[operands - 2] & flags[operands - 2].new_tile),
+            array.load_tile.eq(loader.take_tile),
             loader.claim_tile.eq(sequencer.claim_tile),
             loader.claim_parameters.eq(sequencer.claim_parameters),
             sequencer.tile_available.eq(loader.tile_available),
@@ -163,8 +163,8 @@ class Compute(wiring.Component):
                 m.d.sync += bias[lane].eq(loader.bias[lane])
         m.d.comb += [
             requantize.shift.eq(loader.shift),
-            requantize.load_shift.eq(valid[results - 1] & flags[results - 1].new_block),
-            loader.release_parameters.eq(requantize.load_shift),
+            requantize.load_shift.eq(valid[results - 3] & flags[results - 3].new_block),
+            loader.release_parameters.eq(valid[results - 1] & flags[results - 1].new_block),
             accumulators.valid.eq(valid[pixel]),
             accumulators.pixel.eq(pixels[pixel]),
             accumulators.first.eq(flags[sums - 2].first),

@@ -93,7 +93,7 @@ class Core(wiring.Component):
             # weights that nobody is going to take
             weights.discard.eq(settled),
             control.finished.eq(settled & ~weights.busy),
-            tokens.clear.eq(control.start),
+            tokens.clear.eq(fresh),
             fetch.start.eq(control.start),
             fetch.address.eq(control.program_address),
         ]

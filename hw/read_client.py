@@ -12,6 +12,9 @@ from hw.stream_register import PingPongBuffer, SkidBuffer, StreamRegister
 
 __all__ = ["ReadClient", "ReadPortSignature", "beat_layout"]
 
+#: Bits of a part of a buffer: what block RAMs have beside each other.
+_PART = 36
+
 
 def beat_layout(bus_width: int) -> data.StructLayout:
     """One beat of read data: ``data``, its transfer's ``tag``, ``error`` (the response was not OKAY)."""
@@ -102,9 +105,13 @@ class ReadClient(wiring.Component):
         m.submodules.splitter = splitter = BurstSplitter(self.bus_width // 8, self.maximum_burst,
                                                          self.beats_width, 1)
         held = beat_layout(self.beats_together * self.bus_width)
-        # one more than a power of two, because the queue's last entry is its output register
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=held.size,
-                                                        depth=self.depth // self.beats_together + 1)
+        # Parts that go in step, each with addresses of its own: a large buffer's block RAMs lie far apart.  One
+        # more than a power of two, because the queue's last entry is its output register.
+        parts = [slice(first, min(first + _PART, held.size)) for first in range(0, held.size, _PART)]
+        buffers = [SyncFIFOBuffered(width=part.stop - part.start, depth=self.depth // self.beats_together + 1)
+                   for part in parts]
+        for number, buffer in enumerate(buffers):
+            m.submodules[f"buffer{number}"] = buffer
         # block RAM is slow, so nothing but a register is behind it
         m.submodules.plain = plain = StreamRegister(held)
         m.submodules.register = register = PingPongBuffer(held)
@@ -132,20 +139,26 @@ class ReadClient(wiring.Component):
             m.d.comb += asked.eq(length + 1)
         m.d.sync += [
             enough.eq(splitter.bursts.valid & ~ask & (room > length)),
-            taken.eq(Mux(buffer.r_rdy & buffer.r_en, self.beats_together, 0)),
+            taken.eq(Mux(buffers[0].r_rdy & plain.input.ready, self.beats_together, 0)),
             room.eq(room - asked + taken),
             self.port.urgent.eq((room > self.depth - self.urgent_below) & (
                 reserved.output.valid | (~splitter.idle & (room >= self.maximum_burst)))),
             self.idle.eq(splitter.idle & ~splitter.transfers.valid & (room == self.depth)
                          & ~plain.output.valid & ~register.output.valid),
         ]
+        arrived, arrives = Signal(held.size), Signal()
         m.d.comb += [
-            buffer.w_data.eq(self.port.beats.payload.as_value()),
-            buffer.w_en.eq(self.port.beats.valid),
-            plain.input.payload.eq(buffer.r_data),
-            plain.input.valid.eq(buffer.r_rdy),
-            buffer.r_en.eq(plain.input.ready),
+            arrived.eq(self.port.beats.payload.as_value()),
+            arrives.eq(self.port.beats.valid),
+            plain.input.payload.eq(Cat(buffer.r_data for buffer in buffers)),
+            plain.input.valid.eq(buffers[0].r_rdy),
         ]
+        for part, buffer in zip(parts, buffers, strict=True):
+            m.d.comb += [
+                buffer.w_data.eq(arrived[part]),
+                buffer.w_en.eq(arrives),
+                buffer.r_en.eq(plain.input.ready),
+            ]
         if self.beats_together == 2:
             beat = self.port.beats.payload
             first = Signal(beat_layout(self.bus_width), reset_less=True)
@@ -153,7 +166,7 @@ class ReadClient(wiring.Component):
             with m.If(self.port.beats.valid):
                 m.d.sync += [first.eq(beat), half.eq(~half)]
             m.d.comb += [
-                buffer.w_data.eq(Cat(first.data, beat.data, beat.tag, first.error | beat.error)),
-                buffer.w_en.eq(self.port.beats.valid & half),
+                arrived.eq(Cat(first.data, beat.data, beat.tag, first.error | beat.error)),
+                arrives.eq(self.port.beats.valid & half),
             ]
         return m

@@ -45,7 +45,8 @@ class Requantize(wiring.Component):
     instruction : ``In``
         Constant while words are on their way.
     shift : ``In``
-        Right shift of each lane, taken when ``load_shift`` is 1, for the sums of the next cycle on.
+        Right shift of each lane, taken two cycles after ``load_shift`` is 1, for the sums of the cycle after that
+        and all later ones.
     load_shift : ``In(1)``
     sums : ``In``
         Int32 of each lane.
@@ -158,6 +159,7 @@ class Requantize(wiring.Component):
         alignments = copies(m, Cat(swap, code.residual_signed, distance, sum_amount), lanes,
                             "alignment", levels=2)
         limits = copies(m, Cat(low, high), lanes, "limits", levels=2)
+        load_shift = copies(m, self.load_shift, lanes, "load_shift", levels=2)
         for lane in range(lanes):
             lane_swap, lane_signed, lane_distance, lane_sum_amount = (
                 alignments[lane][part] for part in (0, 1, slice(2, 6), slice(6, 12)))
@@ -166,7 +168,7 @@ class Requantize(wiring.Component):
             high_clipped = Signal(signed(9), reset_less=True, name=f"high_clipped{lane}")
             m.d.sync += [low_clipped.eq(lane_low), high_clipped.eq(lane_high)]
             amount = Signal(6, reset_less=True, name=f"amount{lane}")
-            with m.If(self.load_shift):
+            with m.If(load_shift[lane]):
                 m.d.sync += amount.eq(self.shift[lane] + SHIFT_OFFSET)
 
             total = Signal(signed(25), reset_less=True, name=f"total{lane}")

@@ -121,6 +121,18 @@ class SerialBridge(Component):
         beat = Signal(64)
         lane = Signal(range(_BEAT_BYTES))
 
+        # what is known of `length`, a cycle late: no byte is taken in the cycle after one
+        settled = Signal()
+        is_full, is_header, is_data, is_word, is_whole = (Signal() for _ in range(5))
+        m.d.sync += [
+            settled.eq(1),
+            is_full.eq(length == longest),
+            is_header.eq(length < REQUEST_HEADER_BYTES),
+            is_data.eq(length < REQUEST_HEADER_BYTES + MAXIMUM_DATA),
+            is_word.eq(length < REQUEST_HEADER_BYTES + 4),
+            is_whole.eq(length >= REQUEST_HEADER_BYTES + _CRC_BYTES),
+        ]
+
         taken, flag = Signal(8), Signal()
         m.d.comb += [
             taken.eq(waiting.r_data ^ (escaped * ESCAPE_MASK)),
@@ -207,13 +219,18 @@ class SerialBridge(Component):
 
         # `length` counts the bytes of the answer, header and checksum included.
         content_bytes = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + 1))
-        m.d.sync += content_bytes.eq(RESPONSE_HEADER_BYTES + answer_bytes)
+        is_content, is_last = Signal(), Signal()
+        m.d.sync += [
+            content_bytes.eq(RESPONSE_HEADER_BYTES + answer_bytes),
+            is_content.eq(length < content_bytes),
+            is_last.eq(length == content_bytes + (_CRC_BYTES - 1)),
+        ]
         answer_byte, plain = Signal(8), Signal(8)
         with m.If(length == 0):
             m.d.sync += plain.eq(sequence)
         with m.Elif(length == 1):
             m.d.sync += plain.eq(status)
-        with m.Elif(length >= content_bytes):
+        with m.Elif(~is_content):
             m.d.sync += plain.eq(crc_out.crc.word_select((length - content_bytes)[:2], 8))
         with m.Else(), m.Switch(command):
             with m.Case(Command.IDENTIFY):
@@ -224,15 +241,16 @@ class SerialBridge(Component):
                 m.d.sync += plain.eq(register_value.word_select(position[:2], 8))
 
         with m.FSM() as fsm:
-            with m.State("RECEIVE"), m.If(waiting.r_rdy):
+            with m.State("RECEIVE"), m.If(waiting.r_rdy & settled):
                 m.d.comb += waiting.r_en.eq(1)
+                m.d.sync += settled.eq(0)
                 with m.If(flag):
                     m.d.sync += [escaped.eq(0), too_long.eq(0)]
                     with m.If(
                         crc_in.match_detected
                         & ~escaped
                         & ~too_long
-                        & (length >= REQUEST_HEADER_BYTES + _CRC_BYTES)
+                        & is_whole
                     ):
                         m.next = "JUDGE"
                     with m.Else():
@@ -240,17 +258,17 @@ class SerialBridge(Component):
                         m.d.sync += [length.eq(0), position.eq(0)]
                 with m.Elif((waiting.r_data == ESCAPE) & ~escaped):
                     m.d.sync += escaped.eq(1)
-                with m.Elif(length == longest):
+                with m.Elif(is_full):
                     m.d.sync += too_long.eq(1)
                 with m.Else():
                     m.d.comb += crc_in.valid.eq(1)
                     m.d.sync += [escaped.eq(0), length.eq(length + 1)]
-                    with m.If(length < REQUEST_HEADER_BYTES):
+                    with m.If(is_header):
                         m.d.sync += header.eq(Cat(header[8:], taken))
-                    with m.Elif(length < REQUEST_HEADER_BYTES + MAXIMUM_DATA):
+                    with m.Elif(is_data):
                         m.d.comb += store.eq(1)
                         m.d.sync += position.eq(position + 1)
-                        with m.If(length < REQUEST_HEADER_BYTES + 4):
+                        with m.If(is_word):
                             m.d.sync += register_value.eq(Cat(register_value[8:], taken))
 
             with m.State("JUDGE"):
@@ -348,7 +366,7 @@ class SerialBridge(Component):
                 m.next = "LATCH"
             with m.State("LATCH"):
                 m.d.sync += answer_byte.eq(plain)
-                m.d.comb += [crc_out.data.eq(plain), crc_out.valid.eq(length < content_bytes)]
+                m.d.comb += [crc_out.data.eq(plain), crc_out.valid.eq(is_content)]
                 m.next = "SEND"
                 with m.If((plain == FLAG) | (plain == ESCAPE)):
                     m.next = "SEND ESCAPE"
@@ -364,12 +382,12 @@ class SerialBridge(Component):
                     with m.If(length >= RESPONSE_HEADER_BYTES):
                         m.d.sync += position.eq(position + 1)
                     m.next = "FETCH"
-                    with m.If(length == content_bytes + (_CRC_BYTES - 1)):
+                    with m.If(is_last):
                         m.next = "END"
             with m.State("END"):
                 m.d.comb += [self.sent.valid.eq(1), self.sent.payload.eq(FLAG), crc_in.start.eq(1)]
                 with m.If(self.sent.ready):
-                    m.d.sync += [length.eq(0), position.eq(0)]
+                    m.d.sync += [length.eq(0), position.eq(0), settled.eq(0)]
                     m.next = "RECEIVE"
 
         m.d.comb += [

@@ -25,7 +25,7 @@ SHIFT_BITS = 7
 _LANE_BITS = 32 + SHIFT_BITS
 
 #: Cycles for which a claimed tile is in the array's way.
-_IN_THE_WAY = 10
+_IN_THE_WAY = 9
 
 
 class WeightLoader(wiring.Component):
@@ -43,7 +43,7 @@ class WeightLoader(wiring.Component):
         The claimed tile; at the latest four cycles after its claim, if the tile before it has been
         taken by then.
     take_tile : ``In(1)``
-        The tile will be copied in the next cycle.
+        The tile will be copied in two cycles.
     parameters_available, claim_parameters : ``Out(1)``, ``In(1)``
     bias : ``Out``
         Int32 of each output lane, valid from claim to release.
@@ -149,7 +149,7 @@ class WeightLoader(wiring.Component):
             take.eq(self.take_tile),
             shift.eq(next_shift),
         ]
-        # the bits come a cycle after what is known of them, because what steers them goes all over the die
+        # bits come and move a cycle after what is known of them: what steers them goes all over the die
         late_word = Signal.like(word, reset_less=True)
         m.d.sync += late_word.eq(word)
         arrives = Cat(arriving[len(word):], late_word)

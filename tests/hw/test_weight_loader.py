@@ -59,7 +59,7 @@ def test_blocks(machine: Machine, source_stall: float, sink_stall: float) -> Non
             claim = ready and cycle >= next_claim and rng.random() >= sink_stall
             ctx.set(dut.claim_tile, int(claim))
             ctx.set(dut.claim_parameters, int(claim and needs_parameters))
-            ctx.set(dut.take_tile, int(cycle + 1 in claims))
+            ctx.set(dut.take_tile, int(cycle + 2 in claims))
             ctx.set(dut.release_parameters, int(cycle in releases))
             if cycle in claims:
                 assert ctx.get(dut.tile) == int.from_bytes(tiles[claims[cycle]], "little")
@@ -72,7 +72,7 @@ def test_blocks(machine: Machine, source_stall: float, sink_stall: float) -> Non
                 assert [ctx.get(dut.shift[lane]) for lane in range(machine.output_lanes)] == shift
                 released += 1
             if claim:
-                next_claim = cycle + 4
+                next_claim = cycle + int(rng.integers(1, 5))
                 claims[cycle + TAKE_AFTER] = claimed
                 claimed += 1
                 if needs_parameters:

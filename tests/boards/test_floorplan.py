@@ -1,0 +1,93 @@
+"""The floorplan: every block has its own place, near the others of its lane, and the netlist has its name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from amaranth.back import rtlil
+
+from boards.board import BoardBuild
+from boards.floorplan import floorplan, floorplan_script
+from boards.parts import Sites, ecp5
+from boards.registry import find_board
+from hw.accelerator import accelerator
+from hw.dual_port_memory import block_rams
+from hw.machine import Machine
+
+PART = ecp5("LFE5U", "85F", "BG381", 6)
+MACHINES = {
+    "8x16": Machine(),
+    "4x8": Machine(input_lanes=4, output_lanes=8, scratchpad_words=2048, weight_fifo_words=512),
+    "8x8": Machine(input_lanes=8, output_lanes=8),
+    "4x32": Machine(input_lanes=4, output_lanes=32, weight_fifo_words=512),
+    "4x4, many words": Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=16384),
+}
+
+
+def sites_of(part_sites: Sites) -> set[str]:
+    """All there are."""
+    dsps = {f"X{x + dx}/Y{row}/MULT18_{n}" for x in part_sites.columns for row, _ in part_sites.rows
+            for dx, n in ((0, 0), (1, 1), (4, 4), (5, 5))}
+    rams = {f"X{x + 2 * n}/Y{row}/EBR{n}" for x in part_sites.columns for _, row in part_sites.rows
+            for n in range(4)}
+    return dsps | rams
+
+
+def column_of(site: str) -> int:
+    return int(re.findall(r"\d+", site)[0])
+
+
+@pytest.mark.parametrize("name", list(MACHINES))
+def test_each_block_has_a_place(name: str) -> None:
+    machine = MACHINES[name]
+    assert PART.sites is not None
+    plan = floorplan(machine, PART.sites)
+    rams = machine.input_lanes * block_rams(8 * machine.word_bytes,
+                                            machine.scratchpad_words // machine.input_lanes)
+    assert len(plan) == machine.multipliers + rams
+    assert len(set(plan.values())) == len(plan)
+    assert set(plan.values()) <= sites_of(PART.sites)
+    assert sum("MULT18" in site for site in plan.values()) == machine.multipliers
+    for column in range(machine.output_lanes):
+        places = [plan[f"compute.array.multiplier_{column}_{lane}.dsp"] for lane in range(machine.input_lanes)]
+        assert len({place.split("/")[1] for place in places}) == 1, "one output lane in two rows"
+        columns = [column_of(place) for place in places]
+        assert max(columns) - min(columns) <= 3 * machine.input_lanes
+
+
+@pytest.mark.parametrize("name", ["4x8", "4x4, many words"])
+def test_the_netlist_has_the_names(name: str) -> None:
+    assert PART.sites is not None
+    netlist = rtlil.convert(accelerator(MACHINES[name], "ecp5"), emit_src=False)
+    for path in floorplan(MACHINES[name], PART.sites):
+        *modules, cell = path.split(".")
+        module = re.escape(".".join(["top", *modules]))
+        body = re.search(rf"^module \\{module}$(.*?)^end$", netlist, re.DOTALL | re.MULTILINE)
+        assert body and re.search(rf"cell \S+ \\{cell}$", body[1], re.MULTILINE), path
+
+
+def test_too_large_for_the_rows() -> None:
+    assert PART.sites is not None
+    assert floorplan(Machine(input_lanes=16, output_lanes=16), PART.sites) == {}
+
+
+def test_script_is_part_of_the_design() -> None:
+    board = find_board("ulx3s-85f")
+    job = board.job(machine=MACHINES["4x8"])
+    script = floorplan_script(board.part, job)
+    assert script.count("setattr") == script.count("select -assert-count 1 c:system.core.") > 32
+    files = board.design(job)
+    assert script in str(files["top.ys"])
+    assert "BEL" not in str(board.design(board.job(machine=MACHINES["4x8"], multiplier="portable"))["top.ys"])
+
+
+def test_other_dies_have_none() -> None:
+    board = find_board("ulx3s-25f")
+    assert floorplan_script(board.part, board.job()) == ""
+
+
+def test_job_of_another_kind() -> None:
+    job: BoardBuild = replace(find_board("ulx3s-85f").job(), multiplier="portable")
+    assert floorplan_script(PART, job) == ""
