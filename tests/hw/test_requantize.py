@@ -63,11 +63,11 @@ def test_against_twin(fields: dict[str, int]) -> None:
         def new_shift_at(cycle: int) -> bool:
             """A word's shift comes one cycle before it, and not again while it stays."""
             number, turn = divmod(cycle, cadence)
-            return turn == 0 and number < count and (number == 0 or shifts[number] != shifts[number - 1])
+            return turn == 0 and 0 <= number < count and (number == 0 or shifts[number] != shifts[number - 1])
 
         for cycle in range(-2, count * cadence + 1):
             number, turn = divmod(cycle, cadence)
-            new_shift = cycle >= 0 and new_shift_at(cycle)
+            new_shift = new_shift_at(cycle)
             ctx.set(dut.load_shift, int(new_shift_at(cycle + 2)))
             before, turn = divmod(cycle - 1, cadence)
             valid = turn == 0 and before >= 0
@@ -75,7 +75,7 @@ def test_against_twin(fields: dict[str, int]) -> None:
                 ctx.set(dut.shift[lane], shifts[number][lane] if new_shift else -1)
                 ctx.set(dut.sums[lane], words[before][lane] if valid else 0x55555)
             ctx.set(dut.flags.valid, int(valid))
-            ctx.set(dut.coming, int(cycle >= 0 and turn == 0 and number < count))
+            ctx.set(dut.coming, int(cycle % cadence == 0 and 0 <= number < count))
             for name, mark in zip(("row_end", "block_end", "end"), marks[before] if valid else (1, 1, 1)):
                 ctx.set(dut.flags[name], mark)
             await ctx.tick()
