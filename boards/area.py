@@ -25,6 +25,7 @@ from hw.fetch import READ_AHEAD
 from hw.isa import INSTRUCTION_BYTES
 from hw.load import DEPTH as LOAD_BEATS
 from hw.machine import Machine
+from hw.read_client import BUFFER_PART
 from hw.store import DEPTH as STORE_WORDS
 
 __all__ = [
@@ -159,17 +160,22 @@ def _block_rams(width: int, depth: int) -> int:
     return 0 if lut_memories * _LUT_MEMORY_COST < blocks * _BLOCK_RAM_COST else blocks
 
 
+def _buffer_block_rams(width: int, depth: int) -> int:
+    """Block RAMs of a read client's buffer, which comes in parts."""
+    return sum(_block_rams(min(BUFFER_PART, width - first), depth) for first in range(0, width, BUFFER_PART))
+
+
 def machine_block_rams(machine: Machine) -> int:
     """Block RAMs of the accelerator."""
     word, beat = 8 * machine.word_bytes, machine.bus_width + 2
     return (
         machine.input_lanes * dual_port_block_rams(word, machine.scratchpad_words // machine.input_lanes)
-        + _block_rams(32 * machine.output_lanes, machine.accumulator_depth)
+        + machine.output_lanes * _block_rams(32, machine.accumulator_depth)
         # the weight FIFO gives two beats in a cycle
-        + _block_rams(machine.bus_width + beat, machine.weight_fifo_words // 2)
-        + _block_rams(beat, LOAD_BEATS)
+        + _buffer_block_rams(machine.bus_width + beat, machine.weight_fifo_words // 2)
+        + _buffer_block_rams(beat, LOAD_BEATS)
         + _block_rams(word, STORE_WORDS)
-        + _block_rams(beat, READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes)
+        + _buffer_block_rams(beat, READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes)
         + decoder_block_rams(machine)
     )
 

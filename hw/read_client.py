@@ -10,10 +10,10 @@ from amaranth.lib.wiring import In, Out
 from hw.bursts import BurstSplitter, burst_layout, transfer_layout
 from hw.stream_register import PingPongBuffer, SkidBuffer, StreamRegister
 
-__all__ = ["ReadClient", "ReadPortSignature", "beat_layout"]
+__all__ = ["BUFFER_PART", "ReadClient", "ReadPortSignature", "beat_layout"]
 
 #: Bits of a part of a buffer: what block RAMs have beside each other.
-_PART = 36
+BUFFER_PART = 36
 
 
 def beat_layout(bus_width: int) -> data.StructLayout:
@@ -107,7 +107,7 @@ class ReadClient(wiring.Component):
         held = beat_layout(self.beats_together * self.bus_width)
         # Parts that go in step, each with addresses of its own: a large buffer's block RAMs lie far apart.  One
         # more than a power of two, because the queue's last entry is its output register.
-        parts = [slice(first, min(first + _PART, held.size)) for first in range(0, held.size, _PART)]
+        parts = [slice(first, min(first + BUFFER_PART, held.size)) for first in range(0, held.size, BUFFER_PART)]
         buffers = [SyncFIFOBuffered(width=part.stop - part.start, depth=self.depth // self.beats_together + 1)
                    for part in parts]
         for number, buffer in enumerate(buffers):

@@ -234,7 +234,7 @@ def test_short_blocks(unit: VerilatedCompute) -> None:
         outcome = run_and_compare(unit, [code] * 3, size, raw=True)
         beats = weight_cycles(machine, code) // code["output_blocks"]
         latency = 23 + array_latency(machine)  # from a block's claim of its parameters to their release
-        bound = code["output_blocks"] * (max(size * size, LOOP_LATENCY, beats) + latency) + 40
+        bound = code["output_blocks"] * (max(size * size, LOOP_LATENCY, beats) + latency) + 42
         assert outcome.records[-1].end - outcome.records[-1].start <= bound
 
 
