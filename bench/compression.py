@@ -3,7 +3,7 @@
 Trains LeNet-300-100 and LeNet-5 on 7,000 images of `mnist10k.npz`, prunes and shares weights as
 ``python -m quant prune`` and ``compress`` do, and reports on the last 2,000 images, which nothing else sees.
 1,000 of the first 8,000 images validate: every setting here was chosen by them.  Sizes are those of the
-files.  ``--write`` makes the result `bench/compression.json`, which `docs/compression.md` shows.
+files.  ``--write`` puts the result into `bench/compression.json`, which `docs/compression.md` shows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from bench.accuracy_data import BenchDataError, shared_folder
+from bench.stored_rows import keep_row, rows_by_network
 from hw.whole_file import check_writable, write_whole
 from quant.compression.labelled_data import LabelledData, labelled_data, split
 from quant.compression.layer_numbers import LayerNumbers
@@ -189,8 +190,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
             "bars",
         )
     ]
-    for name in dict.fromkeys(row["network"] for row in rows):
-        own = [row for row in rows if row["network"] == name]
+    for name, own in rows_by_network(rows).items():
         errors = {what: mean(row["errors"][what] for row in own) for what in own[0]["errors"]}
         ratios = mean(row["fewer_weights"] for row in own), mean(row["smaller"] for row in own)
         limit = errors["dense"] + rise + 1e-9
@@ -218,9 +218,8 @@ def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
         "| network | dense error | pruned | fewer weights | compressed | bytes | smaller |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    named = dict.fromkeys(row["network"] for row in rows)
-    for name in named:
-        own = [row for row in rows if row["network"] == name]
+    named = rows_by_network(rows)
+    for name, own in named.items():
         dense, pruned, compressed = (
             f"{mean(row['errors'][what] for row in own):.2f} % "
             + "("
@@ -233,8 +232,7 @@ def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
         lines.append(
             f"| {name} | {dense} | {pruned} | {fewer:.1f}x | {compressed} | {size:,.0f} | {smaller:.1f}x |"
         )
-    for name in named:
-        row = next(row for row in rows if row["network"] == name)
+    for name, (row, *_) in named.items():
         lines += ["", f"{name}, seed {row['seed']}:", "", "```", *row["table"], "```"]
     return lines
 
@@ -251,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=tuple(NETWORKS), help="can be repeated")
     parser.add_argument("--seeds", type=int, nargs="+", default=_SEEDS, help="default: 1 2 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
-    parser.add_argument("--write", action="store_true", help=f"make it {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"put it into {RESULTS.name}")
     parser.add_argument("--page", action="store_true", help=f"print the tables of {RESULTS.name}, and end")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parsed = parser.parse_args(arguments)
@@ -275,11 +273,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 flush=True,
             )
             print("\n".join(rows[-1]["table"]), flush=True)
+            if parsed.json is not None:
+                write_whole(parsed.json, json.dumps(rows, indent=1) + "\n")
+            if parsed.write:
+                keep_row(RESULTS, rows[-1], tuple(NETWORKS))
     print("\n".join(summary(rows)))
-    content = json.dumps(rows, indent=1) + "\n"
-    for path in (parsed.json, RESULTS if parsed.write else None):
-        if path is not None:
-            write_whole(path, content)
     return 0
 
 

@@ -200,6 +200,21 @@ def test_shares_from_a_scan() -> None:
     assert scan.shares_for_loss(0)["a"] == pytest.approx(0.5)
 
 
+def test_shares_where_a_curve_is_flat() -> None:
+    """A loss of 0.1 lets the second layer go from 0.5 to 0.05 at once; all totals between are reached."""
+    layers = (
+        LayerSensitivity("a", "conv", 100, (0.9, 0.7, 0.5)),
+        LayerSensitivity("b", "fc", 900, (0.8, 0.8, 0.3)),
+    )
+    scan = Sensitivity("net", 10, 0.9, (0.5, 0.05, 0.01), layers)
+    assert scan.shares_for_loss(0.0999)["b"] > 0.49
+    assert scan.shares_for_loss(0.1001)["b"] < 0.06
+    for total in (0.4, 0.3, 0.2, 0.1, 0.08):
+        found = scan.shares_for_total(total)
+        assert (100 * found["a"] + 900 * found["b"]) / 1000 == pytest.approx(total, rel=1e-4)
+        assert 0.05 <= found["b"] <= 0.5
+
+
 # pruning
 
 
