@@ -20,6 +20,7 @@ from quant.compression.pruning import PruningPlan, prune
 from quant.compression.report import compression_report, encoded_file
 from quant.compression.sensitivity import LayerSensitivity, Sensitivity, keep_largest, scan_sensitivity
 from quant.compression.sharing import SharedWeights, clusters_of
+from quant.compression.teacher import taught
 from quant.compression.trainable import TrainableNetwork
 from quant.compression.training import TrainingSettings, scaled_dropout, train, train_masked
 from quant.data import ImageSet
@@ -234,6 +235,30 @@ def test_pruned_weights_stay_exactly_zero_and_accuracy_stays(trained: Graph) -> 
     again = fresh(import_model(graph_to_onnx(graph)))
     again.mask_zeros()
     assert again.kept() == network.kept()
+
+
+def test_a_taught_network_answers_as_its_teacher(trained: Graph) -> None:
+    """From other weights and without labels it comes near the teacher's scores over the temperature."""
+    teacher, network, temperature = fresh(trained), TrainableNetwork(seeded(Small, (1, 8, 8))), 3.0
+    data = taught(TRAINING, teacher, temperature)
+    assert data.labels.shape == (len(TRAINING), 3)
+    assert torch.allclose(data.labels.sum(1), torch.ones(len(TRAINING)))
+    assert torch.equal(data.labels.argmax(1), teacher.scores(TRAINING.inputs).argmax(1))
+    with torch.no_grad():
+        for weight in network.weights.values():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)))
+
+    def distance() -> float:
+        with torch.no_grad():
+            ours, theirs = network.scores(VALIDATION.inputs), teacher.scores(VALIDATION.inputs) / temperature
+        ours, theirs = (each - each.mean(1, keepdim=True) for each in (ours, theirs))
+        return float((ours - theirs).square().mean() / theirs.square().mean())
+
+    before = distance()
+    train_masked(network, data, replace(FAST, epochs=12, l2=0.0))
+    assert distance() < 0.1 < 0.5 < before
+    with pytest.raises(CompressionError, match="temperature must be positive, not 0"):
+        taught(TRAINING, teacher, 0)
 
 
 def test_quality_factors(trained: Graph) -> None:
