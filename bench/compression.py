@@ -116,10 +116,10 @@ NETWORKS = {
 ALTERNATIVES: dict[str, dict[str, Recipe]] = {
     "LeNet-300-100": {},
     "LeNet-5": {
-        "6.5 % by a scan, labels": replace(NETWORKS["LeNet-5"], total=0.065, keep=None, temperature=None),
         "labels": replace(NETWORKS["LeNet-5"], temperature=None),
         "labels, dropout": replace(NETWORKS["LeNet-5"], temperature=None, dropout=0.5),
-        "10 epochs": replace(NETWORKS["LeNet-5"], retraining_epochs=10),
+        "labels, dropout, 4 times l2": replace(NETWORKS["LeNet-5"], temperature=None, dropout=0.5, l2=2e-3),
+        "labels, 6.5 % by a scan": replace(NETWORKS["LeNet-5"], total=0.065, keep=None, temperature=None),
     },
 }
 
