@@ -256,10 +256,11 @@ def summary(rows: Sequence[dict[str, Any]], what: str = "test") -> list[str]:
 
 
 def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The table of `docs/lowrank.md`: means, and each seed in brackets."""
+    """The table of `docs/lowrank.md`: means, and seeds that differ in brackets."""
 
     def cell(values: Sequence[float], unit: str = "") -> str:
-        return f"{mean(values):.2f}{unit} ({', '.join(f'{value:.2f}' for value in values)})"
+        listed = f" ({', '.join(f'{value:.2f}' for value in values)})" if len(set(values)) > 1 else ""
+        return f"{mean(values):.2f}{unit}{listed}"
 
     heads = ("network", "fewer MACs", "accuracy", *_LOSSES, "bar")
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
@@ -270,7 +271,7 @@ def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
             cells = (
                 name,
                 f"{mean(_fewer(row, speedup) for row in own):.2f}x",
-                cell(dense, " %") if len(set(dense)) > 1 else f"{dense[0]:.2f} %",
+                cell(dense, " %"),
                 *(cell([loss[kind] for loss in losses]) if kind in losses[0] else "" for kind in _LOSSES),
                 _verdict(speedup, losses),
             )
