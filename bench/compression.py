@@ -3,7 +3,7 @@
 Trains LeNet-300-100 and LeNet-5 on 7,000 images of `mnist10k.npz`, prunes and shares weights as
 ``python -m quant prune`` and ``compress`` do, and reports on the last 2,000 images, which nothing else sees.
 1,000 of the first 8,000 images validate: every setting here was chosen by them.  Sizes are those of the
-files.  ``--write`` makes the result `bench/compression.json`, which `docs/compression.md` shows.
+files.  ``--write`` puts the result into `bench/compression.json`, which `docs/compression.md` shows.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -22,13 +22,15 @@ from torch import nn
 from tqdm import tqdm
 
 from bench.accuracy_data import BenchDataError, shared_folder
+from bench.stored_rows import keep_row, rows_by_network
 from hw.whole_file import check_writable, write_whole
 from quant.compression.labelled_data import LabelledData, labelled_data, split
 from quant.compression.layer_numbers import LayerNumbers
 from quant.compression.pruning import PruningPlan, prune
-from quant.compression.report import compression_report, compression_table, encoded_file
+from quant.compression.report import CompressionReport, compression_report, compression_table, encoded_file
 from quant.compression.sensitivity import scan_sensitivity
 from quant.compression.sharing import SharedWeights, clusters_of
+from quant.compression.teacher import taught
 from quant.compression.trainable import TrainableNetwork
 from quant.compression.training import TrainingSettings, train_masked
 from quant.data import load_images
@@ -37,10 +39,21 @@ from quant.graph import Graph
 from quant.onnx_import import import_model
 from quant.text_table import aligned
 
-__all__ = ["BARS", "NETWORKS", "RESULTS", "Recipe", "main", "measure", "page_table", "summary"]
+__all__ = [
+    "ALTERNATIVES",
+    "BARS",
+    "NETWORKS",
+    "RESULTS",
+    "Recipe",
+    "compare_settings",
+    "main",
+    "measure",
+    "page_table",
+    "summary",
+]
 
 RESULTS = Path(__file__).with_name("compression.json")
-_TRAINING_IMAGES, _VALIDATION_SHARE = 8000, 0.125
+_TRAINING_IMAGES, _VALIDATION_SHARE, _SHARING_EPOCHS = 8000, 0.125, 4
 _SEEDS = (1, 2, 3)
 
 #: Least factor of fewer weights, least factor of fewer bytes, largest rise of the error in points.
@@ -55,7 +68,7 @@ class Recipe:
     ----------
     dense_stages, dense_epochs : int
         The dense network is trained in so many stages, each from the full learning rate down to 0.
-    total : float
+    total : float or None
         Share of all weights kept, as ``prune --total``.
     rounds, retraining_epochs : int
         As ``prune --rounds --epochs``.
@@ -63,20 +76,51 @@ class Recipe:
         As ``compress --weight-bits``.
     l2 : float
         As ``--l2``, also of the dense network.
+    keep : str or None
+        Shares of the layers instead of ``total``, as ``prune --keep``.
+    dropout : float
+        As ``prune --dropout``.
+    temperature : float or None
+        As ``prune --teacher DENSE --temperature``, and as ``compress``.
+    sharing_l2 : float
+        As ``compress --l2``.
     """
 
     dense_stages: int
     dense_epochs: int
-    total: float
+    total: float | None
     rounds: int
     retraining_epochs: int
     weight_bits: str
     l2: float
+    keep: str | None = None
+    dropout: float = 0.0
+    temperature: float | None = None
+    sharing_l2: float = 1e-4
 
+    @property
+    def pruning_epochs(self) -> int:
+        """All that follow on the dense network."""
+        return self.rounds * self.retraining_epochs + _SHARING_EPOCHS
+
+
+#: Of the first layer, the second and the last one; Han et al. 2015 keep 66, 12, 8 and 19 %.
+_LENET5_KEEP = "0.07,node_conv2d=0.66,node_conv2d_1=0.2,node_linear_1=0.19"
 
 NETWORKS = {
     "LeNet-300-100": Recipe(3, 15, 0.06, 4, 10, "5", 5e-4),
-    "LeNet-5": Recipe(3, 8, 0.065, 4, 6, "conv=6,fc=5", 5e-4),
+    "LeNet-5": Recipe(3, 8, None, 4, 6, "conv=6,fc=5", 5e-4, _LENET5_KEEP, temperature=4.0, sharing_l2=5e-4),
+}
+
+#: What was compared with the recipes, by what differs.
+ALTERNATIVES: dict[str, dict[str, Recipe]] = {
+    "LeNet-300-100": {},
+    "LeNet-5": {
+        "labels": replace(NETWORKS["LeNet-5"], temperature=None),
+        "labels, dropout": replace(NETWORKS["LeNet-5"], temperature=None, dropout=0.5),
+        "labels, dropout, 4 times l2": replace(NETWORKS["LeNet-5"], temperature=None, dropout=0.5, l2=2e-3),
+        "labels, 6.5 % by a scan": replace(NETWORKS["LeNet-5"], total=0.065, keep=None, temperature=None),
+    },
 }
 
 
@@ -118,49 +162,73 @@ def _images() -> tuple[LabelledData, LabelledData]:
     return data.take(places[:_TRAINING_IMAGES]), data.take(places[_TRAINING_IMAGES:])
 
 
+def _dense(
+    name: str, seed: int, recipe: Recipe, training: LabelledData, advance: Callable[[int], object]
+) -> TrainableNetwork:
+    network = TrainableNetwork(_graph(name, seed))
+    settings = TrainingSettings(epochs=recipe.dense_epochs, l2=recipe.l2, seed=seed)
+    for stage in range(recipe.dense_stages):
+        train_masked(network, training, settings, stage=100 + stage, progress=advance)
+    return network
+
+
+def _compress(
+    network: TrainableNetwork,
+    seed: int,
+    recipe: Recipe,
+    training: LabelledData,
+    validation: LabelledData,
+    judges: Mapping[str, LabelledData],
+    advance: Callable[[int], object],
+) -> tuple[dict[str, dict[str, float]], CompressionReport, bytes]:
+    """Errors of the dense, the pruned and the compressed network by judge; what is stored; the file."""
+    errors: dict[str, dict[str, float]] = {judge: {} for judge in judges}
+
+    def judge(what: str) -> None:
+        for each, data in judges.items():
+            errors[each][what] = 100 * (1 - network.accuracy(data))
+
+    judge("dense")
+    if recipe.temperature is not None:
+        training = taught(training, network, recipe.temperature)
+    plan = PruningPlan(shares=_shares(network, recipe, validation), rounds=recipe.rounds)
+    retraining = TrainingSettings(
+        epochs=recipe.retraining_epochs,
+        l2=recipe.l2,
+        dropout=recipe.dropout,
+        seed=seed,
+    )
+    prune(network, plan, training, validation, retraining, progress=lambda what, images: advance(images))
+    judge("pruned")
+    bits = LayerNumbers.parse(recipe.weight_bits, "width", 0, 8, 8).of(network.graph)
+    shared = SharedWeights(network, clusters_of(network, bits))
+    settings = TrainingSettings(epochs=_SHARING_EPOCHS, learning_rate=2e-4, l2=recipe.sharing_l2, seed=seed)
+    shared.fine_tune(training, settings, progress=advance)
+    judge("compressed")
+    content = encoded_file(network, dict.fromkeys(network.weights, None))
+    return errors, compression_report(content), content
+
+
 def measure(
     name: str, seed: int, known: LabelledData, test: LabelledData, quiet: bool = False
 ) -> dict[str, Any]:
     """One network trained, pruned and compressed; errors in percent of the test images."""
     recipe = NETWORKS[name]
     training, validation = split(known, _VALIDATION_SHARE, seed)
-    retraining = TrainingSettings(epochs=recipe.retraining_epochs, l2=recipe.l2, seed=seed)
-    epochs = recipe.dense_stages * recipe.dense_epochs + recipe.rounds * recipe.retraining_epochs + 4
+    epochs = recipe.dense_stages * recipe.dense_epochs + recipe.pruning_epochs
     with tqdm(total=epochs * len(training), unit="image", desc=f"{name}, seed {seed}", disable=quiet) as bar:
-
-        def advance(images: int) -> None:
-            bar.update(images)
-
-        network = TrainableNetwork(_graph(name, seed))
-        dense_settings = TrainingSettings(epochs=recipe.dense_epochs, l2=recipe.l2, seed=seed)
-        for stage in range(recipe.dense_stages):
-            train_masked(network, training, dense_settings, stage=100 + stage, progress=advance)
-        errors = {"dense": _error(network, test)}
-        validated = {"dense": _error(network, validation)}
-
-        scan = scan_sensitivity(network, validation)
-        plan = PruningPlan(shares=scan.shares_for_total(recipe.total), rounds=recipe.rounds)
-        pruning = prune(
-            network, plan, training, validation, retraining, progress=lambda what, images: advance(images)
-        )
-        errors["pruned"], validated["pruned"] = _error(network, test), _error(network, validation)
-
-        bits = LayerNumbers.parse(recipe.weight_bits, "width", 0, 8, 8).of(network.graph)
-        shared = SharedWeights(network, clusters_of(network, bits))
-        shared.fine_tune(
-            training, TrainingSettings(epochs=4, learning_rate=2e-4, seed=seed), progress=advance
-        )
-        errors["compressed"], validated["compressed"] = _error(network, test), _error(network, validation)
-    content = encoded_file(network, dict.fromkeys(network.weights, None))
-    report = compression_report(content)
+        network = _dense(name, seed, recipe, training, bar.update)
+        judges = {"test": test, "validation": validation}
+        errors, report, content = _compress(network, seed, recipe, training, validation, judges, bar.update)
+    kept = report.total.kept / report.total.weights
     return {
         "network": name,
         "seed": seed,
         "recipe": asdict(recipe),
-        "errors": errors,
-        "validation_errors": validated,
-        "kept": pruning.kept,
-        "fewer_weights": 1 / pruning.kept,
+        "errors": errors["test"],
+        "validation_errors": errors["validation"],
+        "kept": kept,
+        "fewer_weights": 1 / kept,
         "dense_bytes": report.total.dense_bytes,
         "file_bytes": len(content),
         "smaller": report.total.ratio,
@@ -169,8 +237,45 @@ def measure(
     }
 
 
-def _error(network: TrainableNetwork, data: LabelledData) -> float:
-    return 100 * (1 - network.accuracy(data))
+def compare_settings(name: str, seeds: Sequence[int], known: LabelledData, quiet: bool = False) -> list[str]:
+    """A recipe and the alternatives to it, from the same dense networks; it sees validation images alone."""
+    recipes = {"chosen": NETWORKS[name], **ALTERNATIVES[name]}
+    found: dict[str, list[tuple[dict[str, float], CompressionReport]]] = {each: [] for each in recipes}
+    chosen = NETWORKS[name]
+    epochs = chosen.dense_stages * chosen.dense_epochs + sum(each.pruning_epochs for each in recipes.values())
+    for seed in seeds:
+        training, validation = split(known, _VALIDATION_SHARE, seed)
+        total = epochs * len(training)
+        with tqdm(total=total, unit="image", desc=f"{name}, seed {seed}", disable=quiet) as bar:
+            network = _dense(name, seed, chosen, training, bar.update)
+            dense = network.state()
+            for each, recipe in recipes.items():
+                network.load(dense)
+                errors, report, _ = _compress(
+                    network, seed, recipe, training, validation, {"validation": validation}, bar.update
+                )
+                found[each].append((errors["validation"], report))
+    table = [("settings", "dense", "pruned", "fewer weights", "compressed", "smaller")]
+    for each, runs in found.items():
+        dense_error, pruned, compressed = (
+            f"{mean(errors[what] for errors, _ in runs):.2f} % "
+            + "("
+            + ", ".join(format(errors[what], ".1f") for errors, _ in runs)
+            + ")"
+            for what in ("dense", "pruned", "compressed")
+        )
+        fewer = mean(report.total.weights / report.total.kept for _, report in runs)
+        smaller = mean(report.total.ratio for _, report in runs)
+        table.append((each, dense_error, pruned, f"{fewer:.1f}x", compressed, f"{smaller:.1f}x"))
+    return aligned(table, left=1)
+
+
+def _shares(network: TrainableNetwork, recipe: Recipe, validation: LabelledData) -> dict[str, float]:
+    """Shares of weights kept by layer."""
+    if recipe.keep is not None:
+        return LayerNumbers.parse(recipe.keep, "share kept", 0, 1, 1).of(network.graph)
+    assert recipe.total is not None
+    return scan_sensitivity(network, validation).shares_for_total(recipe.total)
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -189,8 +294,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
             "bars",
         )
     ]
-    for name in dict.fromkeys(row["network"] for row in rows):
-        own = [row for row in rows if row["network"] == name]
+    for name, own in rows_by_network(rows).items():
         errors = {what: mean(row["errors"][what] for row in own) for what in own[0]["errors"]}
         ratios = mean(row["fewer_weights"] for row in own), mean(row["smaller"] for row in own)
         limit = errors["dense"] + rise + 1e-9
@@ -218,9 +322,8 @@ def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
         "| network | dense error | pruned | fewer weights | compressed | bytes | smaller |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    named = dict.fromkeys(row["network"] for row in rows)
-    for name in named:
-        own = [row for row in rows if row["network"] == name]
+    named = rows_by_network(rows)
+    for name, own in named.items():
         dense, pruned, compressed = (
             f"{mean(row['errors'][what] for row in own):.2f} % "
             + "("
@@ -233,8 +336,7 @@ def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
         lines.append(
             f"| {name} | {dense} | {pruned} | {fewer:.1f}x | {compressed} | {size:,.0f} | {smaller:.1f}x |"
         )
-    for name in named:
-        row = next(row for row in rows if row["network"] == name)
+    for name, (row, *_) in named.items():
         lines += ["", f"{name}, seed {row['seed']}:", "", "```", *row["table"], "```"]
     return lines
 
@@ -251,8 +353,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=tuple(NETWORKS), help="can be repeated")
     parser.add_argument("--seeds", type=int, nargs="+", default=_SEEDS, help="default: 1 2 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
-    parser.add_argument("--write", action="store_true", help=f"make it {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"put it into {RESULTS.name}")
     parser.add_argument("--page", action="store_true", help=f"print the tables of {RESULTS.name}, and end")
+    parser.add_argument(
+        "--settings", action="store_true", help="compare recipes by validation images, and end"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parsed = parser.parse_args(arguments)
     check_writable(parsed.json)
@@ -267,6 +372,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for name in parsed.only or NETWORKS:
+        if parsed.settings:
+            print("\n".join(compare_settings(name, parsed.seeds, known, parsed.quiet)), flush=True)
+            continue
         for seed in parsed.seeds:
             rows.append(measure(name, seed, known, test, parsed.quiet))
             print(
@@ -275,11 +383,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 flush=True,
             )
             print("\n".join(rows[-1]["table"]), flush=True)
-    print("\n".join(summary(rows)))
-    content = json.dumps(rows, indent=1) + "\n"
-    for path in (parsed.json, RESULTS if parsed.write else None):
-        if path is not None:
-            write_whole(path, content)
+            if parsed.json is not None:
+                write_whole(parsed.json, json.dumps(rows, indent=1) + "\n")
+            if parsed.write:
+                keep_row(RESULTS, rows[-1], tuple(NETWORKS))
+    if rows:
+        print("\n".join(summary(rows)))
     return 0
 
 

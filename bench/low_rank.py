@@ -4,7 +4,7 @@ The convolutions of the bundled LeNet-5 and of a small network like VGG, which i
 times fewer multiplications by each method without training, and 3 and 4 times with it.  The last 5,000 of the
 60,000 training images validate: settings were chosen by them.  (The bundled LeNet-5 was trained on them,
 too, so that they only tell settings of fine-tuning apart.)  The 10,000 test images are only reported on.
-``--write`` makes the result `bench/low_rank.json`, which `docs/lowrank.md` shows.
+``--write`` puts the result into `bench/low_rank.json`, which `docs/lowrank.md` shows.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from bench.stored_rows import keep_row, rows_by_network
 from hw.whole_file import check_writable, write_whole
 from models.train_lenet5 import read_idx
 from quant.compression.checkpoint import fingerprint
@@ -45,7 +47,7 @@ _LENET5 = Path(__file__).parents[1] / "models" / "lenet5.onnx"
 _TRAINED = Path(__file__).parents[1] / "build" / "bench"
 _VALIDATION_IMAGES, _RESPONSE_IMAGES = 5_000, 3_000
 _SPEEDUPS = (2.0, 3.0, 4.0)
-_SEED = 1
+_SEEDS = (1, 2, 3)
 
 #: Points of accuracy that fine-tuned convolutions may lose at so many times fewer multiplications.
 BARS = {3.0: 0.5, 4.0: 1.0}
@@ -64,7 +66,7 @@ class Recipe:
     epochs : int
         In which the network is trained.
     fine_tuning : TrainingSettings
-        Of the network with layers of low rank.
+        Of the network with layers of low rank; with another seed in each run.
     """
 
     widths: tuple[int, ...]
@@ -74,8 +76,8 @@ class Recipe:
 
 
 NETWORKS = {
-    "LeNet-5": Recipe((), 55_000, 0, TrainingSettings(3, learning_rate=1e-3, dropout=0.5, seed=_SEED)),
-    "VGG": Recipe((16, 32, 64), 20_000, 8, TrainingSettings(3, learning_rate=1e-3, seed=_SEED)),
+    "LeNet-5": Recipe((), 55_000, 0, TrainingSettings(3, learning_rate=1e-3, dropout=0.5)),
+    "VGG": Recipe((16, 32, 64), 20_000, 8, TrainingSettings(3, learning_rate=1e-3)),
 }
 
 
@@ -113,20 +115,20 @@ def _vgg(widths: Sequence[int]) -> nn.Module:
     return network
 
 
-def _dense(name: str, recipe: Recipe, images: _Images, again: bool, quiet: bool) -> Graph:
+def _dense(name: str, seed: int, recipe: Recipe, images: _Images, again: bool, quiet: bool) -> Graph:
     """The network to approximate; one that was trained here is kept in ``build/bench``."""
     if not recipe.widths:
         return import_model(_LENET5)
-    settings = TrainingSettings(epochs=recipe.epochs, learning_rate=2e-3, l2=5e-4, seed=_SEED)
+    settings = TrainingSettings(epochs=recipe.epochs, learning_rate=2e-3, l2=5e-4, seed=seed)
     identity = fingerprint(widths=recipe.widths, images=recipe.images, settings=asdict(settings))
     path = _TRAINED / f"low_rank_{identity[:16]}.onnx"
     if path.exists() and not again:
         return import_model(path)
     with torch.random.fork_rng():
-        torch.manual_seed(_SEED)
+        torch.manual_seed(seed)
         network = TrainableNetwork(import_model(_vgg(recipe.widths), input_shape=(1, 28, 28)))
     total = recipe.epochs * len(images.training)
-    with tqdm(total=total, unit="image", desc=f"{name}, training", disable=quiet) as bar:
+    with tqdm(total=total, unit="image", desc=f"{name}, seed {seed}, training", disable=quiet) as bar:
         train_masked(network, images.training, settings, stage=100, progress=bar.update)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_float_model(network.to_graph(), path)
@@ -134,37 +136,42 @@ def _dense(name: str, recipe: Recipe, images: _Images, again: bool, quiet: bool)
 
 
 def measure(
-    name: str, images: _Images, *, again: bool = False, quiet: bool = False, test: bool = True
+    name: str, seed: int, images: _Images, *, again: bool = False, quiet: bool = False, test: bool = True
 ) -> dict[str, Any]:
     """One network by every method, then fine-tuned; accuracies in percent.
 
     Parameters
     ----------
+    seed : int
+        Of the training, the places of responses and fine-tuning.
     again : bool
         Train the network even if one is kept.
     test : bool
         Whether to look at the test images, too; without, only settings are to be chosen.
     """
     recipe = NETWORKS[name]
+    recipe = replace(recipe, fine_tuning=replace(recipe.fine_tuning, seed=seed))
     training = images.training.take(torch.arange(recipe.images))
     images = replace(images, training=training)
-    graph = _dense(name, recipe, images, again, quiet)
+    graph = _dense(name, seed, recipe, images, again, quiet)
     convolutions = [each for each, node in layers_of(graph).items() if kind_of(node, graph) == "conv"]
     main = {"test": images.test} if test else {"validation": images.validation}
 
     def accuracy(network: TrainableNetwork, **more: LabelledData) -> dict[str, float]:
         return {what: 100 * network.accuracy(data) for what, data in {**main, **more}.items()}
 
-    responses = Responses(images.training.inputs[:_RESPONSE_IMAGES], seed=_SEED)
+    responses = Responses(images.training.inputs[:_RESPONSE_IMAGES], seed=seed)
     result: dict[str, Any] = {
         "network": name,
+        "seed": seed,
         "recipe": asdict(recipe),
         "macs": sum(mac_costs(graph)[each] for each in convolutions),
         "dense": accuracy(TrainableNetwork(graph), validation=images.validation),
         "untrained": [],
         "fine_tuned": [],
     }
-    with tqdm(total=len(METHODS) * len(_SPEEDUPS), unit="run", desc=name, disable=quiet) as bar:
+    what = f"{name}, seed {seed}"
+    with tqdm(total=len(METHODS) * len(_SPEEDUPS), unit="run", desc=what, disable=quiet) as bar:
         for method in METHODS:
             methods = {"conv": method, "fc": method}
             plan = plan_layers(graph, convolutions, MACS, responses, methods)
@@ -175,7 +182,7 @@ def measure(
                 result["untrained"].append(entry)
                 bar.update()
                 if method == METHODS[-1] and speedup in BARS:
-                    fine = _fine_tuned(found, recipe, images, f"{name}, {speedup:g}x", quiet)
+                    fine = _fine_tuned(found, recipe, images, f"{what}, {speedup:g}x", quiet)
                     layers = [asdict(layer) for layer in found.layers]
                     after = accuracy(fine, validation=images.validation)
                     result["fine_tuned"].append({**entry, "accuracy": after, "layers": layers})
@@ -199,61 +206,77 @@ def _fine_tuned(
     return network
 
 
-def _rows(rows: Sequence[dict[str, Any]], what: str) -> list[tuple[str, ...]]:
-    """A row for each network and speedup: accuracy of the network, points lost by method, and fine-tuned."""
-    names = ("svd", "symmetric", "linear", "nonlinear")
-    table = [("network", "fewer MACs", "accuracy", *names, "fine-tuned", "bar")]
-    for row in rows:
-        dense = row["dense"][what]
-        for speedup in _SPEEDUPS:
-            lost = {
-                each["method"]: dense - each["accuracy"][what]
-                for each in row["untrained"]
-                if each["speedup"] == speedup
-            }
-            macs = [
-                each["macs"]
-                for each in row["untrained"]
-                if each["speedup"] == speedup and each["method"] == METHODS[-1]
-            ]
-            fine = [
-                dense - each["accuracy"][what] for each in row["fine_tuned"] if each["speedup"] == speedup
-            ]
-            met = ""
-            if fine:
-                met = f"{BARS[speedup]:.1f} {'met' if fine[0] <= BARS[speedup] + 1e-9 else 'MISSED'}"
-            table.append(
-                (
-                    row["network"],
-                    f"{row['macs'] / macs[0]:.2f}x",
-                    f"{dense:.2f} %",
-                    *(f"{lost[name]:.2f}" for name in names),
-                    *(f"{each:.2f}" for each in fine or ()),
-                    *([""] if not fine else []),
-                    met,
-                )
-            )
-    return table
+def _lost(row: dict[str, Any], speedup: float, what: str) -> dict[str, float]:
+    """Points of accuracy lost at a speedup, by method and ``"fine-tuned"``."""
+    dense = row["dense"][what]
+    runs = [(each["method"], each) for each in row["untrained"]]
+    runs += [("fine-tuned", each) for each in row["fine_tuned"]]
+    return {name: dense - each["accuracy"][what] for name, each in runs if each["speedup"] == speedup}
+
+
+def _fewer(row: dict[str, Any], speedup: float) -> float:
+    """How many times fewer multiplications the last method leaves at a speedup."""
+    chosen = (each for each in row["untrained"] if each["speedup"] == speedup)
+    return row["macs"] / next(each["macs"] for each in chosen if each["method"] == METHODS[-1])
+
+
+_LOSSES = (*METHODS, "fine-tuned")
+
+
+def _verdict(speedup: float, losses: Sequence[dict[str, float]]) -> str:
+    """Whether the mean meets the bar, if there is one."""
+    if "fine-tuned" not in losses[0]:
+        return ""
+    met = mean(loss["fine-tuned"] for loss in losses) <= BARS[speedup] + 1e-9
+    return f"{BARS[speedup]:.1f} {'met' if met else 'MISSED'}"
 
 
 def summary(rows: Sequence[dict[str, Any]], what: str = "test") -> list[str]:
-    """Points of accuracy lost on the ``"test"`` or the ``"validation"`` images."""
-    return aligned(_rows(rows, what), left=1)
+    """Points of accuracy lost on the ``"test"`` or the ``"validation"`` images: each seed, then the mean."""
+    table = [("network", "seed", "fewer MACs", "accuracy", *_LOSSES, "bar")]
+    for name, own in rows_by_network(rows).items():
+        for speedup in _SPEEDUPS:
+            for some in [[row] for row in own] + ([own] if len(own) > 1 else []):
+                losses = [_lost(row, speedup, what) for row in some]
+                fewer = mean(_fewer(row, speedup) for row in some)
+                table.append(
+                    (
+                        name,
+                        str(some[0]["seed"]) if len(some) == 1 else "mean",
+                        f"{fewer:.2f}x",
+                        f"{mean(row['dense'][what] for row in some):.2f} %",
+                        *(
+                            f"{mean(loss[kind] for loss in losses):.2f}" if kind in losses[0] else ""
+                            for kind in _LOSSES
+                        ),
+                        _verdict(speedup, losses),
+                    )
+                )
+    return aligned(table, left=2)
 
 
 def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The table of `docs/lowrank.md`."""
-    table = _rows(rows, "test")
-    lines = ["| " + " | ".join(row) + " |" for row in table]
-    return [lines[0], "| " + " | ".join(["---"] * len(table[0])) + " |", *lines[1:]]
+    """The table of `docs/lowrank.md`: means, and seeds that differ in brackets."""
 
+    def cell(values: Sequence[float], unit: str = "") -> str:
+        listed = f" ({', '.join(f'{value:.2f}' for value in values)})" if len(set(values)) > 1 else ""
+        return f"{mean(values):.2f}{unit}{listed}"
 
-def _keep(row: dict[str, Any]) -> None:
-    """Put a network's result in the place of its former one."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    found = {each["network"]: each for each in [*known, row]}
-    rows = [found[name] for name in NETWORKS if name in found]
-    write_whole(RESULTS, json.dumps(rows, indent=1) + "\n")
+    heads = ("network", "fewer MACs", "accuracy", *_LOSSES, "bar")
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
+    for name, own in rows_by_network(rows).items():
+        for speedup in _SPEEDUPS:
+            losses = [_lost(row, speedup, "test") for row in own]
+            dense = [row["dense"]["test"] for row in own]
+            cells = (
+                name,
+                f"{mean(_fewer(row, speedup) for row in own):.2f}x",
+                cell(dense, " %"),
+                *(cell([loss[kind] for loss in losses]) if kind in losses[0] else "" for kind in _LOSSES),
+                _verdict(speedup, losses),
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -261,10 +284,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.low_rank",
         description=__doc__,
-        epilog="examples:\n  python -m bench.low_rank\n  python -m bench.low_rank --only LeNet-5",
+        epilog="examples:\n  python -m bench.low_rank\n  python -m bench.low_rank --only LeNet-5 --seeds 1",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", action="append", choices=tuple(NETWORKS), help="can be repeated")
+    parser.add_argument("--seeds", type=int, nargs="+", default=_SEEDS, help="default: 1 2 3")
     parser.add_argument(
         "--data",
         type=Path,
@@ -275,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="train what build/bench keeps, too")
     parser.add_argument("--settings", action="store_true", help="only validation images, to choose by")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
-    parser.add_argument("--write", action="store_true", help=f"make it {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"put it into {RESULTS.name}")
     parser.add_argument("--page", action="store_true", help=f"print the table of {RESULTS.name}, and end")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parsed = parser.parse_args(arguments)
@@ -291,12 +315,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     what, rows = "validation" if parsed.settings else "test", []
     for name in parsed.only or NETWORKS:
-        rows.append(measure(name, images, again=parsed.again, quiet=parsed.quiet, test=not parsed.settings))
-        print("\n".join(summary(rows[-1:], what)), flush=True)
-        if parsed.json is not None:
-            write_whole(parsed.json, json.dumps(rows, indent=1) + "\n")
-        if parsed.write:
-            _keep(rows[-1])
+        for seed in parsed.seeds:
+            chosen = {"again": parsed.again, "quiet": parsed.quiet, "test": not parsed.settings}
+            rows.append(measure(name, seed, images, **chosen))
+            print("\n".join(summary(rows[-1:], what)), flush=True)
+            if parsed.json is not None:
+                write_whole(parsed.json, json.dumps(rows, indent=1) + "\n")
+            if parsed.write:
+                keep_row(RESULTS, rows[-1], tuple(NETWORKS))
     if len(rows) > 1:
         print("\n".join(summary(rows, what)))
     return 0

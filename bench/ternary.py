@@ -3,7 +3,8 @@
 Trains ResNet-8 (the network of MLPerf Tiny, for one channel of 28x28) in float, makes all layers but the
 first and the last ternary as ``python -m quant ternarize`` does, and calibrates both to 8 bits.  The last
 5,000 of the 60,000 training images validate: every setting here was chosen by them.  The 10,000 test images
-are only reported on.  ``--write`` makes the result `bench/ternary.json`, which `docs/compression.md` shows.
+are only reported on.  ``--write`` puts the result into `bench/ternary.json`, which `docs/compression.md`
+shows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from bench.stored_rows import keep_row
 from hw.whole_file import check_writable, write_whole
 from models.train_lenet5 import read_idx
 from quant.calibrate import calibrate
@@ -42,6 +44,7 @@ __all__ = ["BAR", "RECIPE", "RESULTS", "Recipe", "ResNet8", "main", "measure", "
 RESULTS = Path(__file__).with_name("ternary.json")
 _DATA = Path("/usr/share/datasets/fashion-mnist")
 _VALIDATION_IMAGES, _CALIBRATION_IMAGES = 5000, 256
+_NETWORK, _SEEDS = "ResNet-8", (1, 2, 3)
 
 #: Largest loss of test accuracy in points, ternary against float, before quantization.
 BAR = 1.0
@@ -179,7 +182,7 @@ def measure(
     training = training.take(torch.arange(recipe.images))
     measured = {"validation": validation, **({"test": test} if with_test else {})}
     total = (recipe.float_epochs + recipe.epochs) * len(training)
-    with tqdm(total=total, unit="image", desc=f"ResNet-8, seed {seed}", disable=quiet) as bar:
+    with tqdm(total=total, unit="image", desc=f"{_NETWORK}, seed {seed}", disable=quiet) as bar:
         graph = _float_graph(training, recipe, seed, bar)
         network = TrainableNetwork(graph)
         rows = {what: {"float": 100 * network.accuracy(data)} for what, data in measured.items()}
@@ -200,7 +203,7 @@ def measure(
         if not is_ternary(models["ternary, 8 bits"].weights[name].values):
             raise AssertionError(f"{name}: its integers are not -a, 0 and b")
     return {
-        "network": "ResNet-8",
+        "network": _NETWORK,
         "seed": seed,
         "recipe": asdict(recipe),
         "accuracy": rows,
@@ -208,39 +211,44 @@ def measure(
     }
 
 
+_HEADS = ("float", "ternary", "float, 8 bits", "ternary, 8 bits")
+
+
+def _accuracies(rows: Sequence[dict[str, Any]], what: str) -> list[float]:
+    """On the test images; ``what`` is one of the heads, or ``"loss"`` by ternary weights, in points."""
+    found = [row["accuracy"]["test"] for row in rows]
+    return [each["float"] - each["ternary"] if what == "loss" else each[what] for each in found]
+
+
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Accuracy on the test images and the bar."""
-    table = [("network", "seed", "float", "ternary", "loss", "float, 8 bits", "ternary, 8 bits", "bar")]
-    for row in rows:
-        found = row["accuracy"]["test"]
-        loss = found["float"] - found["ternary"]
+    """Accuracy on the test images and the bar: each seed, then the mean."""
+    table = [("network", "seed", *_HEADS, "loss", "bar")]
+    for some in [[row] for row in rows] + ([list(rows)] if len(rows) > 1 else []):
+        loss = mean(_accuracies(some, "loss"))
         table.append(
             (
-                row["network"],
-                str(row["seed"]),
-                *(f"{found[what]:.2f} %" for what in ("float", "ternary")),
+                some[0]["network"],
+                str(some[0]["seed"]) if len(some) == 1 else "mean",
+                *(f"{mean(_accuracies(some, what)):.2f} %" for what in _HEADS),
                 f"{loss:.2f}",
-                *(f"{found[what]:.2f} %" for what in ("float, 8 bits", "ternary, 8 bits")),
                 "met" if loss <= BAR + 1e-9 else "MISSED",
             )
         )
-    return aligned(table, left=1)
+    return aligned(table, left=2)
 
 
 def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The table of `docs/compression.md`: means over the seeds."""
+    """The table of `docs/compression.md`: means over the seeds, and each of them in brackets."""
 
-    def cell(what: str) -> str:
-        values = [row["accuracy"]["test"][what] for row in rows]
+    def cell(what: str, unit: str) -> str:
+        values = _accuracies(rows, what)
         listed = "" if len(values) == 1 else f" ({', '.join(f'{value:.2f}' for value in values)})"
-        return f"{mean(values):.2f} %{listed}"
+        return f"{mean(values):.2f}{unit}{listed}"
 
-    losses = [row["accuracy"]["test"]["float"] - row["accuracy"]["test"]["ternary"] for row in rows]
-    heads = ("float", "ternary", "float, 8 bits", "ternary, 8 bits")
     return [
-        f"| network | {' | '.join(heads)} | loss by ternary weights |",
+        f"| network | {' | '.join(_HEADS)} | points lost by ternary weights |",
         "| --- | --- | --- | --- | --- | --- |",
-        f"| {rows[0]['network']} | {' | '.join(cell(what) for what in heads)} | {mean(losses):.2f} points |",
+        f"| {rows[0]['network']} | {' | '.join(cell(what, ' %') for what in _HEADS)} | {cell('loss', '')} |",
     ]
 
 
@@ -253,9 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, default=_DATA, metavar="FOLDER", help=f"default: {_DATA}")
-    parser.add_argument("--seeds", type=int, nargs="+", default=(1,), help="default: 1")
+    parser.add_argument("--seeds", type=int, nargs="+", default=_SEEDS, help="default: 1 2 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
-    parser.add_argument("--write", action="store_true", help=f"make it {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"put it into {RESULTS.name}")
     parser.add_argument("--page", action="store_true", help=f"print the table of {RESULTS.name}, and end")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parsed = parser.parse_args(arguments)
@@ -269,12 +277,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    rows = [measure(seed, images, quiet=parsed.quiet) for seed in parsed.seeds]
-    print("\n".join(summary(rows)))
-    content = json.dumps(rows, indent=1) + "\n"
-    for path in (parsed.json, RESULTS if parsed.write else None):
-        if path is not None:
-            write_whole(path, content)
+    rows = []
+    for seed in parsed.seeds:
+        rows.append(measure(seed, images, quiet=parsed.quiet))
+        print("\n".join(summary(rows[-1:])), flush=True)
+        if parsed.json is not None:
+            write_whole(parsed.json, json.dumps(rows, indent=1) + "\n")
+        if parsed.write:
+            keep_row(RESULTS, rows[-1], (_NETWORK,))
+    if len(rows) > 1:
+        print("\n".join(summary(rows)))
     return 0
 
 

@@ -88,6 +88,19 @@ def add_training_arguments(
         help="rate of the dense network between fully connected layers; scaled by the square "
         "root of the share of weights kept (default: 0)",
     )
+    group.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="MODEL",
+        help="train towards the answers of this float network, as a rule the dense one, instead of labels",
+    )
+    group.add_argument(
+        "--temperature",
+        type=number,
+        default=4.0,
+        metavar="T",
+        help="the teacher's scores are divided by T before they become probabilities (default: 4)",
+    )
     group.add_argument("--seed", type=_whole, default=1, metavar="N", help="default: 1")
 
 
@@ -145,7 +158,7 @@ def training_images(arguments: argparse.Namespace, graph: Graph) -> TrainingImag
     Raises
     ------
     CompressionError, DataError
-        If they cannot be read, have no labels or do not fit the network.
+        If they cannot be read, have no labels or do not fit the network, or if the teacher does not.
     """
     from quant.compression.labelled_data import labelled_data, split
     from quant.data import load_images
@@ -158,6 +171,29 @@ def training_images(arguments: argparse.Namespace, graph: Graph) -> TrainingImag
     data = read(arguments.data, arguments.images)
     test = None if arguments.test is None else read(arguments.test)
     if arguments.validation is not None:
-        return TrainingImages(data, read(arguments.validation), test)
-    training, validation = split(data, _VALIDATION_SHARE, arguments.seed)
+        training, validation = data, read(arguments.validation)
+    else:
+        training, validation = split(data, _VALIDATION_SHARE, arguments.seed)
+    if arguments.teacher is not None:
+        training = _taught(arguments, graph, training)
     return TrainingImages(training, validation, test)
+
+
+def _taught(arguments: argparse.Namespace, graph: Graph, training: LabelledData) -> LabelledData:
+    """Labels by the teacher."""
+    from quant.compression.error import CompressionError
+    from quant.compression.teacher import taught
+    from quant.compression.trainable import TrainableNetwork, best_device
+    from quant.onnx_import import import_model
+
+    teacher = import_model(arguments.teacher, input_shape=arguments.input_shape)
+    for what, ours, theirs in (
+        ("inputs", graph.shapes[graph.input], teacher.shapes[teacher.input]),
+        ("outputs", graph.shapes[graph.output], teacher.shapes[teacher.output]),
+    ):
+        if ours != theirs:
+            raise CompressionError(
+                f"{arguments.teacher}: its {what} have the shape {theirs}, those of {graph.name} {ours}; "
+                "a teacher must have the same"
+            )
+    return taught(training, TrainableNetwork(teacher, best_device()), arguments.temperature)

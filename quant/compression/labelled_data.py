@@ -23,7 +23,8 @@ class LabelledData:
     Attributes
     ----------
     inputs : float32 tensor (N, C, H, W)
-    labels : int64 tensor (N,)
+    labels : int64 tensor (N,), or float32 tensor (N, classes)
+        Classes; to train on also their probabilities.
     """
 
     inputs: torch.Tensor

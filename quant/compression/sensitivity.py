@@ -112,7 +112,8 @@ class Sensitivity:
         """Shares that keep ``total`` of all weights, with the same loss for every layer pruned alone.
 
         Where no loss gives so few, all shares are reduced by the same factor; where even no loss at all
-        would give fewer, they are raised, by the same power of each.
+        would give fewer, they are raised, by the same power of each.  Where a curve is flat, a little more
+        loss gives a much smaller share; logarithms of shares are then interpolated between the two.
         """
         sizes = {layer.name: layer.size for layer in self.layers}
 
@@ -134,7 +135,13 @@ class Sensitivity:
                 low = middle
             else:
                 high = middle
-        shares = self.shares_for_loss(high)
+        larger, shares = self.shares_for_loss(low), self.shares_for_loss(high)
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            between = {name: larger[name] * (shares[name] / larger[name]) ** middle for name in shares}
+            low, high = (middle, high) if kept(between) > total else (low, middle)
+        shares = {name: larger[name] * (shares[name] / larger[name]) ** high for name in shares}
         factor = min(1.0, total / kept(shares))
         return {name: max(share * factor, 1 / sizes[name]) for name, share in shares.items()}
 

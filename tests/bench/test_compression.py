@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from bench import compression
 from bench.accuracy_data import shared_folder
-from bench.compression import RESULTS, _images, measure, page_table, summary
+from bench.compression import RESULTS, Recipe, _images, compare_settings, measure, page_table, summary
+from quant.compression.labelled_data import LabelledData
 
 PAGE = Path(__file__).parents[2] / "docs" / "compression.md"
 FOLDER = shared_folder()
@@ -22,6 +27,25 @@ def test_the_page_shows_what_is_stored() -> None:
     for row in rows:
         assert row["report"]["total"]["bytes"] == row["file_bytes"]
         assert sum(layer["kept"] for layer in row["report"]["layers"]) == row["report"]["total"]["kept"]
+
+
+def test_settings_are_compared_on_validation_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, recipe = "LeNet-300-100", Recipe(1, 1, None, 1, 1, "3", 0.0, keep="0.02")
+    monkeypatch.setitem(compression.NETWORKS, name, recipe)
+    monkeypatch.setitem(
+        compression.ALTERNATIVES, name, {"taught, 1 %": replace(recipe, keep="0.01", temperature=4)}
+    )
+    random = torch.Generator().manual_seed(1)
+    images = LabelledData(torch.rand(320, 1, 28, 28, generator=random), torch.arange(320) % 10)
+    heads, chosen, other = (re.split("  +", line) for line in compare_settings(name, [1], images, True))
+    assert (chosen[0], other[0]) == ("chosen", "taught, 1 %")
+    assert chosen[1] == other[1]  # the same dense network
+    assert (chosen[3], other[3]) == ("50.0x", "100.0x")
+    found = measure(name, 1, images, images.take(torch.arange(40)), True)
+    shown = [f"{found['validation_errors'][what]:.1f}" for what in ("dense", "pruned", "compressed")]
+    assert [
+        chosen[heads.index(what)].split("(")[1].split(")")[0] for what in ("dense", "pruned", "compressed")
+    ] == shown
 
 
 @pytest.mark.slow

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import torch
 
-from bench.ternary import RESULTS, Recipe, main, measure, page_table, summary
+from bench.ternary import BAR, RESULTS, Recipe, main, measure, page_table, summary
 from quant.compression.labelled_data import LabelledData
 
 PAGE = Path(__file__).parents[2] / "docs" / "compression.md"
@@ -17,7 +18,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "compression.md"
 def test_the_page_shows_what_is_stored() -> None:
     rows = json.loads(RESULTS.read_text())
     assert "\n".join(page_table(rows)) in PAGE.read_text()
-    assert len(summary(rows)) == len(rows) + 1
+    assert [row["seed"] for row in rows] == [1, 2, 3]
+    assert len(summary(rows)) == 1 + len(rows) + 1
+    found = [row["accuracy"]["test"] for row in rows]
+    assert mean(each["float"] - each["ternary"] for each in found) <= BAR
     for row in rows:
         assert [layer["bits"] for layer in row["layers"]] == [32, *[2] * (len(row["layers"]) - 2), 32]
 

@@ -20,6 +20,7 @@ from quant.compression.pruning import PruningPlan, prune
 from quant.compression.report import compression_report, encoded_file
 from quant.compression.sensitivity import LayerSensitivity, Sensitivity, keep_largest, scan_sensitivity
 from quant.compression.sharing import SharedWeights, clusters_of
+from quant.compression.teacher import taught
 from quant.compression.trainable import TrainableNetwork
 from quant.compression.training import TrainingSettings, scaled_dropout, train, train_masked
 from quant.data import ImageSet
@@ -200,6 +201,21 @@ def test_shares_from_a_scan() -> None:
     assert scan.shares_for_loss(0)["a"] == pytest.approx(0.5)
 
 
+def test_shares_where_a_curve_is_flat() -> None:
+    """A loss of 0.1 lets the second layer go from 0.5 to 0.05 at once; all totals between are reached."""
+    layers = (
+        LayerSensitivity("a", "conv", 100, (0.9, 0.7, 0.5)),
+        LayerSensitivity("b", "fc", 900, (0.8, 0.8, 0.3)),
+    )
+    scan = Sensitivity("net", 10, 0.9, (0.5, 0.05, 0.01), layers)
+    assert scan.shares_for_loss(0.0999)["b"] > 0.49
+    assert scan.shares_for_loss(0.1001)["b"] < 0.06
+    for total in (0.4, 0.3, 0.2, 0.1, 0.08):
+        found = scan.shares_for_total(total)
+        assert (100 * found["a"] + 900 * found["b"]) / 1000 == pytest.approx(total, rel=1e-4)
+        assert 0.05 <= found["b"] <= 0.5
+
+
 # pruning
 
 
@@ -219,6 +235,30 @@ def test_pruned_weights_stay_exactly_zero_and_accuracy_stays(trained: Graph) -> 
     again = fresh(import_model(graph_to_onnx(graph)))
     again.mask_zeros()
     assert again.kept() == network.kept()
+
+
+def test_a_taught_network_answers_as_its_teacher(trained: Graph) -> None:
+    """From other weights and without labels it comes near the teacher's scores over the temperature."""
+    teacher, network, temperature = fresh(trained), TrainableNetwork(seeded(Small, (1, 8, 8))), 3.0
+    data = taught(TRAINING, teacher, temperature)
+    assert data.labels.shape == (len(TRAINING), 3)
+    assert torch.allclose(data.labels.sum(1), torch.ones(len(TRAINING)))
+    assert torch.equal(data.labels.argmax(1), teacher.scores(TRAINING.inputs).argmax(1))
+    with torch.no_grad():
+        for weight in network.weights.values():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)))
+
+    def distance() -> float:
+        with torch.no_grad():
+            ours, theirs = network.scores(VALIDATION.inputs), teacher.scores(VALIDATION.inputs) / temperature
+        ours, theirs = (each - each.mean(1, keepdim=True) for each in (ours, theirs))
+        return float((ours - theirs).square().mean() / theirs.square().mean())
+
+    before = distance()
+    train_masked(network, data, replace(FAST, epochs=12, l2=0.0))
+    assert distance() < 0.1 < 0.5 < before
+    with pytest.raises(CompressionError, match="temperature must be positive, not 0"):
+        taught(TRAINING, teacher, 0)
 
 
 def test_quality_factors(trained: Graph) -> None:

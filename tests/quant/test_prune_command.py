@@ -136,6 +136,22 @@ def test_the_other_aims(here: Path, aim: str) -> None:
     assert 0 < share_kept("pruned.onnx") < 0.9
 
 
+def test_a_teacher(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prune("--total", "0.3", "--teacher", "net.onnx", "--test", "test.npz", "-o", "taught.onnx") == 0
+    assert prune("--total", "0.3", "-o", "labelled.onnx") == 0
+    taught, labelled = weights_of("taught.onnx"), weights_of("labelled.onnx")
+    assert any(not np.array_equal(taught[name], labelled[name]) for name in taught)
+    assert share_kept("taught.onnx") == pytest.approx(0.3, abs=0.01)
+    capsys.readouterr()
+    assert prune("--total", "0.3", "--teacher", "net.onnx", "--temperature", "0", "-o", "x.onnx") == 1
+    assert "temperature must be positive" in capsys.readouterr().err
+    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    write_float_model(import_model(module, input_shape=(1, 6, 6)), "three.onnx")
+    assert prune("--total", "0.3", "--teacher", "three.onnx", "-o", "x.onnx") == 1
+    assert "a teacher must have the same" in capsys.readouterr().err
+    assert not Path("x.onnx").exists()
+
+
 def test_filters(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prune("--channels", "0.5", "--keep", "0.6", "--rounds", "1", "-o", "narrow.onnx") == 0
     text = capsys.readouterr().out
