@@ -158,7 +158,8 @@ def ddr3_board(
             leds=leds,
             held=held,
         )
-        return dict(board.prepare(top, "top", debug_verilog=False, **scripts(floorplan_script(part, job))).files)
+        plan = board.prepare(top, "top", debug_verilog=False, **scripts(floorplan_script(part, job)))
+        return dict(plan.files)
 
     return Board(
         name=name,

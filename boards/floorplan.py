@@ -1,9 +1,9 @@
 """Where the multipliers and the scratchpad's memory lie on the die.
 
 The DSP blocks of an ECP5 stand in a few rows, block RAMs in others, and nextpnr's placer chooses among them
-before it knows where the logic will be: the multipliers of one output lane end up all over the die, and the wires
-to their adders with them.  Here an output lane has neighbouring multipliers, and the bytes of the scratchpad's
-words lie below the lanes to which they go.  For 128 multipliers that takes 31 % of all wire away (453,000 to
+before it knows where the logic will be: the multipliers of one output lane end up all over the die, and the
+wires to their adders with them.  Here an output lane has neighbouring multipliers, and the bytes of the
+scratchpad's words lie below the lanes to which they go.  For 128 multipliers that takes 31 % of all wire away (453,000 to
 312,000 tiles), without which nextpnr finds no route (`docs/boards.md`).
 """
 

@@ -163,7 +163,8 @@ def sdram_design(platform: LatticeECP5Platform, part: Part, job: BoardBuild) -> 
         accelerator(job.machine, job.multiplier), controller, clock_hz=job.clock_mhz * 1e6, baud=job.baud
     )
     # `prepare`, not `build`, which would look for tools that are not needed
-    return dict(platform.prepare(top, "top", debug_verilog=False, **scripts(floorplan_script(part, job))).files)
+    plan = platform.prepare(top, "top", debug_verilog=False, **scripts(floorplan_script(part, job)))
+    return dict(plan.files)
 
 
 def ulx3s(

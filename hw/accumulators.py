@@ -15,8 +15,8 @@ __all__ = ["LOOP_LATENCY", "OPERAND_DELAY", "SUM_LATENCY", "Accumulators"]
 #: The same pixel may come again after this many cycles, no sooner.
 LOOP_LATENCY = 5
 
-#: Cycles from a pixel's address to its operand: two to bring it to the memories of all lanes, block RAM, then a
-#: register behind its slow output.
+#: Cycles from a pixel's address to its operand: two to bring it to the memories of all lanes, block RAM, then
+#: a register behind its slow output.
 OPERAND_DELAY = 4
 
 #: Cycles from a pixel's address to its new sum.

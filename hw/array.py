@@ -147,8 +147,8 @@ class MultiplierArray(wiring.Component):
             so that one LUT takes two sources.
             """
             bits = Cat(bit for bit, _ in sources)
-            near = copies(m, Cat(selection.input_signed, bits, selection.inside), -(-len(into) // _NEIGHBOURS),
-                          name)
+            near = copies(m, Cat(selection.input_signed, bits, selection.inside),
+                          -(-len(into) // _NEIGHBOURS), name)
             for lane, choice in enumerate(into):
                 steer = near[lane // _NEIGHBOURS]
                 chosen, insides = steer[1:1 + len(bits)], steer[1 + len(bits):]
@@ -213,7 +213,8 @@ class MultiplierArray(wiring.Component):
             own = [Signal(signed(ACTIVATION_BITS), reset_less=True, name=f"own_column{column}_lane{lane}")
                    for lane in range(lanes)]
             outside = Cat(Const(0, 8), is_maximum).as_signed()
-            held = [Signal(8, reset_less=True, name=f"held_column{column}_lane{lane}") for lane in range(lanes)]
+            held = [Signal(8, reset_less=True, name=f"held_column{column}_lane{lane}")
+                    for lane in range(lanes)]
             m.d.sync += [byte.eq(words[lane][column]) for lane, byte in enumerate(held)]
             m.d.sync += [operand.eq(Mux(insides[lane], extended(held[lane], is_signed),
                                         0 if lane else outside)) for lane, operand in enumerate(own)]

@@ -163,7 +163,7 @@ class ControlRegisters(wiring.Component):
             Register.STATUS: status,
             Register.PROGRAM_ADDRESS: self.program_address,
             Register.LAYER: self.layer,
-            Register.COUNTED_LAYER: Cat(counted_layer, one_layer),
+            Register.COUNTED_LAYER: Value.cast(Cat(counted_layer, one_layer)),
             **{counter: count[:32] for counter, count in self._counters.items()},
         }
         wanted = Signal(len(words))

@@ -41,8 +41,8 @@ class DualPortMemory(wiring.Component):
     """Memory of ``depth`` words of ``width`` bits; nothing may depend on its first contents.
 
     Both ports have registers at inputs and output.  The blocks of an ECP5 lie near those who use their bytes,
-    far from each other: each has input registers of its own, and the way to them takes two cycles.  A word that is
-    written in one cycle is read through either port from the next on.
+    far from each other: each has input registers of its own, and the way to them takes two cycles.  A word
+    that is written in one cycle is read through either port from the next on.
 
     Port B does not read and write in the same cycle, and port A is not given an address in the very cycle in
     which it is written to; then the two kinds behave alike.

@@ -27,8 +27,8 @@ _PART = 64
 class InstructionQueue(wiring.Component):
     """Queue of one unit's instructions, only as wide as the fields that the unit uses.
 
-    They are hundreds of bits wide and cycles apart.  The output is a register, which is filled three cycles after
-    an instruction has been taken.
+    They are hundreds of bits wide and cycles apart.  The output is a register, which is filled three cycles
+    after an instruction has been taken.
 
     Parameters
     ----------

@@ -105,9 +105,10 @@ class ReadClient(wiring.Component):
         m.submodules.splitter = splitter = BurstSplitter(self.bus_width // 8, self.maximum_burst,
                                                          self.beats_width, 1)
         held = beat_layout(self.beats_together * self.bus_width)
-        # Parts that go in step, each with addresses of its own: a large buffer's block RAMs lie far apart.  One
-        # more than a power of two, because the queue's last entry is its output register.
-        parts = [slice(first, min(first + BUFFER_PART, held.size)) for first in range(0, held.size, BUFFER_PART)]
+        # Parts that go in step, each with addresses of its own: a large buffer's block RAMs lie far apart.
+        # One more than a power of two, because the queue's last entry is its output register.
+        parts = [slice(first, min(first + BUFFER_PART, held.size))
+                 for first in range(0, held.size, BUFFER_PART)]
         buffers = [SyncFIFOBuffered(width=part.stop - part.start, depth=self.depth // self.beats_together + 1)
                    for part in parts]
         for number, buffer in enumerate(buffers):

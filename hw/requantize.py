@@ -45,8 +45,8 @@ class Requantize(wiring.Component):
     instruction : ``In``
         Constant while words are on their way.
     shift : ``In``
-        Right shift of each lane, taken two cycles after ``load_shift`` is 1, for the sums of the cycle after that
-        and all later ones.
+        Right shift of each lane, taken two cycles after ``load_shift`` is 1, for the sums of the cycle after
+        that and all later ones.
     load_shift : ``In(1)``
     sums : ``In``
         Int32 of each lane.

@@ -1,8 +1,8 @@
 """From the weight FIFO to the multipliers: collects tiles and parameter blocks ahead of their use.
 
-A tile is collected in a shift register and moved to a second one as soon as that is free, and from there to a
-third unless tiles come slowly, so that the bus need not wait while the first word of a pass is on its way to the
-multipliers.  Encoded weights pass the decoder before.
+A tile is collected in a shift register and moved to a second one as soon as that is free, and from there
+to a third unless tiles come slowly, so that the bus need not wait while the first word of a pass is on its
+way to the multipliers.  Encoded weights pass the decoder before.
 """
 
 from __future__ import annotations
@@ -117,10 +117,11 @@ class WeightLoader(wiring.Component):
         arriving = Signal(8 * machine.multipliers, reset_less=True)
         arrived = Signal()
         left = Signal(range(words), init=words - 1)
-        # registers that hold whole tiles, the nearest to the array first: one, if two tiles do not come sooner
-        # than the way of one lets them
+        # registers that hold whole tiles, the nearest to the array first: one, if two tiles do not come
+        # sooner than the way of one lets them
         places = 1 if 2 * words >= _IN_THE_WAY + words else 2
-        held = [Signal(8 * machine.multipliers, reset_less=True, name=f"tile{place}") for place in range(places)]
+        held = [Signal(8 * machine.multipliers, reset_less=True, name=f"tile{place}")
+                for place in range(places)]
         full = [Signal(name=f"full{place}") for place in range(places)]
         move = [Signal(name=f"move{place}") for place in range(places)]  # into this place
         next_full = [Signal(name=f"next_full{place}") for place in range(places)]
@@ -158,12 +159,12 @@ class WeightLoader(wiring.Component):
             part = slice(8 * machine.input_lanes * lane, 8 * machine.input_lanes * (lane + 1))
             with m.If(lane_shift):
                 m.d.sync += arriving[part].eq(arrives[part])
-        for place, source in enumerate([*held[1:], arriving]):
+        for place, before in enumerate([*held[1:], arriving]):
             moves = copies(m, next_move[place], machine.output_lanes, f"move{place}", levels=2)
             for lane, lane_move in enumerate(moves):
                 part = slice(8 * machine.input_lanes * lane, 8 * machine.input_lanes * (lane + 1))
                 with m.If(lane_move):
-                    m.d.sync += held[place][part].eq(source[part])
+                    m.d.sync += held[place][part].eq(before[part])
         with m.If(shift):
             m.d.sync += left.eq(Mux(left == 0, words - 1, left - 1))
 

@@ -51,7 +51,8 @@ def test_each_block_has_a_place(name: str) -> None:
     assert set(plan.values()) <= sites_of(PART.sites)
     assert sum("MULT18" in site for site in plan.values()) == machine.multipliers
     for column in range(machine.output_lanes):
-        places = [plan[f"compute.array.multiplier_{column}_{lane}.dsp"] for lane in range(machine.input_lanes)]
+        places = [plan[f"compute.array.multiplier_{column}_{lane}.dsp"]
+                  for lane in range(machine.input_lanes)]
         assert len({place.split("/")[1] for place in places}) == 1, "one output lane in two rows"
         columns = [column_of(place) for place in places]
         assert max(columns) - min(columns) <= 3 * machine.input_lanes
@@ -65,7 +66,8 @@ def test_the_netlist_has_the_names(name: str) -> None:
         *modules, cell = path.split(".")
         module = re.escape(".".join(["top", *modules]))
         body = re.search(rf"^module \\{module}$(.*?)^end$", netlist, re.DOTALL | re.MULTILINE)
-        assert body and re.search(rf"cell \S+ \\{cell}$", body[1], re.MULTILINE), path
+        assert body, path
+        assert re.search(rf"cell \S+ \\{cell}$", body[1], re.MULTILINE), path
 
 
 def test_too_large_for_the_rows() -> None:

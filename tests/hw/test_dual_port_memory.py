@@ -22,10 +22,10 @@ module bench_{shape}(input clk);
     reg [ADDRESS-1:0] a_address = 0, b_address = 0;
     reg [WIDTH-1:0] b_write_data = 0, late_data = 0;
     wire [WIDTH-1:0] a_one, a_two, b_one, b_two;
-    portable_{shape} one(.clk, .rst, .a_enable, .a_address, .b_read, .b_write, .b_address, .b_write_data(late_data),
-                 .a_data(a_one), .b_data(b_one));
-    ecp5_{shape} two(.clk, .rst, .a_enable, .a_address, .b_read, .b_write, .b_address, .b_write_data(late_data),
-             .a_data(a_two), .b_data(b_two));
+    portable_{shape} one(.clk, .rst, .a_enable, .a_address, .b_read, .b_write, .b_address,
+                 .b_write_data(late_data), .a_data(a_one), .b_data(b_one));
+    ecp5_{shape} two(.clk, .rst, .a_enable, .a_address, .b_read, .b_write, .b_address,
+             .b_write_data(late_data), .a_data(a_two), .b_data(b_two));
     reg wrote = 0;
     reg [ADDRESS-1:0] wrote_address = 0;
     integer cycle = 0, compared_a = 0, compared_b = 0, fresh = 0;
@@ -53,7 +53,8 @@ module bench_{shape}(input clk);
     reg [LATENCY-1:0] b_there = 0;
     reg [LATENCY*WIDTH-1:0] a_words;
     reg [LATENCY*WIDTH-1:0] b_words;
-    wire [WIDTH-1:0] a_right = a_words[LATENCY*WIDTH-1:(LATENCY-1)*WIDTH], b_right = b_words[LATENCY*WIDTH-1:(LATENCY-1)*WIDTH];
+    wire [WIDTH-1:0] a_right = a_words[LATENCY*WIDTH-1:(LATENCY-1)*WIDTH];
+    wire [WIDTH-1:0] b_right = b_words[LATENCY*WIDTH-1:(LATENCY-1)*WIDTH];
     always @(posedge clk) begin
         if (b_write) words[b_address] <= b_write_data;
         a_there <= {{a_there[LATENCY-2:0], a_enable}};
