@@ -3,8 +3,8 @@
 The DSP blocks of an ECP5 stand in a few rows, block RAMs in others, and nextpnr's placer chooses among them
 before it knows where the logic will be: the multipliers of one output lane end up all over the die, and the
 wires to their adders with them.  Here an output lane has neighbouring multipliers, and the bytes of the
-scratchpad's words lie below the lanes to which they go.  For 128 multipliers that takes 31 % of all wire away (453,000 to
-312,000 tiles), without which nextpnr finds no route (`docs/boards.md`).
+scratchpad's words lie below the lanes to which they go.  For 128 multipliers that takes 31 %
+of all wire away (453,000 to 312,000 tiles), without which nextpnr finds no route (`docs/boards.md`).
 """
 
 from __future__ import annotations
@@ -84,5 +84,5 @@ def floorplan_script(part: Part, job: BoardBuild, core: str = "system.core") -> 
     lines: list[str] = []
     for name, site in floorplan(job.machine, part.sites).items():
         cell = f"c:{core}.{name}"
-        lines += [f"select -assert-count 1 {cell}", f'setattr -set BEL "\\"{site}\\"" {cell}']
+        lines += [f"select -assert-count 1 {cell}", f'setattr -set BEL "{site}" {cell}']
     return "\n".join(lines)

@@ -9,8 +9,8 @@ AREA_FILE = "area.json"
 AREA_SCRIPT = f"tee -q -o {AREA_FILE} stat -json"
 
 #: After reading, before synthesis: an attribute ``keep`` of a signal goes to its flip-flops, too, else those
-#: with the same input (`hw.copies`) become one.  Element 3 of an array is a wire with the name ``array[3]``, and
-#: so is bit 3 of ``array`` for ABC9, which then fails: such names are hidden.
+#: with the same input (`hw.copies`) become one.  Element 3 of an array is a wire with the name ``array[3]``,
+#: and so is bit 3 of ``array`` for ABC9, which then fails: such names are hidden.
 READ_SCRIPT = "\n".join((
     "setattr -set keep 1 w:* a:keep=1 %i %ci1:+$dff,$adff,$sdff,$dffe[Q]",
     r"rename -hide w:*\[* i:* %d o:* %d",

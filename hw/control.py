@@ -157,15 +157,15 @@ class ControlRegisters(wiring.Component):
         wanted_held = Signal()
         high = Signal(32)  # of the counter whose low word was read last
         read = Signal()
-        words: dict[int, Value] = {
+        words = {register: Value.cast(word) for register, word in {
             Register.ID_LOW: Const(self.machine.digest() & 0xFFFFFFFF, 32),
             Register.ID_HIGH: Const(self.machine.digest() >> 32, 32),
             Register.STATUS: status,
             Register.PROGRAM_ADDRESS: self.program_address,
             Register.LAYER: self.layer,
-            Register.COUNTED_LAYER: Value.cast(Cat(counted_layer, one_layer)),
+            Register.COUNTED_LAYER: Cat(counted_layer, one_layer),
             **{counter: count[:32] for counter, count in self._counters.items()},
-        }
+        }.items()}
         wanted = Signal(len(words))
         high_wanted = Signal()
         m.d.comb += [
