@@ -437,7 +437,7 @@ class _Run:
             flow.share = 1.0
         if not any(flow is load for flow in reads) or not any(flow is weights for flow in reads):
             return
-        rooms = [_LOAD_AHEAD / load.burst, (self.capacity - self._held()) / weights.burst]
+        rooms = [_LOAD_AHEAD / load.burst, max(self.capacity - self._held(), 0.0) / weights.burst]
         load.share, weights.share = self.bus.shares(rooms)
         if self.level < self.urgent:
             # in turn with loads, until as many beats are on their way as are missing
