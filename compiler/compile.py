@@ -15,8 +15,9 @@ from compiler.lower import Lowered, lower
 from compiler.memory_map import MemoryMap
 from compiler.residency import Plan, plan
 from compiler.schedule import Schedule, schedule
-from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, assemble
+from hw.isa import INSTRUCTION_BYTES, Instruction
 from hw.machine import Machine
+from hw.program_code import assemble_program, leave_out_words
 from hw.program_file import Layer, ProgramFile, Segment
 from quant.fixed_model import FixedModel
 
@@ -97,7 +98,7 @@ def compile_passes(
     with tqdm(total=5, desc=f"compile {graph.name}", unit="pass", disable=None if progress else True) as bar:
         placed = place_instructions(model, machine, bar.update, store_all=store_all)
         lowered, scheduled, memory = placed.lowered, placed.schedule, placed.memory_map
-        segments = [Segment("instructions", memory.instructions, _code(placed))]
+        segments = [Segment("instructions", memory.instructions, _code(placed, machine))]
         segments += _weight_segments(placed)
         bar.update()
     places = {
@@ -169,12 +170,18 @@ def place_instructions(
     passed()
     insert_tokens(scheduled.program, machine.scratchpad_words, scheduled.maps.words)
     passed()
+    # no more than these; how many fewer depends on the addresses
     code_bytes = (len(scheduled.program) + 1) * INSTRUCTION_BYTES
     memory = MemoryMap.of(code_bytes, scheduled.weights.byte_count, scheduled.maps.byte_count)
     base = {"weights": memory.weights, "maps": memory.maps, "": 0}
     for entry in scheduled.program:
         if entry.base:
             entry.instruction.fields["memory_address"] += base[entry.base]
+    # many low strips are quick only with short instructions; other layers' loads come no sooner than need be,
+    # so that their weights keep up with them
+    layers = _layer_of_step(lowered)
+    lower_strips = {layers[number] for number, step in enumerate(planned.steps) if step.tiling.strips}
+    leave_out_words([entry.instruction for entry in scheduled.program], lambda one: one.layer in lower_strips)
     return Placed(lowered, planned, scheduled, memory)
 
 
@@ -189,8 +196,8 @@ def _preparation(model: FixedModel) -> dict:
     }
 
 
-def _code(placed: Placed) -> bytes:
-    return b"".join(map(assemble, [*placed.instructions, Instruction(Opcode.END)]))
+def _code(placed: Placed, machine: Machine) -> bytes:
+    return assemble_program(placed.instructions, machine)
 
 
 def _weight_segments(placed: Placed) -> list[Segment]:

@@ -16,6 +16,7 @@ from compiler.traffic import LONGEST_BURST, Bus, MemoryTiming, transfer_of
 from hw.compute_cycles import AFTER_RESULTS, TAKE_CYCLES, ComputeCycles, compute_cycles
 from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit
 from hw.machine import Machine
+from hw.program_code import WORD_BYTES, bytes_of
 from hw.small_cycles import START_CYCLES, array_cycles, instruction_cycles
 from hw.weights import urgent_beats
 
@@ -181,7 +182,7 @@ def _block_words(program: Sequence[Instruction]) -> dict[int, float]:
     words: deque[int] = deque()
     for instruction in program:
         if instruction.opcode is Opcode.WEIGHTS:
-            words.extend([instruction["words"]] * instruction["blocks"])
+            words.extend([instruction["words"]] * instruction["blocks"] * (instruction["repeats"] + 1))
     return {
         number: sum(words.popleft() for _ in range(blocks)) / blocks
         for number, instruction in enumerate(program)
@@ -202,6 +203,7 @@ class _Run:
         self.queues: dict[Opcode, deque[int]] = {code: deque() for code in Opcode}
         self.tokens = {(giver, taker): deque[float]() for giver in Unit for taker in Unit}
         self.level = 0.0  # weight beats that are there and not yet taken
+        self.repeated = 0.0  # those of them that are others given again, and take no room
         # besides the FIFO: two tiles and a parameter block in the compute unit
         ahead = 2 * machine.tile_bytes + machine.parameter_bytes
         self.capacity = machine.weight_fifo_words + ahead // machine.bus_bytes
@@ -229,6 +231,16 @@ class _Run:
     def _layer(self) -> LayerEstimate:
         return self.layers.setdefault(self.layer, LayerEstimate())
 
+    def _held(self) -> float:
+        """Weight beats that take room."""
+        return self.level - self.repeated
+
+    def _take_weights(self, beats: float) -> None:
+        self.level = max(self.level - beats, 0.0)
+        self.repeated = max(self.repeated - beats, 0.0)
+        if self.repeated < _NOTHING:
+            self.repeated = 0.0
+
     def _past(self, time: float) -> bool:
         return time <= self.now + _NOTHING
 
@@ -236,8 +248,12 @@ class _Run:
 
     def _fetch_next(self, delay: float) -> None:
         flow = self.flows[_FETCH]
+        # words that are left out of the program are filled in, one a cycle
+        size = bytes_of(self.program[self.fetched])
+        delay += (INSTRUCTION_BYTES - size) / WORD_BYTES
         flow.active, flow.ready_at = True, self.now + delay
-        flow.burst = flow.left = INSTRUCTION_BYTES / self.machine.bus_bytes
+        flow.left = size / self.machine.bus_bytes
+        flow.burst = INSTRUCTION_BYTES / self.machine.bus_bytes
         flow.cost = flow.burst * self.bus.beat_cycles
 
     def _fetch(self) -> bool:
@@ -300,7 +316,7 @@ class _Run:
             return True
         if flow.active or not queue or not self._take_tokens(queue[0], Unit.LOAD):
             return False
-        room = min(self.capacity - self.level, self.machine.weight_fifo_words)
+        room = min(self.capacity - self._held(), self.machine.weight_fifo_words)
         self._start(_LOAD, queue.popleft(), self._backlog(_WEIGHTS, room))
         return True
 
@@ -322,6 +338,9 @@ class _Run:
         flow, queue = self.flows[_WEIGHTS], self.queues[Opcode.WEIGHTS]
         if self._finished(_WEIGHTS):
             flow.busy_until = self.ends[flow.instruction] = self.now
+            again = self.program[flow.instruction]["repeats"]
+            again *= transfer_of(self.program[flow.instruction], self.machine).beats
+            self.level, self.repeated = self.level + again, self.repeated + again
             return True
         if flow.active or not queue:
             return False
@@ -354,7 +373,7 @@ class _Run:
         array.ready_at = max(array.ready_at, array.results_at + AFTER_RESULTS - work.before_results)
         if not self._past(array.ready_at) or self.level < work.first_beats - _NOTHING:
             return False
-        self.level -= work.first_beats
+        self._take_weights(work.first_beats)
         self.layer = self.program[array.next_instruction].layer
         array.work, array.instruction, array.taken = work, array.next_instruction, False
         array.next_work, array.left = None, float(work.cycles)
@@ -387,11 +406,12 @@ class _Run:
             flow.rate = 0.0
         demand = array.demand if array.work is not None else 0.0
         self._share(moving, 1.0)
-        if weights.rate > demand and self.level > self.capacity - _NOTHING:
+        freed = 0.0 if self.repeated else demand
+        if weights.rate > freed and self._held() > self.capacity - _NOTHING:
             # a full FIFO takes what the array takes; the others share the rest
-            weights.rate = demand
+            weights.rate = freed
             moving = [flow for flow in moving if flow is not weights]
-            self._share(moving, 1.0 - demand * weights.cost / weights.burst)
+            self._share(moving, 1.0 - freed * weights.cost / weights.burst)
         array.speed = 0.0
         if array.work is not None:
             array.speed = weights.rate / demand if self.level < _NOTHING and weights.rate < demand else 1.0
@@ -417,7 +437,7 @@ class _Run:
             flow.share = 1.0
         if not any(flow is load for flow in reads) or not any(flow is weights for flow in reads):
             return
-        rooms = [_LOAD_AHEAD / load.burst, (self.capacity - self.level) / weights.burst]
+        rooms = [_LOAD_AHEAD / load.burst, max(self.capacity - self._held(), 0.0) / weights.burst]
         load.share, weights.share = self.bus.shares(rooms)
         if self.level < self.urgent:
             # in turn with loads, until as many beats are on their way as are missing
@@ -445,13 +465,20 @@ class _Run:
             if change and self.level < work.first_beats:
                 times.append((work.first_beats - self.level) / change)
         times += [moment - now for moment in moments if moment > now + _NOTHING]
+        crossings = list[float]()
+        filling = change  # beats a cycle that take room
+        if self.repeated and (taken := self.flows[_WEIGHTS].rate - change) > _NOTHING:
+            crossings.append(self.repeated / taken)
+            filling = self.flows[_WEIGHTS].rate
+        if abs(filling) > _NOTHING:
+            crossings.append((self.capacity - self._held()) / filling)
         if abs(change) > _NOTHING:
-            crossings = [(mark - self.level) / change for mark in (0.0, self.capacity)]
+            crossings.append(-self.level / change)
             # whether weights are urgent is asked for each burst; else a level that falls above the mark and
             # rises below it would be followed in ever smaller steps
             if (urgent := (self.urgent - self.level) / change) > _NOTHING:
                 crossings.append(max(urgent, self.flows[_WEIGHTS].burst * self.bus.beat_cycles))
-            times += [crossing for crossing in crossings if crossing > _NOTHING]
+        times += [crossing for crossing in crossings if crossing > _NOTHING]
         return max(min(times), _NOTHING) if times else None
 
     def _advance(self, step: float) -> None:
@@ -463,7 +490,7 @@ class _Run:
         self.level += self.flows[_WEIGHTS].rate * step
         if (work := array.work) is not None:
             done = array.speed * step
-            self.level = max(self.level - array.demand * done, 0.0)
+            self._take_weights(array.demand * done)
             array.left -= done
             layer.array_busy += done * work.words / work.cycles
             layer.idle_weights += step - done + done * work.weight_wait / work.cycles

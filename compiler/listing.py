@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, Unit, disassemble
+from hw.isa import Instruction, Mode, Opcode, Unit
+from hw.program_code import disassemble_program
 from hw.program_file import ProgramFile
 
 __all__ = ["instructions_of", "listing"]
@@ -17,13 +18,7 @@ def instructions_of(program: ProgramFile) -> list[Instruction]:
         for segment in program.segments
         if segment.address <= program.program_address < segment.address + len(segment.content)
     )
-    found = []
-    for first in range(0, len(code), INSTRUCTION_BYTES):
-        instruction = disassemble(code[first : first + INSTRUCTION_BYTES])
-        if instruction.opcode is Opcode.END:
-            break
-        found.append(instruction)
-    return found
+    return disassemble_program(code)
 
 
 def _units(mask: int) -> str:

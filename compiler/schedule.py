@@ -19,6 +19,7 @@ from compiler.operation import BLOCK_LIMIT, Operation, Storage, View
 from compiler.residency import Plan, Residency, Step
 from compiler.tile import LEAST_PIXELS_OF_PARTS, PARTS
 from compiler.weight_area import WeightArea
+from compiler.weight_repeats import repeat_weights
 from compiler.weight_request import InputPart, WeightRequest
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
@@ -163,16 +164,18 @@ class _Emitter:
 
     # operations
 
-    def step(self, number: int, step: Step) -> None:
+    def step(self, step_number: int, step: Step) -> None:
         """All instructions of one operation."""
-        self.step_number = number
+        self.step_number = step_number
         operation, tiling = step.operation, step.tiling
         blocks = operation.destination.planes
         begun = False
-        for group in range(0, blocks, tiling.group_blocks):
+        groups = -(-blocks // tiling.group_blocks)
+        for number in range(groups):
+            group = number * tiling.group_blocks
             count = min(tiling.group_blocks, blocks - group)
             row = operation.first_row
-            for height in tiling.heights(operation.rows, group == 0, group + count == blocks):
+            for height in tiling.heights(operation.rows, number, groups):
                 for column in range(0, operation.columns, tiling.tile_columns):
                     width = min(tiling.tile_columns, operation.columns - column)
                     tile = Rectangle(row, operation.first_column + column, height, width)
@@ -605,4 +608,4 @@ def schedule(
         kept = stored
     left_out = {number for storage in set(emitter.stores) - kept for number in emitter.stores[storage]}
     program = [entry for number, entry in enumerate(emitter.program) if number not in left_out]
-    return Schedule(program, emitter.weights, maps, stored)
+    return Schedule(repeat_weights(program, machine), emitter.weights, maps, stored)

@@ -8,12 +8,14 @@ Slots are places in the scratchpad that take turns, so that loading, computing a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from compiler.error import CompileError
 from compiler.operation import Operation
+from compiler.strips import StripCosts, Strips, lower_strips
+from compiler.weight_repeats import most_repeated_bytes
 from hw.isa import Mode, Opcode
 from hw.machine import Machine
 from hw.sequencer import taps_pass_cycles
@@ -54,6 +56,8 @@ MOST_SLOTS = 4
 #: writes at once: one that is nearly as fast as the bus, and a narrow SDRAM.  So little traffic is preferred
 #: where it costs no cycles.
 MEMORIES = ((1.3, 0.4, True), (4.0, 0.6, False))
+#: Bytes of the instructions of a strip, without the words that are left out.
+_STRIP_BYTES = 56
 #: Most parts of the inputs that the first tile of an operation is loaded and computed in, and the output
 #: pixels from which on it is: with fewer the bus sets the pace, not the array.
 PARTS = 8
@@ -83,6 +87,8 @@ class Tiling:
         that less of loading and storing stands alone; 0 where not.
     source_pitch : int
         Least words from row to row in a source slot; 0: as many as the row has.
+    strips : Strips
+        Rows of each strip of each group, where they are of many heights (`compiler.strips`); else empty.
     """
 
     tile_rows: int
@@ -97,10 +103,14 @@ class Tiling:
     first_rows: int = 0
     last_rows: int = 0
     source_pitch: int = 0
+    strips: Strips = ()
 
-    def heights(self, rows: int, first: bool, last: bool) -> list[int]:
-        """Rows of each strip of tiles of an output of ``rows`` rows, from the top, for the first, the last
-        or another group."""
+    def heights(self, rows: int, group: int, groups: int) -> Sequence[int]:
+        """Rows of each strip of tiles of an output of ``rows`` rows, from the top, for one of the groups."""
+        return self.strips[group] if self.strips else self.ramp(rows, group == 0, group == groups - 1)
+
+    def ramp(self, rows: int, first: bool, last: bool) -> list[int]:
+        """Those without ``strips``, for the first, the last or another group."""
         return _heights(rows, self.tile_rows, first * self.first_rows, last * self.last_rows)
 
     def chunks(self, blocks: int, together: int, last: bool) -> list[int]:
@@ -226,7 +236,51 @@ class TilingProblem:
                 break  # still narrower tiles only shorten bursts
         if best is None or self.machine.in_order:
             return best
-        return self._widened(self._ramped(best), words)
+        return self._lowered(self._widened(self._ramped(best), words))
+
+    def _lowered(self, tiling: Tiling) -> Tiling:
+        """The same with strips that become lower, where words are loaded, computed and stored in turn and the
+        array is not what limits most."""
+        operation, machine = self.operation, self.machine
+        group, blocks = tiling.group_blocks, operation.destination.planes
+        if (
+            operation.mode.shares_inputs
+            or operation.residual is not None
+            or operation.average is not None
+            or tiling.tile_columns != operation.columns
+            or tiling.chunk_blocks != group
+            or tiling.source_slots == 1
+            or tiling.destination_slots == 1
+            or blocks % group
+            or not (tiling.source_slots or self.source_arrives)
+        ):
+            return tiling
+        columns, groups = operation.columns, blocks // group
+        passes = self._all_passes(self.source_pitch or tiling.source_pitch) / groups
+        weights = (group if operation.hold_weights else passes) * machine.tile_bytes
+        weights += group * machine.parameter_bytes
+        kept = weights <= most_repeated_bytes(machine)
+        weights /= machine.bus_bytes
+        extent = self._extent(0, operation.rows)
+        costs = StripCosts(
+            rows=operation.rows,
+            groups=groups,
+            most=tiling.tile_rows,
+            new_rows=operation.stride[0],
+            ahead=max(self._extent(0, 1) - operation.stride[0] + operation.origin[0], 0),
+            load_row=group * self._extent(1, columns) * machine.beats_per_word * extent
+            / (operation.rows * operation.stride[0]),
+            store_row=group * columns * machine.beats_per_word,
+            loads_whole=not self.source_resident,
+            compute_row=passes * columns,
+            compute_strip=COMPUTE_OVERHEAD,
+            strip=_STRIP_BYTES / machine.bus_bytes + (0.0 if kept else weights),
+            group=weights if kept else 0.0,
+            slots=tiling.destination_slots,
+        )
+        present = tuple(tuple(tiling.heights(operation.rows, number, groups)) for number in range(groups))
+        strips = lower_strips(costs, present)
+        return tiling if strips is None else replace(tiling, strips=strips)
 
     def _widened(self, tiling: Tiling, words: int) -> Tiling:
         """The same with more than two slots, as far as there is room, for memory that is late to answer."""
@@ -327,7 +381,7 @@ class TilingProblem:
         begin = INSTRUCTION_CYCLES[Opcode.WEIGHTS] + INSTRUCTION_CYCLES[Opcode.COMPUTE]
         inputs = operation.weights.source_blocks(0)[1] if operation.mode is Mode.DENSE else 1
         total = 0.0
-        for rows in tiling.heights(operation.rows, first=False, last=False):
+        for rows in tiling.ramp(operation.rows, first=False, last=False):
             pixels = rows * columns
             block = block_cycles(pixels, inputs, operation.kernel, holds=operation.hold_weights)
             block += BLOCK_CYCLES
@@ -361,7 +415,7 @@ class TilingProblem:
         across, groups = -(-operation.columns // columns), -(-blocks // group)
         width = operation.columns / across
         #: strips of each group
-        strips = [tiling.heights(operation.rows, number == 0, number == groups - 1)
+        strips = [tiling.ramp(operation.rows, number == 0, number == groups - 1)
                   for number in {0, min(1, groups - 1), groups - 1}]
         times = [1, *([groups - 2] if groups > 2 else []), *([1] if groups > 1 else [])]
         tiles = across * sum(count * len(heights) for count, heights in zip(times, strips, strict=True))

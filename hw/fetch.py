@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, ShapeLike, Signal
+from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from hw.copies import copies
 from hw.isa import INSTRUCTION_BYTES, Opcode, layout_of
 from hw.machine import Machine
+from hw.program_code import LEFT_OUT, WORD_BYTES
 from hw.read_client import ReadClient, ReadPortSignature
 
 __all__ = ["QUEUED_OPCODES", "READ_AHEAD", "Fetch", "InstructionQueue"]
@@ -17,7 +18,7 @@ __all__ = ["QUEUED_OPCODES", "READ_AHEAD", "Fetch", "InstructionQueue"]
 #: The opcodes that have a unit and a queue.
 QUEUED_OPCODES = (Opcode.LOAD, Opcode.WEIGHTS, Opcode.COMPUTE, Opcode.STORE)
 
-#: Instructions that are read ahead of the one being handed out; past END they are read for nothing.
+#: How many times the bytes of a whole instruction are read ahead; past END they are read for nothing.
 READ_AHEAD = 4
 
 #: Bits of an instruction that are read and held by the same registers.
@@ -111,8 +112,16 @@ class InstructionQueue(wiring.Component):
         return m
 
 
+def _is_queued(opcode: Value) -> Value:
+    """Whether an instruction has a unit."""
+    return (opcode != Opcode.END.value) & (opcode <= max(code.value for code in QUEUED_OPCODES))
+
+
 class Fetch(wiring.Component):
     """Reads instructions in order until END and queues them for their units.
+
+    Words that the program leaves out (`hw.program_code`) are taken from a memory of the newest instruction
+    of each opcode, one a cycle.
 
     Parameters
     ----------
@@ -156,29 +165,57 @@ class Fetch(wiring.Component):
         wiring.connect(m, client.port, wiring.flipped(self.port))
 
         # reading: one burst after another, not too far ahead, until told to stop
+        beat = client.output
         reading = Signal()
         address = Signal(32)
-        ahead = Signal(range(READ_AHEAD + 1))  # asked for and not gathered
-        asked, gathered = Signal(), Signal()
-        m.d.sync += ahead.eq(ahead + asked - gathered)
+        ahead = Signal(range(READ_AHEAD + 1))  # bursts that have been asked for and not been taken
+        asked, taken = Signal(), Signal()
+        number = Signal(range(beats))  # of the next beat in its burst
+        m.d.sync += ahead.eq(ahead + asked - taken)
         m.d.comb += [
             asked.eq(client.transfers.valid & client.transfers.ready),
+            taken.eq(beat.valid & beat.ready & (number == beats - 1)),
             client.transfers.valid.eq(reading & (ahead != READ_AHEAD)),
             client.transfers.payload.address.eq(address),
             client.transfers.payload.beats.eq(beats),
         ]
         with m.If(asked):
             m.d.sync += address.eq(address + INSTRUCTION_BYTES)
-
-        # gathering beats into an instruction, then handing it out
-        words = Signal(8 * INSTRUCTION_BYTES, reset_less=True)
-        part = Signal(range(beats))
-        damaged = Signal()
-        beat = client.output
-        accepted = Signal()
-        m.d.comb += gathered.eq(beat.valid & beat.ready & (part == beats - 1))
         with m.If(beat.valid & beat.ready):
-            m.d.sync += [words.word_select(part, bus_width).eq(beat.payload.data), part.eq(part + 1)]
+            m.d.sync += number.eq(number + 1)
+        word = stream.Signature(8 * WORD_BYTES).create()
+        begins, drains = Signal(), Signal()
+        self._words(m, word, beat, number, begins, drains)
+
+        # gathering words into an instruction, then handing it out
+        words = Signal(8 * INSTRUCTION_BYTES, reset_less=True)
+        part = Signal(range(INSTRUCTION_BYTES // WORD_BYTES))
+        left_out = Signal(LEFT_OUT.stop - LEFT_OUT.start)  # of the words from this one on
+        m.submodules.newest = newest = Memory(
+            shape=8 * WORD_BYTES, depth=4 * INSTRUCTION_BYTES // WORD_BYTES, init=[])
+        write, read = newest.write_port(), newest.read_port(domain="comb")
+        gathering, step, whole = Signal(), Signal(), Signal()
+        filled = left_out[0]
+        found = Signal(8 * WORD_BYTES)
+        damaged = Signal()
+        accepted = Signal()
+        m.d.comb += [
+            read.addr.eq(Cat(part, words[:2])),
+            write.addr.eq(read.addr),
+            write.data.eq(word.payload),
+            write.en.eq(step & ~filled),
+            found.eq(Mux(filled, read.data, word.payload)),
+            word.ready.eq(gathering & ~filled),
+            step.eq(gathering & (filled | word.valid)),
+            # of END, and of what is no instruction, there is no more
+            whole.eq((part == 7) | ((part == 0) & ~_is_queued(word.payload[:3]))),
+        ]
+        with m.If(step):
+            m.d.sync += [
+                words.word_select(part, 8 * WORD_BYTES).eq(found),
+                part.eq(part + 1),
+                left_out.eq(Mux(part == 0, word.payload[LEFT_OUT], left_out >> 1)),
+            ]
 
         queues = {opcode: InstructionQueue(opcode) for opcode in QUEUED_OPCODES}
         for known, queue in queues.items():
@@ -189,14 +226,16 @@ class Fetch(wiring.Component):
         m.d.comb += opcode.eq(words[:3])
         with m.FSM() as fsm:
             with m.State("IDLE"), m.If(self.start):
-                m.d.sync += [address.eq(self.address), reading.eq(1), part.eq(0), damaged.eq(0)]
+                m.d.comb += begins.eq(1)
+                m.d.sync += [address.eq(self.address), reading.eq(1), damaged.eq(0)]
+                m.d.sync += [part.eq(0), left_out.eq(0)]
                 m.next = "GATHER"
             with m.State("GATHER"):
-                m.d.comb += beat.ready.eq(1)
-                with m.If(beat.valid):
+                m.d.comb += gathering.eq(1)
+                with m.If(beat.valid & word.ready):
                     m.d.sync += damaged.eq(damaged | beat.payload.error)
-                    with m.If(gathered):
-                        m.next = "DISPATCH"
+                with m.If(step & whole):
+                    m.next = "DISPATCH"
             with m.State("DISPATCH"):
                 with m.Switch(opcode):
                     with m.Case(Opcode.END):
@@ -217,8 +256,39 @@ class Fetch(wiring.Component):
                     m.d.sync += damaged.eq(0)
             with m.State("DRAIN"):
                 # what was read ahead past the end
-                m.d.comb += beat.ready.eq(1)
+                m.d.comb += drains.eq(1)
                 with m.If(ahead == 0):
                     m.next = "IDLE"
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
         return m
+
+    def _words(self, m: Module, word: stream.Interface, beat: stream.Interface, number: Signal,
+               begins: Signal, drains: Signal) -> None:
+        """Words of the program from beats.
+
+        ``begins``: the next one is a program's first, ``drains``: they are thrown away.
+        """
+        width, bits = self.machine.bus_width, 8 * WORD_BYTES
+        if width == bits:
+            m.d.comb += [word.payload.eq(beat.payload.data), word.valid.eq(beat.valid),
+                         beat.ready.eq(word.ready | drains)]
+        elif width < bits:
+            low = Signal(width, reset_less=True)
+            m.d.comb += [
+                word.payload.eq(Cat(low, beat.payload.data)),
+                word.valid.eq(beat.valid & number[0]),
+                beat.ready.eq(word.ready | drains),
+            ]
+            with m.If(~number[0]):
+                m.d.sync += low.eq(beat.payload.data)
+        else:
+            upper = Signal()  # the next word is a beat's second half
+            m.d.comb += [
+                word.payload.eq(beat.payload.data.word_select(upper, bits)),
+                word.valid.eq(beat.valid),
+                beat.ready.eq((word.ready & upper) | drains),
+            ]
+            with m.If(begins):
+                m.d.sync += upper.eq(0)
+            with m.Elif(word.valid & word.ready):
+                m.d.sync += upper.eq(~upper)

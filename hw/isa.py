@@ -1,7 +1,7 @@
 """The instruction set, declared once: assembler, disassembler, simulator and RTL use these layouts.
 
-Every instruction is 64 bytes: a header that all units share, then the fields of one unit.  What the
-fields mean, bit for bit, is in `docs/machine.md`.
+Every instruction is 64 bytes: a header that all units share, then the fields of one unit.  In a program
+it may take fewer (`hw.program_code`).  What the fields mean, bit for bit, is in `docs/machine.md`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ HEADER: dict[str, Any] = {
     "opcode": Opcode,
     "wait": unsigned(3),
     "signal": unsigned(3),
-    "_header_padding": unsigned(7),
+    "_left_out": unsigned(7),  # which words a program leaves out: see `hw.program_code`
     "layer": unsigned(16),
 }
 
@@ -96,6 +96,8 @@ WEIGHTS: dict[str, Any] = {
     "memory_address": unsigned(32),
     "blocks": unsigned(16),
     "words": unsigned(32),
+    "repeats": unsigned(16),             # all of it is given so many times again, without being read again
+    "repeated_words": unsigned(16),      # with repeats: how many weight words it is, at most the FIFO
 }
 
 COMPUTE: dict[str, Any] = {
@@ -168,7 +170,7 @@ def layout_of(opcode: Opcode) -> data.StructLayout:
 class Instruction:
     """One instruction: its opcode, tokens, layer number and the fields of its unit by name.
 
-    Fields that are not given are zero.
+    Fields that are not given are zero.  ``left_out``: which words a program leaves out (`hw.program_code`).
     """
 
     opcode: Opcode
@@ -176,6 +178,7 @@ class Instruction:
     wait: int = 0
     signal: int = 0
     layer: int = 0
+    left_out: int = 0
 
     def __getitem__(self, name: str) -> int:
         if name not in _FIELDS[self.opcode]:
@@ -193,6 +196,7 @@ def assemble(instruction: Instruction) -> bytes:
     """
     values: dict[str, int] = {"opcode": instruction.opcode.value, "wait": instruction.wait,
                               "signal": instruction.signal, "layer": instruction.layer,
+                              "_left_out": instruction.left_out,
                               **{name: int(value) for name, value in instruction.fields.items()}}
     shapes = {**HEADER, **_FIELDS[instruction.opcode]}
     word, position = 0, 0
@@ -235,4 +239,5 @@ def disassemble(code: bytes) -> Instruction:
         values[name] = value
         position += shape.width
     return Instruction(opcode, {name: values[name] for name in _FIELDS[opcode]},
-                       wait=values["wait"], signal=values["signal"], layer=values["layer"])
+                       wait=values["wait"], signal=values["signal"], layer=values["layer"],
+                       left_out=values["_left_out"])

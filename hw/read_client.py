@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from hw.bursts import BurstSplitter, burst_layout, transfer_layout
+from hw.repeating_fifo import RepeatingFIFO, repeat_layout
 from hw.stream_register import PingPongBuffer, SkidBuffer, StreamRegister
 
 __all__ = ["BUFFER_PART", "ReadClient", "ReadPortSignature", "beat_layout"]
@@ -71,6 +73,8 @@ class ReadClient(wiring.Component):
         Bursts are urgent while fewer beats are held or on their way; by default always.
     beats_together : int
         Beats that are given in one cycle, 1 or 2; every transfer's number is a multiple of it.
+    repeats : bool
+        What has been read may be given again.
 
     Members
     -------
@@ -81,10 +85,15 @@ class ReadClient(wiring.Component):
     idle : ``Out(1)``
         No transfer is being cut, all beats that were asked for have come and have been taken; a
         cycle late.
+    asked : ``Out(1)``
+        There is room for all beats of the transfers that have been taken.
+    repeats, drop : ``In``
+        As those of `hw.repeating_fifo.RepeatingFIFO`, whose entries are ``beats_together`` beats; only with
+        ``repeats``.
     """
 
     def __init__(self, bus_width: int, *, depth: int, maximum_burst: int, beats_width: int,
-                 urgent_below: int | None = None, beats_together: int = 1) -> None:
+                 urgent_below: int | None = None, beats_together: int = 1, repeats: bool = False) -> None:
         if maximum_burst > depth:
             raise ValueError(f"maximum_burst must be at most depth ({depth}), not {maximum_burst!r}")
         self.bus_width = bus_width
@@ -93,11 +102,15 @@ class ReadClient(wiring.Component):
         self.beats_width = beats_width
         self.beats_together = beats_together
         self.urgent_below = depth + 1 if urgent_below is None else urgent_below
+        self.may_repeat = repeats
+        again = {"repeats": In(stream.Signature(repeat_layout(depth // beats_together))), "drop": In(1)}
         super().__init__({
             "transfers": In(stream.Signature(transfer_layout(beats_width, 1))),
             "output": Out(stream.Signature(beat_layout(beats_together * bus_width))),
             "port": Out(ReadPortSignature(bus_width)),
             "idle": Out(1),
+            "asked": Out(1),
+            **(again if repeats else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -106,15 +119,25 @@ class ReadClient(wiring.Component):
                                                          self.beats_width, 1)
         held = beat_layout(self.beats_together * self.bus_width)
         # Parts that go in step, each with addresses of its own: a large buffer's block RAMs lie far apart.
-        # One more than a power of two, because the queue's last entry is its output register.
-        parts = [slice(first, min(first + BUFFER_PART, held.size))
-                 for first in range(0, held.size, BUFFER_PART)]
-        buffers = [SyncFIFOBuffered(width=part.stop - part.start, depth=self.depth // self.beats_together + 1)
-                   for part in parts]
+        frees, again = Const(1), Const(0)
+        if self.may_repeat:
+            repeating = RepeatingFIFO(width=held.size, depth=self.depth // self.beats_together,
+                                      part=BUFFER_PART)
+            wiring.connect(m, wiring.flipped(self.repeats), repeating.repeats)
+            m.d.comb += repeating.drop.eq(self.drop)
+            frees, again = repeating.frees, repeating.again
+            parts, buffers = [slice(0, held.size)], [repeating]
+        else:
+            # one more than a power of two, because the queue's last entry is its output register
+            parts = [slice(first, min(first + BUFFER_PART, held.size))
+                     for first in range(0, held.size, BUFFER_PART)]
+            depth = self.depth // self.beats_together + 1
+            buffers = [SyncFIFOBuffered(width=part.stop - part.start, depth=depth) for part in parts]
         for number, buffer in enumerate(buffers):
             m.submodules[f"buffer{number}"] = buffer
         # block RAM is slow, so nothing but a register is behind it
         m.submodules.plain = plain = StreamRegister(held)
+        given = buffers[0].r_rdy & plain.input.ready
         m.submodules.register = register = PingPongBuffer(held)
         wiring.connect(m, plain.output, register.input)
         wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
@@ -130,6 +153,16 @@ class ReadClient(wiring.Component):
         asked = Signal(range(self.maximum_burst + 1))
         taken = Signal(2)
         length = splitter.bursts.payload.length
+        few: Value = room > self.depth - self.urgent_below  # beats are held or on their way
+        if self.may_repeat:
+            # what is held to be given again later is not what comes next
+            unread, more, fewer = Signal(range(2 * self.depth)), Signal(range(self.depth + 1)), Signal(2)
+            m.d.sync += [
+                unread.eq(unread + asked + more - fewer),
+                more.eq(again << exact_log2(self.beats_together)),
+                fewer.eq(Mux(given, self.beats_together, 0)),
+            ]
+            few = unread < self.urgent_below
         m.d.comb += [
             reserved.input.payload.eq(splitter.bursts.payload),
             reserved.input.valid.eq(splitter.bursts.valid & enough),
@@ -140,15 +173,16 @@ class ReadClient(wiring.Component):
             m.d.comb += asked.eq(length + 1)
         m.d.sync += [
             enough.eq(splitter.bursts.valid & ~ask & (room > length)),
-            taken.eq(Mux(buffers[0].r_rdy & plain.input.ready, self.beats_together, 0)),
+            taken.eq(Mux(given & frees, self.beats_together, 0)),
             room.eq(room - asked + taken),
-            self.port.urgent.eq((room > self.depth - self.urgent_below) & (
+            self.port.urgent.eq(few & (
                 reserved.output.valid | (~splitter.idle & (room >= self.maximum_burst)))),
-            self.idle.eq(splitter.idle & ~splitter.transfers.valid & (room == self.depth)
+            self.idle.eq(self.asked & ~splitter.transfers.valid & (room == self.depth)
                          & ~plain.output.valid & ~register.output.valid),
         ]
         arrived, arrives = Signal(held.size), Signal()
         m.d.comb += [
+            self.asked.eq(splitter.idle),
             arrived.eq(self.port.beats.payload.as_value()),
             arrives.eq(self.port.beats.valid),
             plain.input.payload.eq(Cat(buffer.r_data for buffer in buffers)),

@@ -67,13 +67,14 @@ class Weights(wiring.Component):
         m.submodules.client = client = ReadClient(machine.bus_width, depth=machine.weight_fifo_words,
                                                   maximum_burst=self.maximum_burst, beats_width=width,
                                                   urgent_below=urgent_beats(machine),
-                                                  beats_together=together)
+                                                  beats_together=together, repeats=True)
         wiring.connect(m, client.port, wiring.flipped(self.port))
         m.d.comb += [
             self.output.payload.data.eq(client.output.payload.data),
             self.output.payload.parameters.eq(client.output.payload.tag),
             self.output.valid.eq(client.output.valid & ~self.discard),
             client.output.ready.eq(self.output.ready | self.discard),
+            client.drop.eq(self.discard),
         ]
 
         address = Signal(32)
@@ -84,8 +85,18 @@ class Weights(wiring.Component):
         tiles_next = Signal()
         transfer = client.transfers
         size = Signal(32)
+        instruction, repeat = self.instructions.payload, client.repeats
+        repeats, may_repeat = Signal(), Signal()
+        position = Signal.like(repeat.payload.first)  # weight words that have been asked for
         m.d.comb += [
-            self.instructions.ready.eq(~asking),
+            # what is given again is said when all before it has been asked for
+            may_repeat.eq(client.asked & repeat.ready),
+            self.instructions.ready.eq(~asking & (may_repeat | ~repeats)),
+            repeats.eq(instruction.repeats != 0),
+            repeat.valid.eq(self.instructions.valid & ~asking & client.asked & repeats),
+            repeat.payload.first.eq(position),
+            repeat.payload.entries.eq(instruction.repeated_words),
+            repeat.payload.repeats.eq(instruction.repeats),
             size.eq(Mux(tiles_next, tile_bytes, machine.parameter_bytes)),
             transfer.valid.eq(asking),
             transfer.payload.address.eq(address),
@@ -94,16 +105,20 @@ class Weights(wiring.Component):
             self.busy.eq(transfer.valid | ~client.idle),
         ]
         with m.If(transfer.valid & transfer.ready):
-            m.d.sync += [address.eq(address + size), tiles_next.eq(~tiles_next & ~no_tiles)]
+            m.d.sync += [
+                address.eq(address + size),
+                position.eq(position + size[exact_log2(machine.weight_word_bytes):]),
+                tiles_next.eq(~tiles_next & ~no_tiles),
+            ]
             with m.If(tiles_next | no_tiles):
                 m.d.sync += [blocks.eq(blocks - 1), asking.eq(blocks != 1)]
         with m.If(self.instructions.valid & self.instructions.ready):
             m.d.sync += [
-                address.eq(self.instructions.payload.memory_address),
-                blocks.eq(self.instructions.payload.blocks),
-                asking.eq(self.instructions.payload.blocks != 0),
-                tile_bytes.eq(self.instructions.payload.words << exact_log2(machine.weight_word_bytes)),
-                no_tiles.eq(self.instructions.payload.words == 0),
+                address.eq(instruction.memory_address),
+                blocks.eq(instruction.blocks),
+                asking.eq(instruction.blocks != 0),
+                tile_bytes.eq(instruction.words << exact_log2(machine.weight_word_bytes)),
+                no_tiles.eq(instruction.words == 0),
                 tiles_next.eq(0),
             ]
         return m

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.estimate import Estimate, estimate
-from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, disassemble
+from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode
 from hw.machine import Machine
+from hw.program_code import ProgramDecoder
 from hw.program_file import ProgramFile, TensorPlace
 from hw.slots import THIN_CHANNELS
 from hw.small_firmware import BLOCK_BEATS, WEIGHTS_AHEAD
@@ -146,19 +147,25 @@ class ProgramSimulator:
         self.partial_sums = []
         self._hazards = HazardCheck(len(self._scratch_known), len(self._known)) if self.check else None
         self.executed = []
+        decoder = ProgramDecoder()
         while True:
             number = len(self.executed)
             name = "unknown"
             try:
-                instruction = disassemble(self.memory[address : address + INSTRUCTION_BYTES].tobytes())
+                code = self.memory[address : address + INSTRUCTION_BYTES].tobytes()
+                instruction, size = decoder.next(code)
                 name = instruction.opcode.name
+                self._require(
+                    not (self.machine.in_order and instruction.left_out),
+                    "leaves out words, on a machine that executes in order",
+                )
                 if instruction.opcode is Opcode.END:
                     break
                 self._execute(number, instruction)
             except ValueError as error:
                 raise ProgramSimulatorError(f"instruction {number} ({name}): {error}") from None
             self.executed.append(instruction)
-            address += INSTRUCTION_BYTES
+            address += size
         if self._weight_blocks:
             raise ProgramSimulatorError(f"END: weights of {len(self._weight_blocks)} blocks are left over")
         if self.partial_sums:
@@ -269,7 +276,16 @@ class ProgramSimulator:
             raise ProgramSimulatorError("reads weights that nobody has written")
         if self._hazards is not None:
             self._hazards.unordered_read(words)
-        self._weight_blocks.extend(self.memory[address : address + count].copy().reshape(-1, size))
+        if repeats := instruction["repeats"]:
+            words = count // machine.weight_word_bytes
+            self._require(not machine.in_order, "repeats on a machine that executes in order")
+            self._require(0 < instruction["repeated_words"] == words, f"repeated_words is not {words}")
+            self._require(
+                words * machine.weight_word_bytes <= machine.weight_fifo_words * machine.bus_bytes,
+                f"{words} words to be repeated, more than the FIFO has",
+            )
+        for _ in range(repeats + 1):
+            self._weight_blocks.extend(self.memory[address : address + count].copy().reshape(-1, size))
 
     def take_block(self, tiles: int) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         """An output block from the weight FIFO: parameters (output lanes, 8), and its tiles."""

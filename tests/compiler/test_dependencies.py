@@ -8,8 +8,10 @@ from fixed_networks import NetworkBuilder
 
 from compiler.compile import compile_model
 from compiler.dependencies import Box, Scheduled, insert_tokens
-from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit, assemble, disassemble
+from compiler.listing import instructions_of
+from hw.isa import Instruction, Opcode, Unit
 from hw.machine import Machine
+from hw.program_code import assemble_program
 from hw.program_file import ProgramFile, Segment
 from sim.program import ProgramSimulator, ProgramSimulatorError
 from sim.reference import run
@@ -119,19 +121,10 @@ def tiled() -> tuple[ProgramFile, np.ndarray]:
 
 def _changed(program: ProgramFile, number: int, instruction: Instruction) -> ProgramFile:
     code, *others = program.segments
-    content = bytearray(code.content)
-    content[number * INSTRUCTION_BYTES : (number + 1) * INSTRUCTION_BYTES] = assemble(instruction)
-    return ProgramFile(
-        **{**vars(program), "segments": [Segment(code.name, code.address, bytes(content)), *others]}
-    )
-
-
-def _instructions(program: ProgramFile) -> list[Instruction]:
-    code = program.segments[0].content
-    return [
-        disassemble(code[start : start + INSTRUCTION_BYTES])
-        for start in range(0, len(code), INSTRUCTION_BYTES)
-    ]
+    content = instructions_of(program)
+    content[number] = instruction
+    segments = [Segment(code.name, code.address, assemble_program(content, program.machine)), *others]
+    return ProgramFile(**{**vars(program), "segments": segments})
 
 
 def _run(program: ProgramFile, image: np.ndarray) -> None:
@@ -144,7 +137,7 @@ def test_every_wait_is_needed(tiled):
     """Without any one of its waits and the signal that belongs to it, the program is found to be wrong."""
     program, image = tiled
     _run(program, image)
-    instructions = _instructions(program)
+    instructions = instructions_of(program)
     checked = 0
     signals: dict[tuple[int, int], list[int]] = {}
     waits: dict[tuple[int, int], int] = {}
@@ -188,7 +181,7 @@ def test_every_wait_is_needed(tiled):
 
 def test_a_signal_that_nobody_takes_is_noticed(tiled):
     program, image = tiled
-    instructions = _instructions(program)
+    instructions = instructions_of(program)
     number = max(n for n, i in enumerate(instructions) if i.opcode is Opcode.STORE)
     last = instructions[number]
     assert not last.signal
@@ -199,7 +192,7 @@ def test_a_signal_that_nobody_takes_is_noticed(tiled):
 
 def test_a_wait_without_a_signal_is_noticed(tiled):
     program, image = tiled
-    first = _instructions(program)[0]
+    first = instructions_of(program)[0]
     altered = _changed(
         program, 0, Instruction(first.opcode, first.fields, COMPUTE, first.signal, first.layer)
     )

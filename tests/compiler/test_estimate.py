@@ -65,6 +65,21 @@ def test_nothing_to_do():
     assert 0 < _run(Instruction(Opcode.LOAD, LOAD)).cycles < 1100
 
 
+def test_weights_given_again_take_no_time_of_the_bus():
+    words = 4 * (MACHINE.parameter_bytes // MACHINE.weight_word_bytes + 18 * TILE_WORDS)
+    again = Instruction(Opcode.WEIGHTS, WEIGHTS.fields | {"repeats": 8, "repeated_words": words})
+    compute, other = Instruction(Opcode.COMPUTE, COMPUTE), Instruction(Opcode.WEIGHTS, {"blocks": 9000})
+    load = Instruction(Opcode.LOAD, {"planes": 1, "rows": 1, "words": 30_000})
+    for name in ("ideal", "ulx3s"):
+        apart = _run(*[WEIGHTS, compute] * 9, load, memory=memory_settings(name))
+        # what follows fills the FIFO while they are kept
+        together = _run(again, *[compute] * 9, load, other, memory=memory_settings(name))
+        assert together.total().array_busy == pytest.approx(apart.total().array_busy)
+        compute_end = together.spans[9][1]
+        assert compute_end <= apart.spans[17][1] + 100
+        assert together.total().idle_weights <= apart.total().idle_weights + 50
+
+
 def test_units_overlap_unless_a_token_says_otherwise():
     load, compute = Instruction(Opcode.LOAD, LOAD), Instruction(Opcode.COMPUTE, COMPUTE)
     apart = [_run(load).cycles, _run(WEIGHTS, compute).cycles]

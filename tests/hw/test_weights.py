@@ -101,9 +101,22 @@ def run(
     sim.add_testbench(feeder)
     sim.add_testbench(checker)
     sim.run()
-    together = machine.weight_word_bytes // machine.bus_bytes
-    assert sum(beats for _, beats in memory.read_bursts) == together * len(expected)
+    assert sum(beats for _, beats in memory.read_bursts) == sum(read_beats(machine, code) for code in codes)
     return memory
+
+
+def read_beats(machine: Machine, code: Instruction) -> int:
+    """Beats that a WEIGHTS reads, however often they are given."""
+    size = machine.parameter_bytes + code["words"] * machine.weight_word_bytes
+    return code["blocks"] * size // machine.bus_bytes
+
+
+def weights(machine: Machine, address: int, blocks: int, tiles: int, repeats: int = 0) -> Instruction:
+    words = tiles * machine.tile_bytes // machine.weight_word_bytes
+    fields = {"memory_address": address, "blocks": blocks, "words": words, "repeats": repeats}
+    if repeats:
+        fields["repeated_words"] = blocks * (machine.parameter_bytes // machine.weight_word_bytes + words)
+    return Instruction(Opcode.WEIGHTS, fields)
 
 
 MACHINES = [
@@ -127,6 +140,30 @@ def test_random_weights(machine: Machine, stall: float, taken: float) -> None:
     run(machine, codes, seed=1, stall=stall, latency=(2, 20), taken=taken)
 
 
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.bus_width}bit-{m.weight_fifo_words}words")
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_again(machine: Machine, seed: int) -> None:
+    """Random repeats among weights that come once, up to as many words as the FIFO has."""
+    rng = random.Random(seed)
+    codes, room = [], machine.weight_fifo_words
+    while len(codes) < 12:
+        blocks, tiles, repeats = rng.randint(1, 4), rng.randint(0, 6), rng.choice([0, 0, 1, 2, 5])
+        code = weights(machine, rng.randrange(0, 1 << 16, 64), blocks, tiles, repeats)
+        if not repeats or read_beats(machine, code) <= room:
+            codes.append(code)
+    whole = (room * machine.bus_bytes - machine.parameter_bytes) // machine.tile_bytes
+    codes.insert(rng.randrange(12), weights(machine, 64, 1, min(whole, 100), 2))
+    stall, taken = rng.choice([0.0, 0.4]), rng.choice([0.4, 1.0])
+    run(machine, codes, seed=seed, stall=stall, latency=(2, 20), taken=taken)
+
+
+def test_the_next_weights_are_read_while_others_come_again() -> None:
+    machine = Machine()
+    code = weights(machine, 64, 2, 4, 50)
+    memory = run(machine, [code, weights(machine, 64, 1, 1)], seed=1, stall=0.0, latency=(2, 2), taken=1.0)
+    assert memory.read_cycles[-1] < read_beats(machine, code) + 100
+
+
 @pytest.mark.parametrize("latency", [2, 64])
 def test_a_long_stream_fills_the_bus(latency: int) -> None:
     machine = Machine()
@@ -143,3 +180,6 @@ def test_discard() -> None:
     machine = MACHINES[0]
     codes = [Instruction(Opcode.WEIGHTS, {"memory_address": 64, "blocks": 2, "words": 320})]
     run(machine, codes, seed=3, stall=0.2, latency=(2, 20), taken=0.5, discard_after=7)
+    # nothing is given again then
+    codes = [weights(machine, 64, 1, 2, 3000), weights(machine, 64, 1, 2, 3000)]
+    run(machine, codes, seed=4, stall=0.2, latency=(2, 20), taken=0.5, discard_after=100)

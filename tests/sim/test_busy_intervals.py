@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from compiler.compile import compile_model
-from hw.isa import INSTRUCTION_BYTES, Opcode, disassemble
+from compiler.listing import instructions_of
+from hw.isa import Opcode
 from hw.machine import Machine
 from hw.program_file import ProgramFile
 from hw.registers import Register
@@ -25,11 +26,9 @@ SMALL = Machine(
 
 
 def _weight_bytes(program: ProgramFile) -> int:
-    """What the WEIGHTS instructions read: a layer's weights once for each rectangle of its output."""
-    code = next(segment.content for segment in program.segments if segment.name == "instructions")
+    """What the WEIGHTS instructions read: a layer's weights for all rectangles of its output."""
     found = 0
-    for start in range(0, len(code), INSTRUCTION_BYTES):
-        step = disassemble(code[start : start + INSTRUCTION_BYTES])
+    for step in instructions_of(program):
         if step.opcode is Opcode.WEIGHTS:
             found += step["blocks"] * (SMALL.parameter_bytes + step["words"] * SMALL.weight_word_bytes)
     return found

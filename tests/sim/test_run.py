@@ -12,8 +12,10 @@ from random_network import random_input, random_network
 
 from compiler.compile import compile_model
 from compiler.error import CompileError
-from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, assemble, disassemble
+from compiler.listing import instructions_of
+from hw.isa import Instruction, Opcode
 from hw.machine import Machine, MachineError
+from hw.program_code import assemble_program
 from hw.program_file import ProgramFile, Segment
 from quant.fixed_model import FixedModel, Preparation
 from quant.qdq import write_fixed_model
@@ -136,23 +138,12 @@ def test_a_wrong_weight_is_named(small_model: FixedModel) -> None:
 def test_a_layer_that_is_never_stored_is_found(small_model: FixedModel) -> None:
     """The result of the image before must not pass for this one's."""
     program, inputs = _compiled(small_model, SMALL, 1)
-    code = next(segment for segment in program.segments if segment.name == "instructions")
-    number = max(
-        n
-        for n in range(len(code.content) // INSTRUCTION_BYTES - 1)
-        if disassemble(code.content[n * 64 : n * 64 + 64]).opcode is Opcode.STORE
-    )
-    old = disassemble(code.content[number * 64 : number * 64 + 64])
-    elsewhere = assemble(
-        Instruction(
-            old.opcode,
-            {**old.fields, "memory_address": program.input.address},
-            old.wait,
-            old.signal,
-            old.layer,
-        )
-    )
-    broken = code.content[: number * 64] + elsewhere + code.content[number * 64 + 64 :]
+    code = instructions_of(program)
+    number = max(n for n, instruction in enumerate(code) if instruction.opcode is Opcode.STORE)
+    code[number].fields["memory_address"] = program.input.address
+    for instruction in code:
+        instruction.left_out = 0
+    broken = assemble_program(code, program.machine)
     outcome = simulate(
         _with_segment(program, "instructions", broken), small_model, np.repeat(inputs, 2, axis=0)
     )
@@ -162,16 +153,9 @@ def test_a_layer_that_is_never_stored_is_found(small_model: FixedModel) -> None:
 
 def test_a_hang_names_the_layer(small_model: FixedModel) -> None:
     program, inputs = _compiled(small_model, SMALL)
-    code = next(segment for segment in program.segments if segment.name == "instructions")
-    last = len(code.content) - 64
-    waiting = assemble(
-        Instruction(Opcode.COMPUTE, disassemble(code.content[:64]).fields and {}, wait=1, layer=3)
-    )
-    outcome = simulate(
-        _with_segment(program, "instructions", code.content[: last - 64] + waiting + code.content[last:]),
-        small_model,
-        inputs,
-    )
+    waiting = Instruction(Opcode.COMPUTE, wait=1, layer=3)
+    code = assemble_program([*instructions_of(program)[:-1], waiting], program.machine)
+    outcome = simulate(_with_segment(program, "instructions", code), small_model, inputs)
     assert outcome.problem is not None
     assert "nothing has moved for 20000 cycles" in outcome.problem
 

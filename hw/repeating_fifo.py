@@ -1,0 +1,147 @@
+"""A queue that can give some of its entries again."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.copies import copies
+
+__all__ = ["RepeatingFIFO", "repeat_layout"]
+
+#: Repeats that may be asked for ahead of the one whose entries are given.
+_AHEAD = 4
+
+
+def repeat_layout(depth: int) -> data.StructLayout:
+    """Entries that are given again: number ``first`` of all entries that are ever written, modulo twice
+    the depth, and those behind it, ``entries`` in all, ``repeats`` times more."""
+    bits = exact_log2(depth) + 1
+    return data.StructLayout({"first": bits, "entries": bits, "repeats": 16})
+
+
+class RepeatingFIFO(wiring.Component):
+    """A queue in block RAM with one more register, that keeps entries as long as they are to be given again.
+
+    Nobody may write more entries than there is room for: ``depth`` less those that have been written and not
+    freed.
+
+    Parameters
+    ----------
+    width : int
+        Bits of an entry.
+    depth : int
+        Most entries: a power of two.
+    part : int
+        Bits of an entry that lie beside each other in block RAM: a large queue's block RAMs lie far apart,
+        so each part has address registers of its own.
+
+    Members
+    -------
+    w_data : ``In(width)``, w_en : ``In(1)``
+        An entry to be written.
+    r_data : ``Out(width)``, r_rdy : ``Out(1)``, r_en : ``In(1)``
+        The next entry, whether there is one, and whether it is taken.
+    frees : ``Out(1)``
+        The next entry makes room for another when it is taken: it is given for the last time.
+    again : ``Out``
+        In the cycle in which a turn ends and another begins: how many entries come again; else 0.
+    repeats : ``In(stream.Signature(repeat_layout(depth)))``
+        In the order of the entries; each before its first one is written, and when there is room for all in
+        front of it.  1 to ``depth`` entries.
+    drop : ``In(1)``
+        Entries are given no more than once again.
+    """
+
+    def __init__(self, *, width: int, depth: int, part: int = 36) -> None:
+        self.width = width
+        self.depth = depth
+        self.part = part
+        super().__init__({
+            "w_data": In(width),
+            "w_en": In(1),
+            "r_data": Out(width),
+            "r_rdy": Out(1),
+            "r_en": In(1),
+            "frees": Out(1),
+            "again": Out(exact_log2(depth) + 1),
+            "repeats": In(stream.Signature(repeat_layout(depth))),
+            "drop": In(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = exact_log2(self.depth)
+        written, place = Signal(bits + 1), Signal(bits + 1)  # entries written; the next one to be read
+        next_written, next_place = Signal(bits + 1), Signal(bits + 1)
+        step = Signal()
+        m.d.comb += [next_written.eq(written + self.w_en), next_place.eq(place + step)]
+        m.d.sync += [written.eq(next_written), place.eq(next_place)]
+        starts = range(0, self.width, self.part)
+        parts = [slice(start, min(start + self.part, self.width)) for start in starts]
+        write_places = copies(m, next_written[:bits], len(parts), "written")
+        read_places = copies(m, next_place[:bits], len(parts), "place")
+        for number, part in enumerate(parts):
+            storage = Memory(shape=part.stop - part.start, depth=self.depth, init=[])
+            m.submodules[f"storage{number}"] = storage
+            write, read = storage.write_port(), storage.read_port()
+            m.d.comb += [
+                write.addr.eq(write_places[number]),
+                write.data.eq(self.w_data[part]),
+                write.en.eq(self.w_en),
+                read.addr.eq(read_places[number]),
+                read.en.eq(step),
+                self.r_data[part].eq(read.data),
+            ]
+
+        layout = repeat_layout(self.depth)
+        m.submodules.ahead = ahead = SyncFIFO(width=layout.size, depth=_AHEAD)
+        coming = Signal(layout)
+        m.d.comb += [
+            ahead.w_data.eq(self.repeats.payload.as_value()),
+            ahead.w_en.eq(self.repeats.valid),
+            self.repeats.ready.eq(ahead.w_rdy),
+            coming.eq(ahead.r_data),
+        ]
+        # the repeat whose entries come next, or are being given
+        active, inside = Signal(), Signal()
+        first, last, entries = Signal(bits + 1), Signal(bits + 1), Signal(bits + 1)
+        left = Signal(16)  # times that they are still to be given after this time
+        enters, ends, again = Signal(), Signal(), Signal()
+        m.d.comb += [
+            ahead.r_en.eq(~active),
+            enters.eq(inside | (active & (place == first))),
+            ends.eq(enters & (place == last)),
+            again.eq(left != 0),
+            # not past the first entry of a repeat that is not seen yet
+            step.eq((written != place) & (active | ~ahead.r_rdy) & (~self.r_rdy | self.r_en)),
+        ]
+        with m.If(self.r_en):
+            m.d.sync += self.r_rdy.eq(0)
+        with m.If(step):
+            m.d.sync += [
+                inside.eq(enters & ~ends),
+                self.r_rdy.eq(1),
+                self.frees.eq(~(enters & again)),
+            ]
+            with m.If(ends):
+                with m.If(again):
+                    m.d.comb += [self.again.eq(entries), next_place.eq(first)]
+                    m.d.sync += left.eq(left - 1)
+                with m.Else():
+                    m.d.sync += active.eq(0)
+        with m.If(~active):
+            m.d.sync += [
+                active.eq(ahead.r_rdy),
+                first.eq(coming.first),
+                entries.eq(coming.entries),
+                last.eq(coming.first + coming.entries - 1),
+                left.eq(coming.repeats),
+            ]
+        with m.If(self.drop & (left > 1)):
+            m.d.sync += left.eq(1)  # the next turn frees all
+        return m

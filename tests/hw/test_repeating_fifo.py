@@ -1,0 +1,115 @@
+"""The queue that gives entries again: order, room, gaps, dropping."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from amaranth.sim import Simulator
+
+from hw.repeating_fifo import RepeatingFIFO
+
+
+def run(depth: int, sets: list[tuple[int, int]], seed: int, *, write: float, take: float) -> int:
+    """Sets of entries and how often each is given again; the cycles from the first entry to the last."""
+    rng = random.Random(seed)
+    dut = RepeatingFIFO(width=16, depth=depth)
+    entries = [[rng.getrandbits(16) for _ in range(count)] for count, _ in sets]
+    expected = [
+        entry for one, (_, repeats) in zip(entries, sets, strict=True) for entry in one * (repeats + 1)
+    ]
+    room, cycles = depth, list[int]()
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+
+    async def writer(ctx: Any) -> None:
+        nonlocal room
+        place = 0
+        for one, (count, repeats) in zip(entries, sets, strict=True):
+            if repeats:
+                ctx.set(dut.repeats.payload, {"first": place, "entries": count, "repeats": repeats})
+                ctx.set(dut.repeats.valid, 1)
+                await ctx.tick().until(dut.repeats.ready)
+                ctx.set(dut.repeats.valid, 0)
+            place = (place + count) % (2 * depth)
+            for entry in one:
+                while room == 0 or rng.random() >= write:
+                    await ctx.tick()
+                room -= 1
+                ctx.set(dut.w_data, entry)
+                ctx.set(dut.w_en, 1)
+                await ctx.tick()
+                ctx.set(dut.w_en, 0)
+
+    async def reader(ctx: Any) -> None:
+        nonlocal room
+        number, cycle, ready = 0, 0, False
+        async for _, _, valid, entry, frees in ctx.tick().sample(dut.r_rdy, dut.r_data, dut.frees):
+            cycle += 1
+            if valid and ready:
+                assert entry == expected[number], f"entry {number}"
+                cycles.append(cycle)
+                room += frees
+                number += 1
+                if number == len(expected):
+                    break
+            ready = rng.random() < take
+            ctx.set(dut.r_en, ready)
+        assert room == depth
+        ctx.set(dut.r_en, 1)
+        await ctx.tick().repeat(5)
+        assert not ctx.get(dut.r_rdy)
+
+    for bench in (writer, reader):
+        sim.add_testbench(bench)
+    sim.run()
+    return cycles[-1] - cycles[0] + 1
+
+
+@pytest.mark.parametrize("depth", [2, 16, 64])
+@pytest.mark.parametrize(("write", "take"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5)])
+def test_random_sets(depth: int, write: float, take: float) -> None:
+    rng = random.Random(depth)
+    sets = []
+    for _ in range(60):
+        repeats = rng.choice([0, 0, 1, 2, 5])
+        count = rng.choice([1, 2, depth, rng.randint(1, depth)]) if repeats else rng.randint(1, 2 * depth)
+        sets.append((count, repeats))
+    run(depth, sets, depth, write=write, take=take)
+
+
+def test_one_entry_a_cycle_while_it_repeats() -> None:
+    assert run(64, [(10, 100)], 1, write=1.0, take=1.0) == 1010
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_drop(late: bool) -> None:
+    """The room of all is free again, also of those that were given before it was known."""
+    dut = RepeatingFIFO(width=8, depth=16)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.repeats.payload, {"first": 0, "entries": 8, "repeats": 1000})
+        ctx.set(dut.repeats.valid, 1)
+        await ctx.tick().until(dut.repeats.ready)
+        ctx.set(dut.repeats.valid, 0)
+        for entry in range(8):
+            ctx.set(dut.w_data, entry)
+            ctx.set(dut.w_en, 1)
+            await ctx.tick()
+        ctx.set(dut.w_en, 0)
+        freed = 0
+        ctx.set(dut.r_en, late)
+        await ctx.tick().repeat(30)
+        ctx.set(dut.r_en, 1)
+        ctx.set(dut.drop, 1)
+        for _ in range(40):
+            freed += ctx.get(dut.r_rdy) and ctx.get(dut.frees)
+            await ctx.tick()
+        assert not ctx.get(dut.r_rdy)
+        assert freed == 8
+
+    sim.add_testbench(bench)
+    sim.run()
