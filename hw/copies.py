@@ -11,8 +11,11 @@ __all__ = ["copies"]
 _BRANCHES = 4
 
 
-def copies(m: Module, value: ValueLike, count: int, name: str, *, levels: int = 1) -> list[Signal]:
-    """``count`` registers that hold ``value`` of ``levels`` cycles before; after a reset they hold anything.
+def copies(m: Module, value: ValueLike, count: int, name: str, *, levels: int = 1,
+           init: int | None = None) -> list[Signal]:
+    """``count`` registers that hold ``value`` of ``levels`` cycles before.
+
+    Without ``init``, what they hold after a reset is left open.
 
     With two levels four registers feed them all, for copies that lie all over a part.
 
@@ -22,9 +25,11 @@ def copies(m: Module, value: ValueLike, count: int, name: str, *, levels: int = 
     """
     value = Value.cast(value)
     if levels > 1:
-        nearer = copies(m, value, -(-count // _BRANCHES), f"{name}_branch", levels=levels - 1)
-        return [copies(m, nearer[number // _BRANCHES], 1, f"{name}{number}")[0] for number in range(count)]
-    registers = [Signal(value.shape(), reset_less=True, attrs={"keep": 1}, name=f"{name}_copy{number}")
-                 for number in range(count)]
+        nearer = copies(m, value, -(-count // _BRANCHES), f"{name}_branch", levels=levels - 1,
+                        init=init)
+        return [copies(m, nearer[number // _BRANCHES], 1, f"{name}{number}", init=init)[0]
+                for number in range(count)]
+    registers = [Signal(value.shape(), init=init or 0, reset_less=init is None, attrs={"keep": 1},
+                        name=f"{name}_copy{number}") for number in range(count)]
     m.d.sync += [register.eq(value) for register in registers]
     return registers

@@ -127,9 +127,9 @@ class PingPongBuffer(wiring.Component):
         width = Shape.cast(self.shape).width
         parts = range(0, width, self.PART)
         # the register whose turn it is takes whatever is there, until it is something
-        takes = [copies(m, next_room & (next_writing == number), len(parts), f"takes{number}")
-                 for number in range(2)]
-        chosen = copies(m, next_reading, len(parts), "reading")
+        takes = [copies(m, next_room & (next_writing == number), len(parts), f"takes{number}",
+                        init=int(number == 0)) for number in range(2)]
+        chosen = copies(m, next_reading, len(parts), "reading", init=0)
         given, output = Value.cast(self.input.payload), Value.cast(self.output.payload)
         for number, first in enumerate(parts):
             part = slice(first, min(first + self.PART, width))
