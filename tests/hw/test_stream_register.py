@@ -17,7 +17,8 @@ _BITS = 100
 
 @pytest.mark.parametrize("kind", [PingPongBuffer, SkidBuffer, StreamRegister])
 @pytest.mark.parametrize(("offered", "taken"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.6, 0.6), (0.9, 0.2)])
-def test_random_stalls(kind: type[PingPongBuffer | SkidBuffer | StreamRegister], offered: float, taken: float) -> None:
+def test_random_stalls(kind: type[PingPongBuffer | SkidBuffer | StreamRegister], offered: float,
+                       taken: float) -> None:
     rng = random.Random(int(10 * offered + 100 * taken))
     dut = kind(_BITS)
     sim = Simulator(dut)
@@ -68,7 +69,7 @@ def test_random_stalls(kind: type[PingPongBuffer | SkidBuffer | StreamRegister],
 
 
 def test_both_buffers_go_in_step() -> None:
-    """A ping-pong buffer gives and takes in the same cycles as a skid buffer: each may carry a part of a word."""
+    """A ping-pong buffer gives and takes in the same cycles as a skid buffer: each may carry part of a word."""
     rng = random.Random(7)
     top = Module()
     top.submodules.skid = skid = SkidBuffer(8)
