@@ -69,7 +69,7 @@ def test_random_stalls(kind: type[PingPongBuffer | SkidBuffer | StreamRegister],
 
 
 def test_both_buffers_go_in_step() -> None:
-    """A ping-pong buffer gives and takes in the same cycles as a skid buffer: each may carry part of a word."""
+    """A ping-pong buffer gives and takes in the same cycles as a skid buffer: each may carry a part."""
     rng = random.Random(7)
     top = Module()
     top.submodules.skid = skid = SkidBuffer(8)
