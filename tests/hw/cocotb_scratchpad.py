@@ -16,6 +16,7 @@ import cocotb
 from cocotb.triggers import RisingEdge
 from cocotb_bench import pauses, reset, start_clock
 
+from hw.dual_port_memory import PLACES_LATENCY
 from hw.machine import Machine
 from hw.scratchpad import ADDRESS_WIDTH, READ_LATENCY
 
@@ -45,6 +46,7 @@ class Bench:
         self.residual: deque[Word] = deque([None] * READ_LATENCY)
         self.store: deque[tuple[Word] | None] = deque([None] * READ_LATENCY)
         self.newest: list[int] = []  # written in the last cycle
+        self.on_their_way: deque[list[int]] = deque(maxlen=1 + PLACES_LATENCY)  # in the last ones
         self.load_was_last = False
         self.bank = 0  # where most want to go
         #: How often each thing happened that must not be missing.
@@ -156,6 +158,7 @@ class Bench:
             seen["newest word, store"] += store_done and store in self.newest
             seen["newest word, residual"] += residual in self.newest
             self.newest = sorted(unknown)
+            self.on_their_way.append(self.newest)
             for address, word in written:
                 self.words[address] = word
             seen["write"] += write is not None
@@ -240,5 +243,6 @@ async def reset_in_the_middle(dut: Any, seed: int) -> None:
         bench = Bench(dut, seed + cycles, 0.3, 0.3, 0.8)
         bench.words = words
         await bench.run(cycles)
-        for address in bench.newest:  # may have been lost
-            words[address] = None
+        for written in bench.on_their_way:  # may have been lost
+            for address in written:
+                words[address] = None
