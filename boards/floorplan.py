@@ -4,7 +4,7 @@ The DSP blocks of an ECP5 stand in a few rows, block RAMs in others, and nextpnr
 before it knows where the logic will be: the multipliers of one output lane end up all over the die, and the
 wires to their adders with them.  Here an output lane has neighbouring multipliers, and the bytes of the
 scratchpad's words lie below the lanes to which they go.  For 128 multipliers that takes 31 %
-of all wire away (453,000 to 312,000 tiles), without which nextpnr finds no route (`docs/boards.md`).
+of all wire away (453,000 to 312,000 tiles); nextpnr found no route before (`docs/boards.md`).
 """
 
 from __future__ import annotations
