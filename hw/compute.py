@@ -9,7 +9,7 @@ One pipeline of fixed length behind the sequencer, which is the only part that w
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -175,26 +175,30 @@ class Compute(wiring.Component):
             *([accumulators.carries.eq(array.carries)] if machine.weight_pairs else []),
         ]
 
+        written_end = Signal()
         m.d.comb += [
             requantize.instruction.eq(code),
             requantize.sums.eq(accumulators.sums),
-            requantize.flags.valid.eq(valid[results] & flags[results].last),
-            requantize.coming.eq(valid[results - 1] & flags[results - 1].last),
-            requantize.flags.row_end.eq(flags[results].row_end),
-            requantize.flags.block_end.eq(flags[results].block_end),
-            requantize.flags.end.eq(flags[results].end),
+            requantize.flags.valid.eq(valid[results - 1] & flags[results - 1].last),
+            requantize.flags.row_end.eq(flags[results - 1].row_end),
+            requantize.flags.block_end.eq(flags[results - 1].block_end),
+            requantize.flags.end.eq(flags[results - 1].end),
             requantize.residual_data.eq(port.residual_data),
-            port.write_enable.eq(requantize.write.valid),
             port.write_data.eq(requantize.write_data),
-            port.write_address.eq(write_addresses.address),
-            port.residual_enable.eq(requantize.residual.valid),
-            port.residual_address.eq(residual_addresses.address),
             write_addresses.word.eq(requantize.write),
             write_addresses.base.eq(code.destination_address),
             residual_addresses.word.eq(requantize.residual),
             residual_addresses.base.eq(code.destination_address + code.residual_offset),
-            sequencer.finished.eq((requantize.write.valid & requantize.write.end)
+            sequencer.finished.eq((port.write_enable & written_end)
                                   | (valid[results] & flags[results].end & ~flags[results].last)),
+        ]
+        # from registers, because load and store wait for what is not used
+        m.d.sync += [
+            port.write_enable.eq(requantize.write.valid),
+            written_end.eq(requantize.write.end),
+            port.residual_enable.eq(requantize.residual.valid),
+            port.b_address.eq(Mux(requantize.write.valid, write_addresses.address,
+                                  residual_addresses.address)),
         ]
         for destination in (residual_addresses, write_addresses):
             m.d.comb += [

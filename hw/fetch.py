@@ -28,8 +28,8 @@ _PART = 64
 class InstructionQueue(wiring.Component):
     """Queue of one unit's instructions, only as wide as the fields that the unit uses.
 
-    They are hundreds of bits wide and cycles apart.  The output is a register, which is filled three cycles
-    after an instruction has been taken.
+    They are hundreds of bits wide and cycles apart: at most every second cycle takes one.  The output is a
+    register, which is filled three cycles after an instruction has been taken.
 
     Parameters
     ----------
@@ -66,7 +66,6 @@ class InstructionQueue(wiring.Component):
         for name in self.stored.members:
             m.d.comb += entry[name].eq(self.input.payload[name])
         level = Signal(range(self.depth + 1))
-        next_level = Signal.like(level)
         room = Signal(init=1)
         last = self.depth - 1
         writing, reading = Signal(range(self.depth)), Signal(range(self.depth))
@@ -75,12 +74,15 @@ class InstructionQueue(wiring.Component):
         m.d.comb += [
             self.input.ready.eq(room),
             write.eq(self.input.valid & room),
-            next_level.eq(level + write - load),
             next_load.eq((level != 0) & ~load & ~self.output.valid),
             next_reading.eq(reading),
         ]
-        m.d.sync += [level.eq(next_level), room.eq(next_level != self.depth), load.eq(next_load),
-                     reading.eq(next_reading)]
+        m.d.sync += [
+            level.eq(level + write - load),
+            room.eq(~write & (level != self.depth)),  # without an adder before it
+            load.eq(next_load),
+            reading.eq(next_reading),
+        ]
         with m.If(write):
             m.d.sync += writing.eq(Mux(writing == last, 0, writing + 1))
         with m.If(load):
@@ -100,7 +102,8 @@ class InstructionQueue(wiring.Component):
             m.submodules[f"storage{first // _PART}"] = storage
             write_port, read_port = storage.write_port(), storage.read_port(domain="comb")
             m.d.comb += [
-                write_port.addr.eq(writing), write_port.en.eq(write),
+                # while there is room nobody minds what is written
+                write_port.addr.eq(writing), write_port.en.eq(room),
                 write_port.data.eq(entry.as_value()[part]),
                 read_port.addr.eq(pointer),
             ]
@@ -222,8 +225,6 @@ class Fetch(wiring.Component):
             m.submodules[f"{known.name.lower()}_queue"] = queue
             wiring.connect(m, queue.output, wiring.flipped(getattr(self, known.name.lower())))
             m.d.comb += queue.input.payload.eq(words)
-        opcode = Signal(3)
-        m.d.comb += opcode.eq(words[:3])
         with m.FSM() as fsm:
             with m.State("IDLE"), m.If(self.start):
                 m.d.comb += begins.eq(1)
@@ -237,7 +238,7 @@ class Fetch(wiring.Component):
                 with m.If(step & whole):
                     m.next = "DISPATCH"
             with m.State("DISPATCH"):
-                with m.Switch(opcode):
+                with m.Switch(words[:3]):
                     with m.Case(Opcode.END):
                         m.d.comb += accepted.eq(1)
                         m.d.sync += reading.eq(0)

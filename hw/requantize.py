@@ -32,7 +32,7 @@ _AGAIN = _CLIPPED + _ALIGN_CYCLES  # when a word comes back to the shifter
 _RESIDUAL_READ = _CLIPPED - READ_LATENCY
 _WRITE = _CLIPPED + 2              # two registers: the way to the scratchpad is long
 _WRITE_RESIDUAL = _AGAIN + _WRITE
-assert _RESIDUAL_READ >= 0
+assert _RESIDUAL_READ == 0, "a residual is asked for when the word enters the shifter"
 assert _AGAIN % 2 == 1, "a word would meet the next one at the shifter"
 assert (_WRITE_RESIDUAL - _RESIDUAL_READ) % 2 == 1, "a write would meet a read at the scratchpad's port"
 
@@ -51,15 +51,13 @@ class Requantize(wiring.Component):
     sums : ``In``
         Int32 of each lane.
     flags : ``In(OutputFlags)``
-        Come with the sums.
-    coming : ``In(1)``
-        ``flags.valid`` of the next cycle.
+        Of the next cycle's sums.
     residual : ``Out(OutputFlags)``
-        Flags of the word whose residual is wanted (``valid`` only if there is one).
+        Flags of the word whose residual is wanted in the next cycle (``valid`` only if there is one).
     residual_data : ``In(8 * output_lanes)``
-        That word, `READ_LATENCY` cycles later.
+        That word, `READ_LATENCY` cycles after that cycle.
     write : ``Out(OutputFlags)``
-        Flags of the word in ``write_data``.
+        Flags of the word that is in ``write_data`` in the next cycle.
     write_data : ``Out(8 * output_lanes)``
     """
 
@@ -72,7 +70,6 @@ class Requantize(wiring.Component):
             "load_shift": In(1),
             "sums": In(data.ArrayLayout(signed(32), lanes)),
             "flags": In(OutputFlags),
-            "coming": In(1),
             "residual": Out(OutputFlags),
             "residual_data": In(8 * lanes),
             "write": Out(OutputFlags),
@@ -87,45 +84,43 @@ class Requantize(wiring.Component):
         # Flags: a ring for words that come back.  `again` marks their second time.
         stages = [Signal(OutputFlags, name=f"flags{stage}") for stage in range(_CLIPPED + 1)]
         again = [Signal(name=f"again{stage}") for stage in range(_CLIPPED + 1)]
-        align = [Signal(OutputFlags, name=f"align_flags{stage}") for stage in range(_ALIGN_CYCLES + 1)]
-        m.d.comb += [
-            again[0].eq(align[-1].valid),
-            stages[0].eq(Mux(again[0], align[-1], self.flags)),
-        ]
+        align = [Signal(OutputFlags, name=f"align_flags{stage}") for stage in range(_ALIGN_CYCLES)]
+        entering = Signal(OutputFlags)
+        m.d.comb += entering.eq(Mux(align[-1].valid, align[-1], self.flags))
+        m.d.sync += [again[0].eq(align[-1].valid), stages[0].eq(entering)]
         for stage in range(_CLIPPED):
             m.d.sync += [stages[stage + 1].eq(stages[stage]), again[stage + 1].eq(again[stage])]
-        for stage in range(_ALIGN_CYCLES):
+        for stage in range(_ALIGN_CYCLES - 1):
             m.d.sync += align[stage + 1].eq(align[stage])
         # copies for each lane, because they steer all that is wide
-        lane_again = copies(m, align[-2].valid, lanes, "again")
+        lane_again = copies(m, align[-1].valid, lanes, "again")
         averages = copies(m, code.average, lanes, "average", levels=2)
         goes_round = Signal()
         m.d.comb += [
             goes_round.eq(code.residual & ~again[_CLIPPED]),
             align[0].eq(stages[_CLIPPED]),
             align[0].valid.eq(stages[_CLIPPED].valid & goes_round),
-            self.residual.eq(stages[_RESIDUAL_READ]),
-            self.residual.valid.eq(stages[_RESIDUAL_READ].valid & code.residual & ~again[_RESIDUAL_READ]),
+            self.residual.eq(entering),
+            self.residual.valid.eq(self.flags.valid & code.residual & ~align[-1].valid),
         ]
-        written = Signal(OutputFlags)
         m.d.sync += [
-            written.eq(stages[_CLIPPED]),
-            written.valid.eq(stages[_CLIPPED].valid & ~goes_round),
-            self.write.eq(written),
+            self.write.eq(stages[_CLIPPED]),
+            self.write.valid.eq(stages[_CLIPPED].valid & ~goes_round),
         ]
 
         quotients = None
         if self.machine.average_pooling:
             m.submodules.divider = divider = Divider(lanes)
-            waiting = Signal(OutputFlags)
+            came, waiting = Signal(OutputFlags), Signal(OutputFlags)
             m.d.comb += [
                 divider.divisor.eq(code.divisor),
                 divider.shift.eq(code.divisor_shift),
                 divider.dividends.eq(self.sums),
-                divider.start.eq(self.coming & code.average),
+                divider.start.eq(self.flags.valid & code.average),
             ]
-            with m.If(self.flags.valid & code.average):
-                m.d.sync += waiting.eq(self.flags)
+            m.d.sync += came.eq(self.flags)
+            with m.If(came.valid & code.average):
+                m.d.sync += waiting.eq(came)
             with m.If(code.average):
                 # the word leaves the shifter's path and comes back before the clip
                 m.d.sync += stages[1].valid.eq(0)

@@ -44,10 +44,10 @@ class ComputePort(wiring.Signature):
     read_enable, read_all, read_addresses : ``Out``
         Port A; ``read_data`` follows `READ_LATENCY` cycles later: word 0, with ``read_all`` the others too.
         Address j is address 0 plus j, modulo ``banks``; a word whose address is not is any word.
-    write_enable, write_address, write_data : ``Out``
-        Port B.
-    residual_enable, residual_address : ``Out``
-        Port B, not together with ``write_enable``; ``residual_data`` follows `READ_LATENCY` cycles later.
+    write_enable, residual_enable : ``Out(1)``
+        Port B writes, or reads; never both.  ``residual_data`` follows `READ_LATENCY` cycles later.
+    b_address, write_data : ``Out``
+        Its address and, if it writes, the word.
     """
 
     def __init__(self, word_width: int, banks: int) -> None:
@@ -58,8 +58,8 @@ class ComputePort(wiring.Signature):
             "read_all": Out(1),
             "read_addresses": Out(data.ArrayLayout(unsigned(ADDRESS_WIDTH), banks)),
             "read_data": In(data.ArrayLayout(unsigned(word_width), banks)),
-            "write_enable": Out(1), "write_address": Out(ADDRESS_WIDTH), "write_data": Out(word_width),
-            "residual_enable": Out(1), "residual_address": Out(ADDRESS_WIDTH),
+            "write_enable": Out(1), "residual_enable": Out(1),
+            "b_address": Out(ADDRESS_WIDTH), "write_data": Out(word_width),
             "residual_data": In(word_width),
         })
 
@@ -120,18 +120,19 @@ class Scratchpad(wiring.Component):
 
         # Who has port B.  Load and store meet in one bank only; then they take turns.
         compute_has, load_has, store_has = Signal(), Signal(), Signal()
-        compute_address = Signal(ADDRESS_WIDTH)
         together, load_was_last = Signal(), Signal()
+        load_yields, store_yields = Signal(), Signal()
         m.d.comb += [
             compute_has.eq(compute.write_enable | compute.residual_enable),
-            compute_address.eq(Mux(compute.write_enable, compute.write_address, compute.residual_address)),
             together.eq(bank_of(self.write.payload.address) == bank_of(self.read.payload)),
+            load_yields.eq(together & self.read.valid & load_was_last),
+            store_yields.eq(together & self.write.valid & ~load_was_last),
             self.write.ready.eq(
-                ~(compute_has & (bank_of(compute_address) == bank_of(self.write.payload.address)))
-                & ~(together & self.read.valid & load_was_last)),
+                ~(compute_has & (bank_of(compute.b_address) == bank_of(self.write.payload.address)))
+                & ~load_yields),
             self.read.ready.eq(
-                ~(compute_has & (bank_of(compute_address) == bank_of(self.read.payload)))
-                & ~(together & self.write.valid & ~load_was_last)),
+                ~(compute_has & (bank_of(compute.b_address) == bank_of(self.read.payload)))
+                & ~store_yields),
             load_has.eq(self.write.valid & self.write.ready),
             store_has.eq(self.read.valid & self.read.ready),
         ]
@@ -141,7 +142,7 @@ class Scratchpad(wiring.Component):
         # what is written, chosen where the memories are: each byte has its own steer
         written = delay_line(m, compute.write_data, PLACES_LATENCY, "written")[-1]
         loaded = delay_line(m, self.write.payload.data, PLACES_LATENCY, "loaded")[-1]
-        steers = copies(m, Cat(compute.write_enable, bank_of(compute.write_address)), self.machine.word_bytes,
+        steers = copies(m, Cat(compute.write_enable, bank_of(compute.b_address)), self.machine.word_bytes,
                         "writes", levels=PLACES_LATENCY)
 
         # Port A: each bank gets the row of that slot whose address lies in it.
@@ -170,16 +171,17 @@ class Scratchpad(wiring.Component):
             b_write, b_read = Signal(name=f"write_{bank}"), Signal(name=f"read_{bank}")
             b_row = Signal(row_bits, reset_less=True, name=f"b_row_{bank}")
             m.d.comb += [
-                mine.eq(bank_of(compute_address) == bank),
-                loads.eq(load_has & (bank_of(self.write.payload.address) == bank)),
-                stores.eq(store_has & (bank_of(self.read.payload) == bank)),
+                mine.eq(compute_has & (bank_of(compute.b_address) == bank)),
+                loads.eq(self.write.valid & (bank_of(self.write.payload.address) == bank)
+                         & ~load_yields & ~mine),
+                stores.eq(self.read.valid & (bank_of(self.read.payload) == bank) & ~store_yields & ~mine),
                 memory.b_write.eq(b_write), memory.b_read.eq(b_read), memory.b_address.eq(b_row),
             ]
             m.d.sync += [
                 b_write.eq((compute.write_enable & mine) | loads),
                 b_read.eq((compute.residual_enable & mine) | stores),
                 b_row.eq(Mux(loads, row_of(self.write.payload.address),
-                             Mux(stores, row_of(self.read.payload), row_of(compute_address)))),
+                             Mux(stores, row_of(self.read.payload), row_of(compute.b_address)))),
             ]
             for byte, steer in enumerate(steers):
                 from_compute = steer[0] & (steer[1:] == bank)
@@ -198,7 +200,7 @@ class Scratchpad(wiring.Component):
                 parts = [Mux(turned[power], parts[(slot + (1 << power)) % banks], part)
                          for slot, part in enumerate(parts)]
             m.d.sync += [read_data[slot].word_select(byte, 8).eq(part) for slot, part in enumerate(parts)]
-        for name, address, output in (("residual", compute.residual_address, compute.residual_data),
+        for name, address, output in (("residual", compute.b_address, compute.residual_data),
                                       ("store", self.read.payload, self.read_data)):
             early = delay_line(m, bank_of(address), 1 + PORT_LATENCY - 2, f"{name}_bank")[-1]
             choices = copies(m, early, self.machine.word_bytes, f"{name}_bank", levels=2)

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.bursts import transfer_layout
+from hw.copies import copies
 from hw.isa import LOAD
 from hw.machine import Machine
 from hw.stream_register import SkidBuffer
@@ -71,20 +72,29 @@ class _Rows:
         plane_address = Signal.like(address)
         rows_left, planes_left = Signal(16), Signal(16)  # this one included
         last_row, last_plane, one_row = Signal(), Signal(), Signal()
+        next_last_row = Signal()
         self.last = last_row & last_plane
         self.next = Signal.like(address)
-        m.d.comb += self.next.eq(Mux(last_row, plane_address, address) + Mux(last_row, plane_step, row_step))
+        # last_row again, for what is wide
+        of_address, of_step = copies(m, next_last_row, 2, "last_row", init=0)
+        m.d.comb += [
+            self.next.eq(Mux(of_address, plane_address, address) + Mux(of_step, plane_step, row_step)),
+            next_last_row.eq(last_row),
+        ]
+        m.d.sync += last_row.eq(next_last_row)
         with m.If(load):
             m.d.sync += [
                 address.eq(new_address), plane_address.eq(new_address),
                 rows_left.eq(new.rows), planes_left.eq(new.planes),
-                last_row.eq(new.rows == 1), one_row.eq(new.rows == 1), last_plane.eq(new.planes == 1),
+                one_row.eq(new.rows == 1), last_plane.eq(new.planes == 1),
             ]
+            m.d.comb += next_last_row.eq(new.rows == 1)
         with m.Elif(advance):
-            m.d.sync += [address.eq(self.next), rows_left.eq(rows_left - 1), last_row.eq(rows_left == 2)]
+            m.d.sync += [address.eq(self.next), rows_left.eq(rows_left - 1)]
+            m.d.comb += next_last_row.eq(Mux(last_row, one_row, rows_left == 2))
             with m.If(last_row):
                 m.d.sync += [
-                    plane_address.eq(self.next), rows_left.eq(rows), last_row.eq(one_row),
+                    plane_address.eq(self.next), rows_left.eq(rows),
                     planes_left.eq(planes_left - 1), last_plane.eq(planes_left == 2),
                 ]
 

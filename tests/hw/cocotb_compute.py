@@ -100,14 +100,14 @@ class Bench:
             inputs.append(words)
             garbage = self.random.getrandbits(8 * WORD)
             residuals.append(
-                self._read(int(dut.scratchpad_residual_address.value)) if residual else garbage)
+                self._read(int(dut.scratchpad_b_address.value)) if residual else garbage)
             dut.scratchpad_read_data.value = inputs.pop(0)
             dut.scratchpad_residual_data.value = residuals.pop(0)
             self.words += read
             self.busy += int(dut.busy.value)
             if write:
                 assert not residual, "residual read and write in the same cycle"
-                address = int(dut.scratchpad_write_address.value)
+                address = int(dut.scratchpad_b_address.value)
                 assert address < MACHINE.scratchpad_words, f"word {address} was written"
                 word = int(dut.scratchpad_write_data.value).to_bytes(WORD, "little")
                 self.scratch[address] = np.frombuffer(word, np.uint8)

@@ -106,9 +106,9 @@ class Bench:
             addresses, fit = self._slots()
             read_all = bool(rng.getrandbits(1))
             dut.compute_write_enable.value = write is not None
-            dut.compute_write_address.value, dut.compute_write_data.value = write or self._garbage()
+            address, dut.compute_write_data.value = write or self._garbage()
+            dut.compute_b_address.value = address if residual is None else residual
             dut.compute_residual_enable.value = residual is not None
-            dut.compute_residual_address.value = self._garbage()[0] if residual is None else residual
             dut.compute_read_enable.value = reads
             dut.compute_read_all.value = read_all
             dut.compute_read_addresses.value = sum(
@@ -227,7 +227,7 @@ async def random_accesses(dut: Any, seed: int, writes: float, residuals: float, 
     start_clock(dut)
     await reset(dut, low=INPUTS)
     bench = Bench(dut, seed, writes, residuals, wishes)
-    await bench.run(4000)
+    await bench.run(6000)
     expected = EVERYTHING if writes else EVERYTHING - NOT_WITHOUT_COMPUTE
     assert all(bench.seen[name] >= 10 for name in expected), bench.seen
 

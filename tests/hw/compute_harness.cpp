@@ -92,7 +92,7 @@ int main(int count, char **arguments) {
         top.eval();
 
         for (auto &byte : garbage) byte = random();
-        const uint32_t write = top.SCRATCHPAD(write_address), residual = top.SCRATCHPAD(residual_address);
+        const uint32_t write = top.SCRATCHPAD(b_address), residual = write;
         std::vector<uint16_t> read(script.banks);
         std::memcpy(read.data(), &top.SCRATCHPAD(read_addresses), 2 * script.banks);
         if (top.SCRATCHPAD(write_enable) && top.SCRATCHPAD(residual_enable)) collisions++;

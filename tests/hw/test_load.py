@@ -101,7 +101,7 @@ def run(
         # compute takes port B of a bank away at random
         while True:
             ctx.set(dut.compute.residual_enable, rng.random() < busy_port)
-            ctx.set(dut.compute.residual_address, rng.randrange(machine.scratchpad_words))
+            ctx.set(dut.compute.b_address, rng.randrange(machine.scratchpad_words))
             await ctx.tick()
 
     async def checker(ctx: Any) -> None:

@@ -74,16 +74,16 @@ def test_against_twin(fields: dict[str, int]) -> None:
             for lane in range(lanes):
                 ctx.set(dut.shift[lane], shifts[number][lane] if new_shift else -1)
                 ctx.set(dut.sums[lane], words[before][lane] if valid else 0x55555)
-            ctx.set(dut.flags.valid, int(valid))
-            ctx.set(dut.coming, int(cycle % cadence == 0 and 0 <= number < count))
-            for name, mark in zip(("row_end", "block_end", "end"), marks[before] if valid else (1, 1, 1)):
+            comes = cycle % cadence == 0 and 0 <= number < count
+            ctx.set(dut.flags.valid, int(comes))
+            for name, mark in zip(("row_end", "block_end", "end"), marks[number] if comes else (1, 1, 1)):
                 ctx.set(dut.flags[name], mark)
             await ctx.tick()
         ctx.set(dut.flags.valid, 0)
 
     async def memory(ctx: SimulatorContext) -> None:
-        """The residual words, `READ_LATENCY` cycles after they are asked for; rubbish otherwise."""
-        pipeline = [0xA5A5A5A5] * READ_LATENCY
+        """The residual words, `READ_LATENCY` cycles after they are read; rubbish otherwise."""
+        pipeline = [0xA5A5A5A5] * (READ_LATENCY + 1)
         asked = 0
         while True:
             ctx.set(dut.residual_data, pipeline.pop(0))
@@ -97,11 +97,13 @@ def test_against_twin(fields: dict[str, int]) -> None:
 
     async def sink(ctx: SimulatorContext) -> None:
         while len(got) < count:
-            if ctx.get(dut.write.valid):
-                got.append(ctx.get(dut.write_data))
+            written = ctx.get(dut.write.valid)
+            if written:
                 flags = (ctx.get(dut.write.row_end), ctx.get(dut.write.block_end), ctx.get(dut.write.end))
-                assert flags == marks[len(got) - 1]
+                assert flags == marks[len(got)]
             await ctx.tick()
+            if written:
+                got.append(ctx.get(dut.write_data))
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)

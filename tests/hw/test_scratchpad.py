@@ -61,12 +61,12 @@ class Ports:
     def compute_writes(self, address: int, word: int) -> None:
         compute = self.dut.compute
         self.ctx.set(compute.write_enable, 1)
-        self.ctx.set(compute.write_address, address)
+        self.ctx.set(compute.b_address, address)
         self.ctx.set(compute.write_data, word)
 
     def compute_reads(self, address: int) -> None:
         self.ctx.set(self.dut.compute.residual_enable, 1)
-        self.ctx.set(self.dut.compute.residual_address, address)
+        self.ctx.set(self.dut.compute.b_address, address)
 
     def load(self, address: int, word: int) -> None:
         self.ctx.set(self.dut.write.valid, 1)

@@ -88,7 +88,7 @@ def run(
     async def feeder(ctx: Any) -> None:
         for address, word in enumerate(words):
             ctx.set(dut.compute.write_enable, 1)
-            ctx.set(dut.compute.write_address, address)
+            ctx.set(dut.compute.b_address, address)
             ctx.set(dut.compute.write_data, word)
             await ctx.tick()
         ctx.set(dut.compute.write_enable, 0)
@@ -117,7 +117,7 @@ def run(
         await ctx.tick().repeat(machine.scratchpad_words)
         while True:
             ctx.set(dut.compute.residual_enable, rng.random() < busy_port)
-            ctx.set(dut.compute.residual_address, rng.randrange(machine.scratchpad_words))
+            ctx.set(dut.compute.b_address, rng.randrange(machine.scratchpad_words))
             await ctx.tick()
 
     async def checker(ctx: Any) -> None:
