@@ -20,13 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boards.decoder_area import decoder_area, decoder_block_rams
+from boards.inferred_rams import LINK_RAMS, inferred_rams
 from hw.dual_port_memory import block_rams as dual_port_block_rams
-from hw.fetch import READ_AHEAD
-from hw.isa import INSTRUCTION_BYTES
-from hw.load import DEPTH as LOAD_BEATS
 from hw.machine import Machine
-from hw.read_client import BUFFER_PART
-from hw.store import DEPTH as STORE_WORDS
 
 __all__ = [
     "AREA_FAMILY",
@@ -49,12 +45,6 @@ BASELINE = Path(__file__).with_suffix(".json")
 #: Resources that are fitted; the others are counted.
 FITTED = ("luts", "ffs")
 
-#: Depth and width of a block RAM with one port for each direction.
-_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-#: What Yosys takes a memory of 16 x 4 bits in LUTs and a block RAM to cost.
-_LUT_MEMORY_COST, _BLOCK_RAM_COST = 4, 128
-#: In the serial bridge.
-_LINK_BLOCK_RAMS = 1
 
 
 @dataclass(frozen=True)
@@ -153,29 +143,12 @@ def factors() -> dict[str, NDArray[np.float64]]:
     return fit(read_points())
 
 
-def _block_rams(width: int, depth: int) -> int:
-    """Block RAMs of a memory with one port for each direction, left to Yosys: none if LUTs cost less."""
-    blocks = min(-(-width // wide) * -(-depth // deep) for deep, wide in _SHAPES)
-    lut_memories = -(-width // 4) * -(-depth // 16)
-    return 0 if lut_memories * _LUT_MEMORY_COST < blocks * _BLOCK_RAM_COST else blocks
-
-
-def _buffer_block_rams(width: int, depth: int) -> int:
-    """Block RAMs of a read client's buffer, which comes in parts."""
-    return sum(_block_rams(min(BUFFER_PART, width - first), depth) for first in range(0, width, BUFFER_PART))
-
-
 def machine_block_rams(machine: Machine) -> int:
     """Block RAMs of the accelerator."""
-    word, beat = 8 * machine.word_bytes, machine.bus_width + 2
+    rows = machine.scratchpad_words // machine.input_lanes
     return (
-        machine.input_lanes * dual_port_block_rams(word, machine.scratchpad_words // machine.input_lanes)
-        + machine.output_lanes * _block_rams(32, machine.accumulator_depth)
-        # the weight FIFO gives two beats in a cycle
-        + _buffer_block_rams(machine.bus_width + beat, machine.weight_fifo_words // 2)
-        + _buffer_block_rams(beat, LOAD_BEATS)
-        + _block_rams(word, STORE_WORDS)
-        + _buffer_block_rams(beat, READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes)
+        machine.input_lanes * dual_port_block_rams(8 * machine.word_bytes, rows)
+        + sum(inferred_rams(machine).values())
         + decoder_block_rams(machine)
     )
 
@@ -195,5 +168,5 @@ def board_area(machine: Machine, kind: str) -> dict[str, int]:
         for name, factor in factors().items()
     }
     found["dsps"] = machine.multipliers
-    found["block_rams"] = machine_block_rams(machine) + (_LINK_BLOCK_RAMS if kind else 0)
+    found["block_rams"] = machine_block_rams(machine) + (sum(LINK_RAMS.values()) if kind else 0)
     return found

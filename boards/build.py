@@ -22,7 +22,10 @@ from boards.toolchain import Tool, find_tool, run_tool
 from hw.machine import Machine, MachineError
 from hw.whole_file import write_whole
 
-__all__ = ["BitstreamError", "BoardBuild", "ClockMissed", "build", "machine_of"]
+__all__ = ["PLACER_STEPS", "BitstreamError", "BoardBuild", "ClockMissed", "build", "machine_of"]
+
+#: So many steps no placer takes that comes to an end: the largest design takes STEPS.
+PLACER_STEPS = 1500
 
 
 class BitstreamError(ValueError):
@@ -103,13 +106,7 @@ def build(
     netlist = require_fit(board, work / AREA_FILE)
     report: dict[str, Any] = {}
     for seed in range(job.seed, job.seed + job.tries):
-        _stage(
-            say,
-            place,
-            [*_arguments(board), "--seed", str(seed), *flow.place_arguments, "--report", "timing.json"],
-            work,
-            f"place and route, seed {seed}",
-        )
+        _place_and_route(say, place, board, seed, work)
         timing = json.loads((work / "timing.json").read_text())
         report = _report(board, job, netlist, timing, seed, tools, time.monotonic() - began, digest)
         if report["clock_reached_mhz"] >= job.clock_mhz:
@@ -132,8 +129,33 @@ def build(
 
 
 def _arguments(board: Board) -> list[str]:
-    """What the router is told of the part."""
-    return [*board.part.options, "--timing-allow-fail"]
+    """What the router is told, except placer and seed."""
+    return [*board.part.options, "--timing-allow-fail", *board.part.flow.place_arguments]
+
+
+def _place_and_route(say: Callable[[str], object], place: Tool, board: Board, seed: int, work: Path) -> None:
+    """Write ``timing.json`` and the routed design into ``work``."""
+    arguments = [*_arguments(board), "--seed", str(seed), "--report", "timing.json"]
+    what = f"place and route, seed {seed}"
+    placers = [["--placer", name] for name in board.part.flow.placers] or [[]]
+    for placer in placers[:-1]:
+        try:
+            _stage(say, place, [*arguments, *placer], work, what, _require_end)
+        except _NoEnd:
+            say(f"seed {seed}: after {PLACER_STEPS} steps there is no end in sight; with another placer:")
+        else:
+            return
+    _stage(say, place, [*arguments, *placers[-1]], work, what)
+
+
+class _NoEnd(Exception):
+    """A placer goes on and on."""
+
+
+def _require_end(line: str) -> None:
+    step = re.match(r"Info: iter=(\d+) steplen", line)
+    if step and int(step[1]) > PLACER_STEPS:
+        raise _NoEnd
 
 
 def _design(board: Board, job: BoardBuild) -> Files:
@@ -143,7 +165,8 @@ def _design(board: Board, job: BoardBuild) -> Files:
 def _digest(board: Board, job: BoardBuild, files: Files, tools: list[Tool]) -> str:
     state = hashlib.sha256(
         json.dumps(
-            [asdict(job), [tool.version for tool in tools], _arguments(board)], sort_keys=True
+            [asdict(job), [tool.version for tool in tools], _arguments(board), board.part.flow.placers],
+            sort_keys=True,
         ).encode()
     )
     for name in sorted(files):
@@ -154,12 +177,20 @@ def _digest(board: Board, job: BoardBuild, files: Files, tools: list[Tool]) -> s
     return state.hexdigest()[:32]
 
 
-def _stage(say: Callable[[str], object], tool: Tool, arguments: list[str], work: Path, what: str) -> None:
-    """Run one tool, saying what it is doing."""
+def _stage(
+    say: Callable[[str], object],
+    tool: Tool,
+    arguments: list[str],
+    work: Path,
+    what: str,
+    watch: Callable[[str], object] = lambda line: None,
+) -> None:
+    """Run one tool, saying what it is doing; what ``watch`` raises of a line of its output ends it."""
     say(f"{what} ({tool.version}) ...")
     shown = [0.0]
 
     def heard(line: str, seconds: float) -> None:
+        watch(line)
         if sys.stderr.isatty() and seconds - shown[0] > 1:
             shown[0] = seconds
             print(f"\r\033[K  {seconds:5.0f} s  {line[:90]}", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Where the multipliers and the scratchpad's memory lie on the die.
+"""Where the multipliers and the block RAMs lie on the die.
 
 The DSP blocks of an ECP5 stand in a few rows, block RAMs in others, and nextpnr's placer chooses among them
 before it knows where the logic will be: the multipliers of one output lane end up all over the die, and the
@@ -9,20 +9,39 @@ of all wire away (453,000 to 312,000 tiles); nextpnr found no route before (`doc
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from boards.board import BoardBuild
+from boards.inferred_rams import LINK_RAMS, inferred_rams
 from boards.parts import Part, Sites
 from hw.dual_port_memory import block_rams
 from hw.machine import Machine
 
-__all__ = ["floorplan", "floorplan_script"]
+__all__ = ["Floorplan", "floorplan", "floorplan_script"]
 
 #: Multipliers of one DSP block and block RAMs of one group: columns from the first, names of the sites.
 _DSPS = ((0, "MULT18_0"), (1, "MULT18_1"), (4, "MULT18_4"), (5, "MULT18_5"))
 _RAMS = ((0, "EBR0"), (2, "EBR1"), (4, "EBR2"), (6, "EBR3"))
 
 
-def floorplan(machine: Machine, sites: Sites) -> dict[str, str]:
-    """Site of each multiplier and each of the scratchpad's block RAMs, by their names below the core.
+@dataclass(frozen=True)
+class Floorplan:
+    """The site of each block, by its name below the system.
+
+    Attributes
+    ----------
+    instantiated : dict
+        Multipliers and the scratchpad's block RAMs.
+    inferred : dict
+        Block RAMs of the memories that are left to Yosys, as far as it makes as many as expected.
+    """
+
+    instantiated: dict[str, str]
+    inferred: dict[str, str]
+
+
+def floorplan(machine: Machine, sites: Sites) -> Floorplan:
+    """Sites of all multipliers and block RAMs.
 
     Output lanes follow each other in a serpentine, because their weights are shifted from one to the next.
     Empty if the die has not so many sites in these rows.
@@ -31,7 +50,7 @@ def floorplan(machine: Machine, sites: Sites) -> dict[str, str]:
     in_row = len(sites.columns) // groups
     rows = -(-machine.output_lanes // in_row)
     if rows > len(sites.rows):
-        return {}
+        return Floorplan({}, {})
     chosen: dict[str, str] = {}
     centres: list[tuple[int, int]] = []  # of each output lane: row of block RAMs, column
     spare = len(sites.columns) - in_row * groups
@@ -46,43 +65,83 @@ def floorplan(machine: Machine, sites: Sites) -> dict[str, str]:
         starts = sites.columns[first:first + groups]
         free = [f"X{start + offset}/Y{dsp_row}/{name}" for start in starts for offset, name in _DSPS]
         for lane in range(machine.input_lanes):
-            chosen[f"compute.array.multiplier_{column}_{lane}.dsp"] = free[lane]
+            chosen[f"core.compute.array.multiplier_{column}_{lane}.dsp"] = free[lane]
         centres.append((ram_row, (starts[0] + starts[-1]) // 2))
-    memory = _memory_sites(machine, sites, centres)
-    return chosen | memory if memory else {}
+    rams = _FreeRams(sites)
+    try:
+        return Floorplan(chosen | _scratchpad(machine, rams, centres), _inferred(machine, rams, centres))
+    except _NoSites:
+        return Floorplan({}, {})
 
 
-def _memory_sites(machine: Machine, sites: Sites, centres: list[tuple[int, int]]) -> dict[str, str]:
-    """A site for each block RAM of the scratchpad's banks, as near as can be to the lanes of its bytes."""
+class _NoSites(Exception):
+    """There are not so many block RAMs left."""
+
+
+class _FreeRams:
+    """Block RAMs without a place."""
+
+    def __init__(self, sites: Sites) -> None:
+        rows = (*(row for _, row in sites.rows), *sites.more_rams)
+        self._free = {(start + offset, row): f"X{start + offset}/Y{row}/{name}"
+                      for row in rows for start in sites.columns for offset, name in _RAMS}
+
+    def take(self, row: int, column: float, count: int, *, same_row: bool = False) -> list[str]:
+        """``count`` of them, as near as can be to a place, from left to right."""
+        near = sorted((place for place in self._free if place[1] == row or not same_row),
+                      key=lambda place: (abs(place[0] + 1 - column) + abs(place[1] - row), place))[:count]
+        if len(near) < count:
+            raise _NoSites
+        return [self._free.pop(place) for place in sorted(near)]
+
+
+def _scratchpad(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]]) -> dict[str, str]:
+    """The scratchpad's banks, as near as can be to the lanes of their bytes."""
     rows = machine.scratchpad_words // machine.input_lanes
     width = 8 * machine.word_bytes
     blocks = block_rams(width, rows)
     used = -(-width // blocks)
-    free = {row: [(start + offset, name) for start in sites.columns for offset, name in _RAMS]
-            for _, row in sites.rows}
     chosen: dict[str, str] = {}
     for block in range(blocks):
         lanes = centres[block * used // 8:-(-min((block + 1) * used, width) // 8)]
-        row = lanes[0][0]
         centre = sum(column for _, column in lanes) / len(lanes)
-        near = sorted(free[row], key=lambda site: (abs(site[0] + 1 - centre), site))[:machine.input_lanes]
-        if len(near) < machine.input_lanes:
-            return {}
-        free[row] = [site for site in free[row] if site not in near]
-        for bank, (column, name) in enumerate(sorted(near)):
-            chosen[f"scratchpad.bank_{bank}.block_0_{block}"] = f"X{column}/Y{row}/{name}"
+        places = rams.take(lanes[0][0], centre, machine.input_lanes, same_row=True)
+        for bank, place in enumerate(places):
+            chosen[f"core.scratchpad.bank_{bank}.block_0_{block}"] = place
     return chosen
 
 
-def floorplan_script(part: Part, job: BoardBuild, core: str = "system.core") -> str:
-    """Commands for Yosys, after synthesis, that put everything into its place; each name must be there.
+def _inferred(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]]) -> dict[str, str]:
+    """Memories that are left to Yosys.
+
+    The placer would put some of them upon those that have their places, and not always find out of it.
+
+    Each lane's sums are at the lane, weights at the last lane, where they enter the array, and
+    feature maps on their way in the middle.
+    """
+    middle = [sum(place) / len(centres) for place in zip(*centres, strict=True)]
+    chosen: dict[str, str] = {}
+    core = {f"core.{memory}": count for memory, count in inferred_rams(machine).items()}
+    for memory, count in (core | LINK_RAMS).items():
+        row, column = middle
+        if memory.startswith("core.compute.accumulators.ram"):
+            row, column = centres[int(memory.removeprefix("core.compute.accumulators.ram"))]
+        elif memory.startswith("core.weights."):
+            row, column = centres[-1]
+        for number, place in enumerate(rams.take(round(row), column, count)):
+            chosen[f"{memory}.0.{number}"] = place
+    return chosen
+
+
+def floorplan_script(part: Part, job: BoardBuild) -> str:
+    """Commands for Yosys, after synthesis, that put everything into its place; instances must be there.
 
     Empty if the part's sites are not known, or the blocks are left to inference.
     """
     if part.sites is None or job.multiplier != "ecp5":
         return ""
-    lines: list[str] = []
-    for name, site in floorplan(job.machine, part.sites).items():
-        cell = f"c:{core}.{name}"
-        lines += [f"select -assert-count 1 {cell}", f'setattr -set BEL "{site}" {cell}']
+    plan = floorplan(job.machine, part.sites)
+    lines = [f"select -assert-count 1 c:system.{name}" for name in plan.instantiated]
+    for name, site in (plan.instantiated | plan.inferred).items():
+        lines.append(f'setattr -set BEL "{site}" c:system.{name}')
     return "\n".join(lines)

@@ -23,6 +23,8 @@ class Flow:
         Their arguments: the files of a build.
     bitstream : str
         The file that ``pack`` writes.
+    placers : tuple of str
+        Placers of ``place``, the next where the one before finds no end; empty: its own.
     cells : dict
         How much of which resource one cell of the synthesized netlist takes.
     utilization : dict
@@ -36,6 +38,7 @@ class Flow:
     bitstream: str
     cells: Mapping[str, tuple[str, int]]
     utilization: Mapping[str, str]
+    placers: tuple[str, ...] = ()
 
     def used_by_netlist(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Resources that a netlist with these cells needs at least."""
@@ -59,11 +62,11 @@ class Flow:
 ECP5_FLOW = Flow(
     place="nextpnr-ecp5",
     pack="ecppack",
-    # the default placer takes a quarter more wire for a large array
     place_arguments=(
-        "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
-        "--placer", "static", "--router", "router2",
+        "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config", "--router", "router2",
     ),
+    # the default placer takes a quarter more wire for a large array
+    placers=("static", "heap"),
     pack_arguments=("--compress", "--input", "top.config", "--bit", "top.bit"),
     bitstream="top.bit",
     cells={
@@ -118,10 +121,13 @@ class Sites:
         Where groups of four multipliers, or of four block RAMs, begin in each of their rows.
     rows : tuple of (int, int)
         A row of DSP blocks, and the row of block RAMs below it.
+    more_rams : tuple of int
+        Further rows of block RAMs.
     """
 
     columns: tuple[int, ...]
     rows: tuple[tuple[int, int], ...]
+    more_rams: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,7 @@ _ECP5_SITES = {
     "85F": Sites(
         columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
         rows=((10, 22), (34, 46), (58, 70)),
+        more_rams=(82,),
     ),
 }
 _ECP5_PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381", "BG554": "CABGA554", "MG285": "CSFBGA285"}

@@ -36,6 +36,11 @@ if name == "yosys":
     pathlib.Path("top.json").write_text("{{}}")
     cells = json.loads(os.environ["CELLS"])
     pathlib.Path("area.json").write_text(json.dumps({{"design": {{"num_cells_by_type": cells}}}}))
+if os.environ.get("ENDLESS") in arguments:
+    step = 0
+    while True:
+        step += 1
+        print(f"Info: iter={{step}} steplen=1.0 a=1.0 penalty=[0.00, 0.00, 0.00, 0.00]", flush=True)
 if name == "nextpnr-ecp5":
     seed = arguments[arguments.index("--seed") + 1]
     speed = json.loads(os.environ["SPEEDS"])[int(seed) - 1]
@@ -120,6 +125,18 @@ def test_next_seed_is_tried(tools: Path, tmp_path: Path, monkeypatch: pytest.Mon
     report = build(job(), tmp_path / "out", say=lambda text: None)
     assert (report["seed"], report["clock_reached_mhz"]) == (3, 50.0)
     assert calls(tools) == ["yosys", *["nextpnr-ecp5"] * 3, "ecppack"]
+
+
+def test_placer_without_an_end(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENDLESS", "static")
+    said: list[str] = []
+    report = build(job(), tmp_path / "out", say=lambda text: said.append(str(text)))
+    assert report["clock_reached_mhz"] == 60.0
+    assert calls(tools) == ["yosys", "nextpnr-ecp5", "nextpnr-ecp5", "ecppack"]
+    assert any("no end in sight" in text for text in said)
+    log = tools.read_text()
+    assert "--placer static" in log
+    assert "--placer heap" in log
 
 
 def test_same_design_is_built_once(tools: Path, tmp_path: Path) -> None:
