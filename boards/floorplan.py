@@ -89,7 +89,7 @@ class _FreeRams:
     def take(self, row: int, column: float, count: int, *, same_row: bool = False) -> list[str]:
         """``count`` of them, as near as can be to a place, from left to right."""
         near = sorted((place for place in self._free if place[1] == row or not same_row),
-                      key=lambda place: (abs(place[0] + 1 - column) + abs(place[1] - row), place))[:count]
+                      key=lambda place: (abs(place[0] + 1 - column) + 2 * abs(place[1] - row), place))[:count]
         if len(near) < count:
             raise _NoSites
         return [self._free.pop(place) for place in sorted(near)]
@@ -117,20 +117,24 @@ def _inferred(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]])
     The placer would put some of them upon those that have their places, and not always find out of it.
 
     Each lane's sums are at the lane, weights at the last lane, where they enter the array, and
-    feature maps on their way in the middle.
+    feature maps on their way in the middle.  The link is at the right, where most boards' memories are.
     """
-    middle = [sum(place) / len(centres) for place in zip(*centres, strict=True)]
-    chosen: dict[str, str] = {}
-    core = {f"core.{memory}": count for memory, count in inferred_rams(machine).items()}
-    for memory, count in (core | LINK_RAMS).items():
-        row, column = middle
-        if memory.startswith("core.compute.accumulators.ram"):
-            row, column = centres[int(memory.removeprefix("core.compute.accumulators.ram"))]
-        elif memory.startswith("core.weights."):
-            row, column = centres[-1]
-        for number, place in enumerate(rams.take(round(row), column, count)):
-            chosen[f"{memory}.0.{number}"] = place
-    return chosen
+    rows, columns = zip(*centres, strict=True)
+    middle = sum(rows) // len(rows), sum(columns) // len(columns)
+    wanted: dict[tuple[int, int], list[str]] = {}  # blocks by where they should be
+    for memory, count in inferred_rams(machine).items():
+        unit, *_, name = memory.split(".")
+        place = middle
+        if unit == "compute":
+            place = centres[int(name.removeprefix("ram"))]
+        elif unit == "weights":
+            place = centres[-1]
+        wanted.setdefault(place, []).extend(f"core.{memory}.0.{number}" for number in range(count))
+    for memory, count in LINK_RAMS.items():
+        place = middle[0], max(columns)
+        wanted.setdefault(place, []).extend(f"{memory}.0.{number}" for number in range(count))
+    return {name: site for place, names in wanted.items()
+            for name, site in zip(names, rams.take(*place, len(names)), strict=True)}
 
 
 def floorplan_script(part: Part, job: BoardBuild) -> str:

@@ -32,7 +32,7 @@ _LOAD_AHEAD = 512
 _BEGIN, _END = 4, 10
 _FETCH_PIPELINE, _LOAD_PIPELINE, _WEIGHT_PIPELINE, _STORE_PIPELINE, _ANSWER_PIPELINE = 8, 14, 13, 12, 4
 #: Cycles to hand out an instruction.
-_DISPATCH = 1
+_DISPATCH = 2
 
 _FETCH, _LOAD, _WEIGHTS, _STORE = range(4)
 #: Beats and cycles less than this are rounding.

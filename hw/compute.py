@@ -179,10 +179,9 @@ class Compute(wiring.Component):
         m.d.comb += [
             requantize.instruction.eq(code),
             requantize.sums.eq(accumulators.sums),
-            requantize.flags.valid.eq(valid[results - 1] & flags[results - 1].last),
-            requantize.flags.row_end.eq(flags[results - 1].row_end),
-            requantize.flags.block_end.eq(flags[results - 1].block_end),
-            requantize.flags.end.eq(flags[results - 1].end),
+            requantize.flags.valid.eq(valid[results - 2] & flags[results - 2].last),
+            *(requantize.flags[name].eq(flags[results - 2][name])
+              for name in ("row_end", "block_end", "end")),
             requantize.residual_data.eq(port.residual_data),
             port.write_data.eq(requantize.write_data),
             write_addresses.word.eq(requantize.write),

@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.axi import AXI4Lite, Response
+from hw.copies import copies
 from hw.machine import Machine
 from hw.registers import COUNTERS, Control, Register, Status
 
@@ -74,7 +75,7 @@ class ControlRegisters(wiring.Component):
             "layer": In(16),
             "done": Out(1),
         })
-        self._counters = {counter: Signal(counter_bits, name=f"count_{counter.name.lower()}")
+        self._counters = {counter: Signal(counter_bits, name=f"count_{counter.name.lower()}", reset_less=True)
                           for counter in COUNTERS}
 
     def elaborate(self, platform: object) -> Module:
@@ -104,16 +105,18 @@ class ControlRegisters(wiring.Component):
         with m.If(self.start):
             m.d.sync += [busy.eq(1), self.done.eq(0)]
 
-        # Counters; what they count and whether, is a cycle old: both of the same cycle.
+        # Counters; what they count and whether, is a cycle old: both of the same cycle.  So is the start; a
+        # reset clears them in the cycle after it.
         counted_layer, one_layer = Signal(16), Signal()
+        clears = copies(m, self.start, len(self._counters), "clear", init=1)
         counting = Signal()
         m.d.sync += counting.eq(~one_layer | (self.layer == counted_layer))
-        for counter, value in self._counters.items():
+        for (counter, value), clear in zip(self._counters.items(), clears, strict=True):
             name = counter.name.lower()
             happened = Signal(name=f"{name}_happened")
             event = busy if counter is Register.CYCLES else getattr(self, name)
             m.d.sync += happened.eq(event & ~self.start)
-            with m.If(self.start):
+            with m.If(clear):
                 m.d.sync += value.eq(0)
             with m.Elif(happened & counting):
                 m.d.sync += value.eq(value + 1)

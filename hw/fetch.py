@@ -69,22 +69,26 @@ class InstructionQueue(wiring.Component):
         room = Signal(init=1)
         last = self.depth - 1
         writing, reading = Signal(range(self.depth)), Signal(range(self.depth))
-        next_reading = Signal.like(reading)
+        next_writing, next_reading = Signal.like(writing), Signal.like(reading)
+        next_room = Signal()
         write, load, next_load = Signal(), Signal(), Signal()
         m.d.comb += [
             self.input.ready.eq(room),
             write.eq(self.input.valid & room),
             next_load.eq((level != 0) & ~load & ~self.output.valid),
+            next_room.eq(~write & (level != self.depth)),  # without an adder before it
+            next_writing.eq(writing),
             next_reading.eq(reading),
         ]
         m.d.sync += [
             level.eq(level + write - load),
-            room.eq(~write & (level != self.depth)),  # without an adder before it
+            room.eq(next_room),
             load.eq(next_load),
+            writing.eq(next_writing),
             reading.eq(next_reading),
         ]
         with m.If(write):
-            m.d.sync += writing.eq(Mux(writing == last, 0, writing + 1))
+            m.d.comb += next_writing.eq(Mux(writing == last, 0, writing + 1))
         with m.If(load):
             m.d.comb += next_reading.eq(Mux(reading == last, 0, reading + 1))
             m.d.sync += self.output.valid.eq(1)
@@ -94,16 +98,19 @@ class InstructionQueue(wiring.Component):
         # distributed memory on an FPGA, 16 entries deep at no extra cost; parts of it have their own steers
         held = Signal(self.stored, reset_less=True)
         parts = range(0, self.stored.size, _PART)
+        places = copies(m, next_writing, len(parts), "writing")
+        rooms = copies(m, next_room, len(parts), "room")
         pointers = copies(m, next_reading, len(parts), "reading")
         loads = copies(m, next_load, len(parts), "load")
-        for first, pointer, loads_part in zip(parts, pointers, loads, strict=True):
+        for first, place, room_part, pointer, loads_part in zip(parts, places, rooms, pointers, loads,
+                                                                strict=True):
             part = slice(first, min(first + _PART, self.stored.size))
             storage = Memory(shape=part.stop - first, depth=self.depth, init=[])
             m.submodules[f"storage{first // _PART}"] = storage
             write_port, read_port = storage.write_port(), storage.read_port(domain="comb")
             m.d.comb += [
                 # while there is room nobody minds what is written
-                write_port.addr.eq(writing), write_port.en.eq(room),
+                write_port.addr.eq(place), write_port.en.eq(room_part),
                 write_port.data.eq(entry.as_value()[part]),
                 read_port.addr.eq(pointer),
             ]
@@ -190,35 +197,46 @@ class Fetch(wiring.Component):
         begins, drains = Signal(), Signal()
         self._words(m, word, beat, number, begins, drains)
 
-        # gathering words into an instruction, then handing it out
+        # gathering words, one cycle late, into an instruction, then handing it out
         words = Signal(8 * INSTRUCTION_BYTES, reset_less=True)
         part = Signal(range(INSTRUCTION_BYTES // WORD_BYTES))
         left_out = Signal(LEFT_OUT.stop - LEFT_OUT.start)  # of the words from this one on
+        kind = Signal(2)  # of the instruction, except in its first word
         m.submodules.newest = newest = Memory(
             shape=8 * WORD_BYTES, depth=4 * INSTRUCTION_BYTES // WORD_BYTES, init=[])
         write, read = newest.write_port(), newest.read_port(domain="comb")
         gathering, step, whole = Signal(), Signal(), Signal()
+        all_there = Signal()  # the last word has come
         filled = left_out[0]
-        found = Signal(8 * WORD_BYTES)
+        found = Signal(8 * WORD_BYTES, reset_less=True)
+        found_error = Signal()
+        found_part = Signal(INSTRUCTION_BYTES // WORD_BYTES)  # one bit for each
         damaged = Signal()
         accepted = Signal()
         m.d.comb += [
-            read.addr.eq(Cat(part, words[:2])),
+            read.addr.eq(Cat(part, kind)),
             write.addr.eq(read.addr),
             write.data.eq(word.payload),
             write.en.eq(step & ~filled),
-            found.eq(Mux(filled, read.data, word.payload)),
             word.ready.eq(gathering & ~filled),
             step.eq(gathering & (filled | word.valid)),
             # of END, and of what is no instruction, there is no more
-            whole.eq((part == 7) | ((part == 0) & ~_is_queued(word.payload[:3]))),
+            whole.eq(found_part[-1] | (found_part[0] & ~_is_queued(found[:3]))),
+        ]
+        m.d.sync += [
+            found.eq(Mux(filled, read.data, word.payload)),
+            found_error.eq(beat.valid & word.ready & beat.payload.error),
+            found_part.eq(Mux(step, 1 << part, 0)),
         ]
         with m.If(step):
-            m.d.sync += [
-                words.word_select(part, 8 * WORD_BYTES).eq(found),
-                part.eq(part + 1),
-                left_out.eq(Mux(part == 0, word.payload[LEFT_OUT], left_out >> 1)),
-            ]
+            m.d.sync += [part.eq(part + 1), all_there.eq(part == 7)]
+            with m.If(part == 0):
+                m.d.sync += [left_out.eq(word.payload[LEFT_OUT]), kind.eq(word.payload[:2])]
+            with m.Else():
+                m.d.sync += left_out.eq(left_out >> 1)
+        for number, comes in enumerate(found_part):
+            with m.If(comes):
+                m.d.sync += words.word_select(number, 8 * WORD_BYTES).eq(found)
 
         queues = {opcode: InstructionQueue(opcode) for opcode in QUEUED_OPCODES}
         for known, queue in queues.items():
@@ -229,13 +247,13 @@ class Fetch(wiring.Component):
             with m.State("IDLE"), m.If(self.start):
                 m.d.comb += begins.eq(1)
                 m.d.sync += [address.eq(self.address), reading.eq(1), damaged.eq(0)]
-                m.d.sync += [part.eq(0), left_out.eq(0)]
+                m.d.sync += [part.eq(0), left_out.eq(0), all_there.eq(0)]
                 m.next = "GATHER"
             with m.State("GATHER"):
-                m.d.comb += gathering.eq(1)
-                with m.If(beat.valid & word.ready):
-                    m.d.sync += damaged.eq(damaged | beat.payload.error)
-                with m.If(step & whole):
+                m.d.comb += gathering.eq(~all_there)
+                with m.If(found_error):
+                    m.d.sync += damaged.eq(1)
+                with m.If(whole):
                     m.next = "DISPATCH"
             with m.State("DISPATCH"):
                 with m.Switch(words[:3]):
@@ -254,7 +272,7 @@ class Fetch(wiring.Component):
                         m.next = "DRAIN"
                 with m.If(accepted):
                     m.d.comb += self.read_error.eq(damaged)
-                    m.d.sync += damaged.eq(0)
+                    m.d.sync += [damaged.eq(0), all_there.eq(0)]
             with m.State("DRAIN"):
                 # what was read ahead past the end
                 m.d.comb += drains.eq(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
@@ -79,7 +79,8 @@ class RepeatingFIFO(wiring.Component):
         written, place = Signal(bits + 1), Signal(bits + 1)  # entries written; the next one to be read
         next_written, next_place = Signal(bits + 1), Signal(bits + 1)
         step = Signal()
-        m.d.comb += [next_written.eq(written + self.w_en), next_place.eq(place + step)]
+        following = Signal(bits + 1)  # the place after this one, known before the step
+        m.d.comb += [next_written.eq(written + self.w_en), next_place.eq(Mux(step, following, place))]
         m.d.sync += [written.eq(next_written), place.eq(next_place)]
         starts = range(0, self.width, self.part)
         parts = [slice(start, min(start + self.part, self.width)) for start in starts]
@@ -117,6 +118,7 @@ class RepeatingFIFO(wiring.Component):
             enters.eq(inside | (active & (place == first))),
             ends.eq(enters & (place == last)),
             again.eq(left != 0),
+            following.eq(Mux(ends & again, first, place + 1)),
             # not past the first entry of a repeat that is not seen yet
             step.eq((written != place) & (active | ~ahead.r_rdy) & (~self.r_rdy | self.r_en)),
         ]
@@ -130,7 +132,7 @@ class RepeatingFIFO(wiring.Component):
             ]
             with m.If(ends):
                 with m.If(again):
-                    m.d.comb += [self.again.eq(entries), next_place.eq(first)]
+                    m.d.comb += self.again.eq(entries)
                     m.d.sync += left.eq(left - 1)
                 with m.Else():
                     m.d.sync += active.eq(0)

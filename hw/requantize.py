@@ -51,7 +51,7 @@ class Requantize(wiring.Component):
     sums : ``In``
         Int32 of each lane.
     flags : ``In(OutputFlags)``
-        Of the next cycle's sums.
+        Of the sums two cycles later.
     residual : ``Out(OutputFlags)``
         Flags of the word whose residual is wanted in the next cycle (``valid`` only if there is one).
     residual_data : ``In(8 * output_lanes)``
@@ -85,8 +85,9 @@ class Requantize(wiring.Component):
         stages = [Signal(OutputFlags, name=f"flags{stage}") for stage in range(_CLIPPED + 1)]
         again = [Signal(name=f"again{stage}") for stage in range(_CLIPPED + 1)]
         align = [Signal(OutputFlags, name=f"align_flags{stage}") for stage in range(_ALIGN_CYCLES)]
-        entering = Signal(OutputFlags)
-        m.d.comb += entering.eq(Mux(align[-1].valid, align[-1], self.flags))
+        entering, coming = Signal(OutputFlags), Signal(OutputFlags)
+        m.d.sync += coming.eq(self.flags)
+        m.d.comb += entering.eq(Mux(align[-1].valid, align[-1], coming))
         m.d.sync += [again[0].eq(align[-1].valid), stages[0].eq(entering)]
         for stage in range(_CLIPPED):
             m.d.sync += [stages[stage + 1].eq(stages[stage]), again[stage + 1].eq(again[stage])]
@@ -101,7 +102,7 @@ class Requantize(wiring.Component):
             align[0].eq(stages[_CLIPPED]),
             align[0].valid.eq(stages[_CLIPPED].valid & goes_round),
             self.residual.eq(entering),
-            self.residual.valid.eq(self.flags.valid & code.residual & ~align[-1].valid),
+            self.residual.valid.eq(coming.valid & code.residual & ~align[-1].valid),
         ]
         m.d.sync += [
             self.write.eq(stages[_CLIPPED]),
@@ -111,14 +112,15 @@ class Requantize(wiring.Component):
         quotients = None
         if self.machine.average_pooling:
             m.submodules.divider = divider = Divider(lanes)
+            starts = Signal()
             came, waiting = Signal(OutputFlags), Signal(OutputFlags)
             m.d.comb += [
                 divider.divisor.eq(code.divisor),
                 divider.shift.eq(code.divisor_shift),
                 divider.dividends.eq(self.sums),
-                divider.start.eq(self.flags.valid & code.average),
+                divider.start.eq(starts),
             ]
-            m.d.sync += came.eq(self.flags)
+            m.d.sync += [starts.eq(self.flags.valid & code.average), came.eq(coming)]
             with m.If(came.valid & code.average):
                 m.d.sync += waiting.eq(came)
             with m.If(code.average):

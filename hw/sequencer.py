@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
@@ -112,10 +112,9 @@ def _shares_inputs(mode: Any) -> Value:
     return (mode == Mode.DENSE) | (mode == Mode.THIN)
 
 
-class _State(enum.Enum):
-    IDLE = 0
-    WAIT = 1
-    PASSES = 2
+#: Waiting for an instruction, for its tokens, preparing its passes: one bit for each, because they steer
+#: hundreds of flip-flops.
+_STATE = data.StructLayout({"idle": 1, "waits": 1, "passes": 1})
 
 
 class Sequencer(wiring.Component):
@@ -169,7 +168,7 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        state = Signal(_State)
+        state = Signal(_STATE, init={"idle": 1})
         code = Signal(layout_of(Opcode.COMPUTE), reset_less=True)  # whose passes are prepared
         begin = Signal()       # the tokens are there
         end = Signal()         # its last pass has been taken
@@ -198,32 +197,31 @@ class Sequencer(wiring.Component):
             | waits_to_fold)
         return m
 
-    def _instruction(self, m: Module, state: Signal, code: data.View, begin: Signal, end: Signal) -> None:
+    def _instruction(self, m: Module, state: data.View, code: data.View, begin: Signal, end: Signal) -> None:
         granted = Signal()
         m.d.comb += [
             self.tokens.wait.eq(code["wait"]),
             granted.eq((code["wait"] == 0) | self.tokens.wait_ready),
         ]
-        with m.Switch(state):
-            with m.Case(_State.IDLE):
-                m.d.comb += self.instructions.ready.eq(1)
-                m.d.sync += code.eq(self.instructions.payload)
-                if not self.machine.weight_decoder:
-                    m.d.sync += code.fold.eq(0)  # whatever it steers is not built
-                with m.If(self.instructions.valid):
-                    m.d.sync += state.eq(_State.WAIT)
-            with m.Case(_State.WAIT):
-                m.d.comb += [
-                    self.tokens.wait_valid.eq(1),
-                    begin.eq(granted),
-                    self.token_wait.eq(~granted),
-                ]
-                with m.If(granted):
-                    m.d.sync += state.eq(_State.PASSES)
-            with m.Case(_State.PASSES), m.If(end):
-                m.d.sync += state.eq(_State.IDLE)
+        with m.If(state.idle):
+            m.d.comb += self.instructions.ready.eq(1)
+            m.d.sync += code.eq(self.instructions.payload)
+            if not self.machine.weight_decoder:
+                m.d.sync += code.fold.eq(0)  # whatever it steers is not built
+            with m.If(self.instructions.valid):
+                m.d.sync += [state.idle.eq(0), state.waits.eq(1)]
+        with m.If(state.waits):
+            m.d.comb += [
+                self.tokens.wait_valid.eq(1),
+                begin.eq(granted),
+                self.token_wait.eq(~granted),
+            ]
+            with m.If(granted):
+                m.d.sync += [state.waits.eq(0), state.passes.eq(1)]
+        with m.If(state.passes & end):
+            m.d.sync += [state.passes.eq(0), state.idle.eq(1)]
 
-    def _results(self, m: Module, state: Signal, code: data.View, prepared: data.View, take: Signal,
+    def _results(self, m: Module, state: data.View, code: data.View, prepared: data.View, take: Signal,
                  free: Signal) -> None:
         """Post-processing belongs to an instruction from its first block's last pass to its last write."""
         writing = Signal(layout_of(Opcode.COMPUTE), reset_less=True)
@@ -235,7 +233,7 @@ class Sequencer(wiring.Component):
             self.writing.eq(writing),
             self.tokens.signal.eq(writing["signal"]),
             self.tokens.signal_valid.eq(signal_tokens),
-            self.idle.eq((state == _State.IDLE) & ~busy & ~signal_tokens),
+            self.idle.eq(state.idle & ~busy & ~signal_tokens),
         ]
         starts = take & prepared.last & prepared.first_block
         m.d.sync += [
@@ -247,7 +245,7 @@ class Sequencer(wiring.Component):
         with m.If(enter):
             m.d.sync += writing.eq(code)
 
-    def _passes(self, m: Module, state: Signal, code: data.View, begin: Signal, end: Signal,
+    def _passes(self, m: Module, state: data.View, code: data.View, begin: Signal, end: Signal,
                 prepared: data.View, preparing: Signal, startable: Signal, take: Signal, taps: Signal,
                 slots: Slots, results_free: Signal, folds: Signal) -> None:
         # what the step after this pass is: the innermost loop that is not at its end
@@ -266,6 +264,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             preparing.eq(advance | place | mark | slots.filling | ready),
             slots.fill.eq(place & taps),
+            slots.clear.eq(place & ~taps),
             slots.first.eq(prepared.first),
             weights_ready.eq((~prepared.needs_tile | code.fold | self.tile_available)
                              & (~prepared.first | self.parameters_available)),
@@ -362,7 +361,7 @@ class Sequencer(wiring.Component):
                 steps_output.eq(last_kernel_column & last_kernel_row & last_input_block),
             ]
 
-        with m.If(state == _State.WAIT):
+        with m.If(state.waits):
             m.d.sync += [
                 kernel_columns_left.eq(code.kernel_columns),
                 kernel_rows_left.eq(code.kernel_rows),
@@ -377,7 +376,7 @@ class Sequencer(wiring.Component):
                 prepared.first_block.eq(1),
             ]
 
-    def _pixels(self, m: Module, state: Signal, code: data.View, prepared: data.View, startable: Signal,
+    def _pixels(self, m: Module, state: data.View, code: data.View, prepared: data.View, startable: Signal,
                 free: Signal, take: Signal, taps: Signal, slots: Slots, folds: Signal,
                 waits_to_fold: Signal) -> None:
         count_bits = bits_for(self.machine.accumulator_depth)
@@ -414,7 +413,7 @@ class Sequencer(wiring.Component):
             next_pixel.eq(first_pixel),
             self.issue_valid.eq(issue),
             self.layer.eq(Mux(active, settings.layer, code.layer)),
-            self.layer_valid.eq(active | (state != _State.IDLE)),
+            self.layer_valid.eq(active | ~state.idle),
             self.issue.eq(word),
             self.slots.eq(present),
             self.issue.flags.last.eq(word.flags.last & (pass_end | ~settings.fold)),
@@ -459,11 +458,8 @@ class Sequencer(wiring.Component):
                 rows_left.eq(code.output_rows),
                 last_column.eq(one_column),
                 last_row.eq(one_row),
+                present.eq(slots.slots),
             ]
-            with m.If(taps):
-                m.d.sync += present.eq(slots.slots)
-            with m.Else():
-                m.d.sync += [present.eq(0), present[0].used.eq(1)]
         with m.Elif(issue):
             m.d.sync += [
                 active.eq(~pass_end),

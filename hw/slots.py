@@ -51,6 +51,8 @@ class Slots(wiring.Component):
         Strobe: find the slots of the next pass; after ``done``, not with it.
     first : ``In(1)``
         With ``fill``: it is the first pass of an output block.
+    clear : ``In(1)``
+        Strobe: the next pass has the word itself in slot 0, and no other; not while slots are found.
     filling : ``Out(1)``
         From the cycle after ``fill`` to ``done``.
     done : ``Out(1)``
@@ -65,6 +67,7 @@ class Slots(wiring.Component):
             "instruction": In(layout_of(Opcode.COMPUTE)),
             "fill": In(1),
             "first": In(1),
+            "clear": In(1),
             "filling": Out(1),
             "done": Out(1),
             "slots": Out(slots_layout(machine)),
@@ -134,6 +137,8 @@ class Slots(wiring.Component):
                     cursor.column.eq(cursor.column + 1),
                     cursor.columns_left.eq(cursor.columns_left - 1),
                 ]
+        with m.If(self.clear):
+            m.d.sync += [slots.eq(0), slots[0].used.eq(1)]
         with m.If(self.fill):
             m.d.sync += [
                 filling.eq(1),

@@ -97,7 +97,7 @@ class PingPongBuffer(wiring.Component):
     """
 
     #: Bits of the payload that are steered by the same registers.
-    PART = 64
+    PART = 32
 
     def __init__(self, shape: ShapeLike) -> None:
         self.shape = shape

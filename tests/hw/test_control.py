@@ -213,6 +213,7 @@ def test_the_high_word_belongs_to_the_low_word() -> None:
 
     async def testbench(ctx: Any) -> None:
         host = Host(ctx, dut.bus, random.Random(1), 0)
+        await ctx.tick()  # after a reset counters are cleared
         ctx.set(dut._counters[Register.LOAD_BUSY], (1 << 32) - 3)
         low = await host.read(Register.LOAD_BUSY)
         ctx.set(dut.load_busy, 1)

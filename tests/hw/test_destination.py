@@ -23,6 +23,7 @@ def test_addresses() -> None:
             ctx.set(dut.word.valid, 0)
             await ctx.tick()
             ctx.set(dut.start, 0)
+            await ctx.tick()
             ctx.set(dut.base, 0)
             for block, row, column in np.ndindex(blocks, rows, columns):
                 while rng.random() < 0.3:  # flags without a word mean nothing

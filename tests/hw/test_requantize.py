@@ -74,9 +74,10 @@ def test_against_twin(fields: dict[str, int]) -> None:
             for lane in range(lanes):
                 ctx.set(dut.shift[lane], shifts[number][lane] if new_shift else -1)
                 ctx.set(dut.sums[lane], words[before][lane] if valid else 0x55555)
-            comes = cycle % cadence == 0 and 0 <= number < count
+            coming, turn = divmod(cycle + 1, cadence)
+            comes = turn == 0 and 0 <= coming < count
             ctx.set(dut.flags.valid, int(comes))
-            for name, mark in zip(("row_end", "block_end", "end"), marks[number] if comes else (1, 1, 1)):
+            for name, mark in zip(("row_end", "block_end", "end"), marks[coming] if comes else (1, 1, 1)):
                 ctx.set(dut.flags[name], mark)
             await ctx.tick()
         ctx.set(dut.flags.valid, 0)
