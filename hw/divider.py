@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.array import with_carry
 from hw.copies import copies
 from hw.delay_line import delay_line
 from hw.rounding_shift import RESULT_BITS
@@ -23,7 +24,7 @@ _LARGEST_SHIFT = 8
 class Divider(wiring.Component):
     """``result = round_half_even(dividend * 2**shift / divisor)`` in each lane, saturated.
 
-    Restoring division of the magnitude, one bit a cycle; ``2**shift`` is on the divisor's side, so
+    Non-restoring division of the magnitude, one bit a cycle; ``2**shift`` is on the divisor's side, so
     it costs nothing in the lanes.
 
     Parameters
@@ -74,16 +75,20 @@ class Divider(wiring.Component):
             dividend = Signal(signed(32), reset_less=True, name=f"dividend{lane}")
             m.d.sync += dividend.eq(self.dividends[lane])
             negative = Signal(reset_less=True, name=f"negative{lane}")
-            remainder = Signal(32, reset_less=True, name=f"remainder{lane}")
+            # A remainder below zero is one from which the divisor should not have been taken: the next step
+            # adds it instead, so that nothing is chosen behind the carry.
+            remainder = Signal(signed(34), reset_less=True, name=f"remainder{lane}")
             quotient = Signal(_STEPS, reset_less=True, name=f"quotient{lane}")
             saturated = Signal(reset_less=True, name=f"saturated{lane}")
             first = Signal(reset_less=True, name=f"first{lane}")
             m.d.sync += first.eq(lane_start)
-            difference = Signal(signed(34), name=f"difference{lane}")
+            below = remainder[-1]
+            stepped = Signal(signed(34), name=f"stepped{lane}")
             fits = Signal(name=f"fits{lane}")
+            added = Cat(divisor, Const(0, 34 - len(divisor))) ^ (~below).replicate(34)
             m.d.comb += [
-                difference.eq(Cat(Const(0, 1), remainder) - divisor),
-                fits.eq(~difference[-1]),
+                stepped.eq(with_carry(remainder << 1, added.as_signed(), ~below)),
+                fits.eq(~stepped[-1]),
             ]
             with m.If(lane_start):
                 m.d.sync += [
@@ -92,17 +97,18 @@ class Divider(wiring.Component):
                     saturated.eq(0),
                 ]
             with m.Else():
-                m.d.sync += [
-                    remainder.eq(Mux(fits, difference, Cat(Const(0, 1), remainder))),
-                    quotient.eq(Cat(fits, quotient)),
-                ]
+                m.d.sync += [remainder.eq(stepped), quotient.eq(Cat(fits, quotient))]
                 with m.If(first & fits):
                     m.d.sync += saturated.eq(1)
+            # whether a remainder below zero is the divisor's negative: their sum is zero if each carry is
+            # one that this bit's two make, without adding them
+            ones, twos = remainder.as_unsigned() ^ divisor, (remainder.as_unsigned() | divisor) << 1
+            rest = Mux(below, ones != twos[:34], remainder != 0)
             magnitude = quotient[1:1 + _QUOTIENT_BITS]
             rounded = Signal(_QUOTIENT_BITS + 1, reset_less=True, name=f"rounded{lane}")
             result = Signal(signed(RESULT_BITS), reset_less=True, name=f"result{lane}")
             m.d.sync += [
-                rounded.eq(magnitude + (quotient[0] & ((remainder != 0) | quotient[1]))),
+                rounded.eq(Mux(quotient[0] & (rest | quotient[1]), magnitude + 1, magnitude)),
                 result.eq(Mux(negative, -rounded, rounded)),
             ]
             with m.If(saturated):

@@ -24,6 +24,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from hw.accumulators import LOOP_LATENCY
+from hw.copies import copies
 from hw.isa import Mode, Opcode, layout_of
 from hw.machine import Machine
 from hw.slots import THIN_CHANNELS, Slots, slots_layout
@@ -174,7 +175,8 @@ class Sequencer(wiring.Component):
         end = Signal()         # its last pass has been taken
         prepared = Signal(_pass_layout(self.machine), reset_less=True)
         preparing = Signal()   # the next pass is not prepared yet
-        startable = Signal()   # a pass is prepared and its weights are there
+        may_start = Signal()   # a pass is prepared and its weights are there
+        startable, next_startable = Signal(), Signal()  # from the next cycle on
         free = Signal()        # the pixel loops can start a pass
         take = Signal()        # and do
         taps = Signal(reset_less=True)  # input lanes are taps
@@ -185,9 +187,11 @@ class Sequencer(wiring.Component):
         folds, waits_to_fold = Signal(), Signal()  # a word with a tile of its own is issued, or waits for it
         self._instruction(m, state, code, begin, end)
         self._results(m, state, code, prepared, take, results_free)
-        self._passes(m, state, code, begin, end, prepared, preparing, startable, take, taps, slots,
+        m.d.comb += next_startable.eq(may_start | (startable & ~take))
+        m.d.sync += startable.eq(next_startable)
+        self._passes(m, state, code, begin, end, prepared, preparing, may_start, take, taps, slots,
                      results_free, folds)
-        self._pixels(m, state, code, prepared, startable, free, take, taps, slots, folds, waits_to_fold)
+        self._pixels(m, state, code, prepared, next_startable, free, take, slots, folds, waits_to_fold)
         # a pass that could start if it had its weights; counted from its preparation on, because
         # they could have been there then
         m.d.comb += self.weight_wait.eq(
@@ -246,7 +250,7 @@ class Sequencer(wiring.Component):
             m.d.sync += writing.eq(code)
 
     def _passes(self, m: Module, state: data.View, code: data.View, begin: Signal, end: Signal,
-                prepared: data.View, preparing: Signal, startable: Signal, take: Signal, taps: Signal,
+                prepared: data.View, preparing: Signal, may_start: Signal, take: Signal, taps: Signal,
                 slots: Slots, results_free: Signal, folds: Signal) -> None:
         # what the step after this pass is: the innermost loop that is not at its end
         steps_column = Signal(reset_less=True)
@@ -260,7 +264,6 @@ class Sequencer(wiring.Component):
         mark = Signal()
         ready = Signal()
         weights_ready = Signal()
-        may_start = Signal()
         m.d.comb += [
             preparing.eq(advance | place | mark | slots.filling | ready),
             slots.fill.eq(place & taps),
@@ -279,7 +282,6 @@ class Sequencer(wiring.Component):
             place.eq(begin | (advance & ~end)),
             mark.eq(place),
             ready.eq(Mux(taps, slots.done, mark) | (ready & ~may_start)),
-            startable.eq(may_start | (startable & ~take)),
         ]
 
         # loop counters count down to one
@@ -376,8 +378,8 @@ class Sequencer(wiring.Component):
                 prepared.first_block.eq(1),
             ]
 
-    def _pixels(self, m: Module, state: data.View, code: data.View, prepared: data.View, startable: Signal,
-                free: Signal, take: Signal, taps: Signal, slots: Slots, folds: Signal,
+    def _pixels(self, m: Module, state: data.View, code: data.View, prepared: data.View,
+                next_startable: Signal, free: Signal, take: Signal, slots: Slots, folds: Signal,
                 waits_to_fold: Signal) -> None:
         count_bits = bits_for(self.machine.accumulator_depth)
         active = Signal()
@@ -396,19 +398,21 @@ class Sequencer(wiring.Component):
         rows_left = Signal(count_bits, reset_less=True)
         one_column = Signal(reset_less=True)
         one_row = Signal(reset_less=True)
-        last_column = Signal(reset_less=True)
-        last_row = Signal(reset_less=True)
+        last_column, next_last_column = Signal(reset_less=True), Signal()
+        last_row, next_last_row = Signal(reset_less=True), Signal()
         m.d.sync += [one_column.eq(code.output_columns == 1), one_row.eq(code.output_rows == 1)]
 
         issue = Signal()
-        pass_end = Signal()
+        pass_end = Signal()  # both are last
+        takes_word, takes_slots = Signal(), Signal()  # as `take`, each for hundreds of flip-flops
+        starts = copies(m, next_startable, 3, "startable", init=0)
         m.d.comb += [
             issue.eq(active & (~slow | turn) & (~settings.fold | self.tile_available)),
             folds.eq(issue & settings.fold),
             waits_to_fold.eq(active & settings.fold & ~self.tile_available),
-            pass_end.eq(last_column & last_row),
             free.eq(~active | (issue & pass_end)),
-            take.eq(free & startable),
+            *(taken.eq(free & start)
+              for taken, start in zip((take, takes_word, takes_slots), starts, strict=True)),
             # partial sums of an output block lie behind those of the block before
             next_pixel.eq(first_pixel),
             self.issue_valid.eq(issue),
@@ -422,11 +426,19 @@ class Sequencer(wiring.Component):
             self.issue.flags.end.eq(pass_end & last_pass & last_block),
         ]
 
+        m.d.comb += [next_last_column.eq(last_column), next_last_row.eq(last_row)]
+        m.d.sync += [
+            last_column.eq(next_last_column),
+            last_row.eq(next_last_row),
+            pass_end.eq(next_last_column & next_last_row),
+        ]
+        with m.If(takes_slots):
+            m.d.sync += present.eq(slots.slots)
         with m.If(prepared.first):
             m.d.comb += next_pixel.eq(0)
             with m.If(~prepared.first_block & (code.partial | code.continues)):
                 m.d.comb += next_pixel.eq(word.pixel + active)
-        with m.If(take):
+        with m.If(takes_word):
             m.d.sync += [
                 first_pixel.eq(next_pixel),
                 active.eq(1),
@@ -456,10 +468,8 @@ class Sequencer(wiring.Component):
                 next_row.eq(prepared.address + code.source_row_step),
                 columns_left.eq(code.output_columns),
                 rows_left.eq(code.output_rows),
-                last_column.eq(one_column),
-                last_row.eq(one_row),
-                present.eq(slots.slots),
             ]
+            m.d.comb += [next_last_column.eq(one_column), next_last_row.eq(one_row)]
         with m.Elif(issue):
             m.d.sync += [
                 active.eq(~pass_end),
@@ -476,17 +486,16 @@ class Sequencer(wiring.Component):
                     word.row.eq(word.row + settings.stride_rows),
                     word.column.eq(first_column),
                     columns_left.eq(settings.output_columns),
-                    last_column.eq(settings.one_column),
                     rows_left.eq(rows_left - 1),
-                    last_row.eq(rows_left == 2),
                 ]
+                m.d.comb += [next_last_column.eq(settings.one_column), next_last_row.eq(rows_left == 2)]
             with m.Else():
                 m.d.sync += [
                     word.address.eq(word.address + settings.stride_columns),
                     word.column.eq(word.column + settings.stride_columns),
                     columns_left.eq(columns_left - 1),
-                    last_column.eq(columns_left == 2),
                 ]
+                m.d.comb += next_last_column.eq(columns_left == 2)
 
         # A residual takes its turns at every second cycle of a clock that runs through the whole
         # instruction, so that its reads and writes never meet at the scratchpad's port.

@@ -13,7 +13,7 @@ from hw.bursts import BurstSplitter
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.scratchpad import ADDRESS_WIDTH as SCRATCH_ADDRESS_WIDTH
-from hw.stream_register import SkidBuffer, StreamRegister
+from hw.stream_register import PingPongBuffer, SkidBuffer, StreamRegister
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
@@ -183,7 +183,7 @@ class Store(wiring.Component):
         # data: words into beats, each burst's beats counted.  Block RAM is slow, so nothing but a register
         # is behind it; what hangs on a handshake may be far away from what it is made of.
         m.submodules.plain = plain = StreamRegister(8 * machine.word_bytes)
-        m.submodules.register = register = SkidBuffer(8 * machine.word_bytes)
+        m.submodules.register = register = PingPongBuffer(8 * machine.word_bytes)
         wiring.connect(m, plain.output, register.input)
         m.submodules.length = length = SkidBuffer(8)
         m.submodules.output = output = SkidBuffer(data.StructLayout({"data": machine.bus_width, "last": 1}))
