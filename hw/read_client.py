@@ -180,11 +180,14 @@ class ReadClient(wiring.Component):
             self.idle.eq(self.asked & ~splitter.transfers.valid & (room == self.depth)
                          & ~plain.output.valid & ~register.output.valid),
         ]
+        # a register, because the port is far away
+        beat, beat_valid = Signal(beat_layout(self.bus_width), reset_less=True), Signal()
+        m.d.sync += [beat.eq(self.port.beats.payload), beat_valid.eq(self.port.beats.valid)]
         arrived, arrives = Signal(held.size), Signal()
         m.d.comb += [
             self.asked.eq(splitter.idle),
-            arrived.eq(self.port.beats.payload.as_value()),
-            arrives.eq(self.port.beats.valid),
+            arrived.eq(beat),
+            arrives.eq(beat_valid),
             plain.input.payload.eq(Cat(buffer.r_data for buffer in buffers)),
             plain.input.valid.eq(buffers[0].r_rdy),
         ]
@@ -195,13 +198,12 @@ class ReadClient(wiring.Component):
                 buffer.r_en.eq(plain.input.ready),
             ]
         if self.beats_together == 2:
-            beat = self.port.beats.payload
             first = Signal(beat_layout(self.bus_width), reset_less=True)
             half = Signal()
-            with m.If(self.port.beats.valid):
+            with m.If(beat_valid):
                 m.d.sync += [first.eq(beat), half.eq(~half)]
             m.d.comb += [
                 arrived.eq(Cat(first.data, beat.data, beat.tag, first.error | beat.error)),
-                arrives.eq(self.port.beats.valid & half),
+                arrives.eq(beat_valid & half),
             ]
         return m

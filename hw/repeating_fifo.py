@@ -113,6 +113,7 @@ class RepeatingFIFO(wiring.Component):
         first, last, entries = Signal(bits + 1), Signal(bits + 1), Signal(bits + 1)
         left = Signal(16)  # times that they are still to be given after this time
         enters, ends, again = Signal(), Signal(), Signal()
+        some, several, stepped = Signal(), Signal(), Signal()
         m.d.comb += [
             ahead.r_en.eq(~active),
             enters.eq(inside | (active & (place == first))),
@@ -120,7 +121,13 @@ class RepeatingFIFO(wiring.Component):
             again.eq(left != 0),
             following.eq(Mux(ends & again, first, place + 1)),
             # not past the first entry of a repeat that is not seen yet
-            step.eq((written != place) & (active | ~ahead.r_rdy) & (~self.r_rdy | self.r_en)),
+            step.eq((several | (some & ~stepped)) & (active | ~ahead.r_rdy) & (~self.r_rdy | self.r_en)),
+        ]
+        # entries that may be read, as they were a cycle ago: one is seen a cycle late
+        m.d.sync += [
+            some.eq(written != place),
+            several.eq((written != place) & (written != (place + 1)[:bits + 1])),
+            stepped.eq(step & ~(ends & again)),
         ]
         with m.If(self.r_en):
             m.d.sync += self.r_rdy.eq(0)

@@ -7,6 +7,8 @@ read in one cycle, and load, store and results meet only where they want the sam
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
@@ -202,12 +204,16 @@ class Scratchpad(wiring.Component):
             m.d.sync += [read_data[slot].word_select(byte, 8).eq(part) for slot, part in enumerate(parts)]
         for name, address, output in (("residual", compute.b_address, compute.residual_data),
                                       ("store", self.read.payload, self.read_data)):
-            early = delay_line(m, bank_of(address), 1 + PORT_LATENCY - 2, f"{name}_bank")[-1]
+            # one bit for each bank, which takes two LUTs in a row and not four
+            mine = Cat(bank_of(address) == bank for bank in range(banks))
+            early = delay_line(m, mine, 1 + PORT_LATENCY - 2, f"{name}_bank")[-1]
             choices = copies(m, early, self.machine.word_bytes, f"{name}_bank", levels=2)
             word = Signal.like(output, reset_less=True, name=f"{name}_word")
             m.d.comb += output.eq(word)
             m.d.sync += [
-                word.word_select(byte, 8).eq(Array(bank.word_select(byte, 8) for bank in b_words)[choice])
+                word.word_select(byte, 8).eq(reduce(or_, (
+                    bank.word_select(byte, 8) & chosen.replicate(8)
+                    for bank, chosen in zip(b_words, choice, strict=True))))
                 for byte, choice in enumerate(choices)]
         m.d.comb += self.read_valid.eq(delay_line(m, store_has, READ_LATENCY, "store_reads", init=0)[-1])
         return m

@@ -38,7 +38,8 @@ class Tokens(wiring.Component):
     clear : ``In(1)``
         Forget all tokens (at the start of a program).
     error : ``Out(1)``
-        Strobe: a token was given where `hw.isa.MAXIMUM_TOKENS` already waited. That token is lost.
+        Strobe, two cycles later: a token was given where `hw.isa.MAXIMUM_TOKENS` already waited. That token
+        is lost.
     """
 
     def __init__(self) -> None:
@@ -74,5 +75,6 @@ class Tokens(wiring.Component):
                     m.d.sync += [counter.eq(counter - 1), there[giver].eq(counter != 1)]
                 with m.If(self.clear):
                     m.d.sync += [counter.eq(0), there[giver].eq(0)]
-        m.d.sync += self.error.eq(lost.any())
+        lost_before = Signal.like(lost)
+        m.d.sync += [lost_before.eq(lost), self.error.eq(lost_before.any())]
         return m

@@ -20,7 +20,7 @@ def test_random_tokens() -> None:
     seen = {"error": 0, "clear": 0, "taken": 0, "refused": 0}
 
     async def bench(ctx: Any) -> None:
-        error = False
+        error, before = False, False
         # phases in which tokens pile up, run out, and are balanced
         for cycle in range(6000):
             give, take = [(0.9, 0.1), (0.2, 0.9), (0.5, 0.5)][cycle // 700 % 3]
@@ -36,8 +36,8 @@ def test_random_tokens() -> None:
                 ctx.set(port.signal_valid, signals[unit] is not None)
                 ctx.set(port.signal, signals[unit] if signals[unit] is not None else rng.randrange(8))
             await ctx.delay(1e-8)
-            assert ctx.get(dut.error) == error
-            error = False
+            assert ctx.get(dut.error) == before
+            error, before = False, error
             taken = set()
             for taker, mask in waits.items():
                 if mask is None:
