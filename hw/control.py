@@ -129,7 +129,7 @@ class ControlRegisters(wiring.Component):
             bus.awready.eq(~address_held),
             bus.wready.eq(~value_held),
             bus.bresp.eq(Response.OKAY),
-            write.eq(address_held & value_held & (~bus.bvalid | bus.bready)),
+            write.eq(address_held & value_held & ~bus.bvalid),  # nothing hangs on the other side's `ready`
         ]
         with m.If(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
@@ -174,7 +174,7 @@ class ControlRegisters(wiring.Component):
         m.d.comb += [
             bus.arready.eq(~wanted_held),
             bus.rresp.eq(Response.OKAY),
-            read.eq(wanted_held & (~bus.rvalid | bus.rready)),
+            read.eq(wanted_held & ~bus.rvalid),
         ]
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)

@@ -103,12 +103,17 @@ class Divider(wiring.Component):
             # whether a remainder below zero is the divisor's negative: their sum is zero if each carry is
             # one that this bit's two make, without adding them
             ones, twos = remainder.as_unsigned() ^ divisor, (remainder.as_unsigned() | divisor) << 1
-            rest = Mux(below, ones != twos[:34], remainder != 0)
-            magnitude = quotient[1:1 + _QUOTIENT_BITS]
-            rounded = Signal(_QUOTIENT_BITS + 1, reset_less=True, name=f"rounded{lane}")
+            rest = Signal(reset_less=True, name=f"rest{lane}")
+            half_and_odd = Signal(2, reset_less=True, name=f"half_and_odd{lane}")
+            magnitude = Signal(_QUOTIENT_BITS, reset_less=True, name=f"magnitude{lane}")
+            larger = Signal(_QUOTIENT_BITS + 1, reset_less=True, name=f"larger{lane}")
+            rounded = Mux(half_and_odd[0] & (rest | half_and_odd[1]), larger, magnitude)
             result = Signal(signed(RESULT_BITS), reset_less=True, name=f"result{lane}")
             m.d.sync += [
-                rounded.eq(Mux(quotient[0] & (rest | quotient[1]), magnitude + 1, magnitude)),
+                rest.eq(Mux(below, ones != twos[:34], remainder != 0)),
+                half_and_odd.eq(quotient),
+                magnitude.eq(quotient >> 1),
+                larger.eq((quotient >> 1) + 1),
                 result.eq(Mux(negative, -rounded, rounded)),
             ]
             with m.If(saturated):

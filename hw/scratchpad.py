@@ -144,8 +144,8 @@ class Scratchpad(wiring.Component):
         # what is written, chosen where the memories are: each byte has its own steer
         written = delay_line(m, compute.write_data, PLACES_LATENCY, "written")[-1]
         loaded = delay_line(m, self.write.payload.data, PLACES_LATENCY, "loaded")[-1]
-        steers = copies(m, Cat(compute.write_enable, bank_of(compute.b_address)), self.machine.word_bytes,
-                        "writes", levels=PLACES_LATENCY)
+        writes = Cat(compute.write_enable & (bank_of(compute.b_address) == bank) for bank in range(banks))
+        steers = copies(m, writes, self.machine.word_bytes, "writes", levels=PLACES_LATENCY)
 
         # Port A: each bank gets the row of that slot whose address lies in it.
         rotation = Signal(bank_bits, reset_less=True)
@@ -186,9 +186,8 @@ class Scratchpad(wiring.Component):
                              Mux(stores, row_of(self.read.payload), row_of(compute.b_address)))),
             ]
             for byte, steer in enumerate(steers):
-                from_compute = steer[0] & (steer[1:] == bank)
                 m.d.comb += memory.b_write_data.word_select(byte, 8).eq(
-                    Mux(from_compute, written.word_select(byte, 8), loaded.word_select(byte, 8)))
+                    Mux(steer[bank], written.word_select(byte, 8), loaded.word_select(byte, 8)))
 
         # The words, rotated back by one power of two after the other: half the wires of a choice among all
         # banks for each slot.  Each byte of the words has a copy of the rotation, which steers so much.
