@@ -24,7 +24,7 @@ from hw.whole_file import write_whole
 
 __all__ = ["PLACER_STEPS", "BitstreamError", "BoardBuild", "ClockMissed", "build", "machine_of"]
 
-#: So many steps no placer takes that comes to an end: the largest design takes STEPS.
+#: So many steps no placer takes that comes to an end: the largest design here takes 540.
 PLACER_STEPS = 1500
 
 
