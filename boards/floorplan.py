@@ -112,12 +112,12 @@ def _scratchpad(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]
 
 
 def _inferred(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]]) -> dict[str, str]:
-    """Memories that are left to Yosys.
+    """Memories that are left to Yosys, except those of weight decoders.
 
     The placer would put some of them upon those that have their places, and not always find out of it.
 
     Each lane's sums are at the lane, weights at the last lane, where they enter the array, and
-    feature maps on their way in the middle.  The link is at the right, where most boards' memories are.
+    feature maps on their way in the middle.  The link is at the right, where an ULX3S has its memory.
     """
     rows, columns = zip(*centres, strict=True)
     middle = sum(rows) // len(rows), sum(columns) // len(columns)
