@@ -22,7 +22,7 @@ from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.multiplier import MultiplierKind, require_multiplier_kind
 from hw.requantize import Requantize
-from hw.scratchpad import READ_LATENCY, ComputePort
+from hw.scratchpad import READ_LATENCY, ComputePort, place_at
 from hw.sequencer import POSITION_BITS, Sequencer, WordFlags
 from hw.tokens import TokenPort
 from hw.weight_loader import WeightLoader
@@ -192,12 +192,15 @@ class Compute(wiring.Component):
                                   | (valid[results] & flags[results].end & ~flags[results].last)),
         ]
         # from registers, because load and store wait for what is not used
+        place = place_at(m, Mux(requantize.write.valid, write_addresses.address, residual_addresses.address),
+                         machine.input_lanes)
+        with m.If(~requantize.write.valid & ~requantize.residual.valid):
+            m.d.comb += place.bank.eq(0)
         m.d.sync += [
             port.write_enable.eq(requantize.write.valid),
             written_end.eq(requantize.write.end),
             port.residual_enable.eq(requantize.residual.valid),
-            port.b_address.eq(Mux(requantize.write.valid, write_addresses.address,
-                                  residual_addresses.address)),
+            port.b_place.eq(place),
         ]
         for destination in (residual_addresses, write_addresses):
             m.d.comb += [

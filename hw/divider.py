@@ -19,6 +19,8 @@ _STEPS = _QUOTIENT_BITS + 2
 #: The divisor is compared with twice the remainder at the weight of the first step.
 _SCALE = _QUOTIENT_BITS + 1
 _LARGEST_SHIFT = 8
+#: Bits of a remainder that are compared with zero in a cycle.
+_REST_PART = 12
 
 
 class Divider(wiring.Component):
@@ -103,14 +105,15 @@ class Divider(wiring.Component):
             # whether a remainder below zero is the divisor's negative: their sum is zero if each carry is
             # one that this bit's two make, without adding them
             ones, twos = remainder.as_unsigned() ^ divisor, (remainder.as_unsigned() | divisor) << 1
-            rest = Signal(reset_less=True, name=f"rest{lane}")
+            rests = Signal(len(range(0, 34, _REST_PART)), reset_less=True, name=f"rests{lane}")
+            rest = Mux(below, ones ^ twos[:34], remainder.as_unsigned())
             half_and_odd = Signal(2, reset_less=True, name=f"half_and_odd{lane}")
             magnitude = Signal(_QUOTIENT_BITS, reset_less=True, name=f"magnitude{lane}")
             larger = Signal(_QUOTIENT_BITS + 1, reset_less=True, name=f"larger{lane}")
-            rounded = Mux(half_and_odd[0] & (rest | half_and_odd[1]), larger, magnitude)
+            rounded = Mux(half_and_odd[0] & (rests.any() | half_and_odd[1]), larger, magnitude)
             result = Signal(signed(RESULT_BITS), reset_less=True, name=f"result{lane}")
             m.d.sync += [
-                rest.eq(Mux(below, ones != twos[:34], remainder != 0)),
+                rests.eq(Cat(rest[low:low + _REST_PART].any() for low in range(0, 34, _REST_PART))),
                 half_and_odd.eq(quotient),
                 magnitude.eq(quotient >> 1),
                 larger.eq((quotient >> 1) + 1),

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
-from hw.scratchpad import ADDRESS_WIDTH
+from hw.scratchpad import place_at, place_layout
 from hw.stream_register import PingPongBuffer, SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
@@ -40,7 +40,7 @@ class Load(wiring.Component):
     instructions : ``In(stream.Signature(layout_of(Opcode.LOAD)))``
     tokens : ``Out(TokenPort)``
     port : ``Out(ReadPortSignature(bus_width))``
-    write : ``Out(stream.Signature({"address": 16, "data": 8 * output_lanes}))``
+    write : ``Out(stream.Signature({"place": place_layout(input_lanes), "data": 8 * output_lanes}))``
         Words for the scratchpad.
     busy : ``Out(1)``
         A load is being executed.
@@ -54,7 +54,7 @@ class Load(wiring.Component):
             "instructions": In(stream.Signature(layout_of(Opcode.LOAD))),
             "tokens": Out(TokenPort),
             "port": Out(ReadPortSignature(machine.bus_width)),
-            "write": Out(stream.Signature(data.StructLayout({"address": ADDRESS_WIDTH,
+            "write": Out(stream.Signature(data.StructLayout({"place": place_layout(machine.input_lanes),
                                                              "data": 8 * machine.word_bytes}))),
             "busy": Out(1),
         })
@@ -109,13 +109,15 @@ class Load(wiring.Component):
             with m.If(beat.valid & beat.ready):
                 m.d.sync += [part.eq(part + 1), earlier.eq(word[machine.bus_width:])]
         # registers, so that port B's multiplexer and grant hang on nothing slower
-        place_layout = data.StructLayout({"address": ADDRESS_WIDTH, "last": 1, "signal": 3})
-        m.submodules.output = output = SkidBuffer(place_layout)
+        banks = machine.input_lanes
+        m.submodules.output = output = SkidBuffer(data.StructLayout({
+            "place": place_layout(banks), "last": 1, "signal": 3,
+        }))
         # goes in step
         m.submodules.output_data = output_data = PingPongBuffer(8 * machine.word_bytes)
         m.d.comb += [
             output.input.valid.eq(words.words.valid & beat.valid & complete),
-            output.input.payload.address.eq(words.words.payload.address),
+            output.input.payload.place.eq(place_at(m, words.words.payload.address, banks)),
             output_data.input.payload.eq(word),
             output_data.input.valid.eq(output.input.valid),
             output.input.payload.last.eq(words.words.payload.last),
@@ -123,7 +125,7 @@ class Load(wiring.Component):
             words.words.ready.eq(output.input.ready & beat.valid & complete),
             beat.ready.eq(~complete | (words.words.valid & output.input.ready)),
             self.write.valid.eq(output.output.valid),
-            self.write.payload.address.eq(output.output.payload.address),
+            self.write.payload.place.eq(output.output.payload.place),
             self.write.payload.data.eq(output_data.output.payload),
             output.output.ready.eq(self.write.ready),
             output_data.output.ready.eq(self.write.ready),

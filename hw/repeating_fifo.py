@@ -95,7 +95,8 @@ class RepeatingFIFO(wiring.Component):
                 write.data.eq(self.w_data[part]),
                 write.en.eq(self.w_en),
                 read.addr.eq(read_places[number]),
-                read.en.eq(step),
+                # any entry may be read where none is given, and that hangs on less than `step`
+                read.en.eq(~self.r_rdy | self.r_en),
                 self.r_data[part].eq(read.data),
             ]
 

@@ -11,7 +11,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Array, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -21,7 +21,7 @@ from hw.delay_line import delay_line
 from hw.dual_port_memory import PLACES_LATENCY, PORT_LATENCY, DualPortMemory, MemoryKind
 from hw.machine import Machine
 
-__all__ = ["ADDRESS_WIDTH", "READ_LATENCY", "ComputePort", "Scratchpad"]
+__all__ = ["ADDRESS_WIDTH", "READ_LATENCY", "ComputePort", "Scratchpad", "place_at", "place_layout"]
 
 #: Bits of a scratchpad address in instructions and between units; more than the scratchpad may have.
 ADDRESS_WIDTH = 16
@@ -29,6 +29,20 @@ ADDRESS_WIDTH = 16
 #: Cycles from a read's address to its word, for all that read: a register before the banks and one behind the
 #: words' choice.
 READ_LATENCY = 1 + PORT_LATENCY + 1
+
+
+def place_layout(banks: int) -> data.StructLayout:
+    """Where a word is, as port B is told: ``row`` of its bank, and one bit of ``bank`` for each bank, so that
+    nobody who asks for port B hangs on a comparison of addresses."""
+    return data.StructLayout({"row": ADDRESS_WIDTH - exact_log2(banks), "bank": banks})
+
+
+def place_at(m: Module, address: Value, banks: int) -> data.View:
+    """The place of a word with this address."""
+    place = Signal(place_layout(banks))
+    bits = exact_log2(banks)
+    m.d.comb += [place.row.eq(address[bits:]), place.bank.eq(1 << address[:bits])]
+    return place
 
 
 class ComputePort(wiring.Signature):
@@ -48,8 +62,8 @@ class ComputePort(wiring.Signature):
         Address j is address 0 plus j, modulo ``banks``; a word whose address is not is any word.
     write_enable, residual_enable : ``Out(1)``
         Port B writes, or reads; never both.  ``residual_data`` follows `READ_LATENCY` cycles later.
-    b_address, write_data : ``Out``
-        Its address and, if it writes, the word.
+    b_place, write_data : ``Out``
+        Its place and, if it writes, the word.  ``b_place.bank`` is 0 if it does neither.
     """
 
     def __init__(self, word_width: int, banks: int) -> None:
@@ -61,7 +75,7 @@ class ComputePort(wiring.Signature):
             "read_addresses": Out(data.ArrayLayout(unsigned(ADDRESS_WIDTH), banks)),
             "read_data": In(data.ArrayLayout(unsigned(word_width), banks)),
             "write_enable": Out(1), "residual_enable": Out(1),
-            "b_address": Out(ADDRESS_WIDTH), "write_data": Out(word_width),
+            "b_place": Out(place_layout(banks)), "write_data": Out(word_width),
             "residual_data": In(word_width),
         })
 
@@ -86,12 +100,12 @@ class Scratchpad(wiring.Component):
     Members
     -------
     compute : ``In(ComputePort(8 * output_lanes, input_lanes))``
-    write : ``In(stream.Signature({"address": 16, "data": 8 * output_lanes}))``
+    write : ``In(stream.Signature({"place": place_layout(input_lanes), "data": 8 * output_lanes}))``
         Words from load.
-    read : ``In(stream.Signature(16))``
-        Addresses from store.
+    read : ``In(stream.Signature(place_layout(input_lanes)))``
+        Places of words for store.
     read_data : ``Out(8 * output_lanes)``
-        Word for store, `READ_LATENCY` cycles after its address was taken.
+        Word for store, `READ_LATENCY` cycles after its place was taken.
     read_valid : ``Out(1)``
         ``read_data`` is one.
     """
@@ -100,10 +114,11 @@ class Scratchpad(wiring.Component):
         self.machine = machine
         self.memory: MemoryKind = memory
         width = 8 * machine.word_bytes
+        place = place_layout(machine.input_lanes)
         super().__init__({
             "compute": In(ComputePort(width, machine.input_lanes)),
-            "write": In(stream.Signature(data.StructLayout({"address": ADDRESS_WIDTH, "data": width}))),
-            "read": In(stream.Signature(ADDRESS_WIDTH)),
+            "write": In(stream.Signature(data.StructLayout({"place": place, "data": width}))),
+            "read": In(stream.Signature(place)),
             "read_data": Out(width),
             "read_valid": Out(1),
         })
@@ -114,27 +129,17 @@ class Scratchpad(wiring.Component):
         bank_bits = exact_log2(banks)
         row_bits = exact_log2(self.machine.scratchpad_words) - bank_bits
 
-        def bank_of(address: Any) -> Any:
-            return address[:bank_bits]
-
         def row_of(address: Any) -> Any:
             return address[bank_bits:bank_bits + row_bits]
 
         # Who has port B.  Load and store meet in one bank only; then they take turns.
-        compute_has, load_has, store_has = Signal(), Signal(), Signal()
-        together, load_was_last = Signal(), Signal()
-        load_yields, store_yields = Signal(), Signal()
+        load_has, store_has, load_was_last = Signal(), Signal(), Signal()
+        loading, storing, computing = self.write.payload.place, self.read.payload, compute.b_place
+        load_waits = computing.bank | (storing.bank & (self.read.valid & load_was_last).replicate(banks))
+        store_waits = computing.bank | (loading.bank & (self.write.valid & ~load_was_last).replicate(banks))
         m.d.comb += [
-            compute_has.eq(compute.write_enable | compute.residual_enable),
-            together.eq(bank_of(self.write.payload.address) == bank_of(self.read.payload)),
-            load_yields.eq(together & self.read.valid & load_was_last),
-            store_yields.eq(together & self.write.valid & ~load_was_last),
-            self.write.ready.eq(
-                ~(compute_has & (bank_of(compute.b_address) == bank_of(self.write.payload.address)))
-                & ~load_yields),
-            self.read.ready.eq(
-                ~(compute_has & (bank_of(compute.b_address) == bank_of(self.read.payload)))
-                & ~store_yields),
+            self.write.ready.eq((loading.bank & load_waits) == 0),
+            self.read.ready.eq((storing.bank & store_waits) == 0),
             load_has.eq(self.write.valid & self.write.ready),
             store_has.eq(self.read.valid & self.read.ready),
         ]
@@ -144,12 +149,12 @@ class Scratchpad(wiring.Component):
         # what is written, chosen where the memories are: each byte has its own steer
         written = delay_line(m, compute.write_data, PLACES_LATENCY, "written")[-1]
         loaded = delay_line(m, self.write.payload.data, PLACES_LATENCY, "loaded")[-1]
-        writes = Cat(compute.write_enable & (bank_of(compute.b_address) == bank) for bank in range(banks))
+        writes = computing.bank & compute.write_enable.replicate(banks)
         steers = copies(m, writes, self.machine.word_bytes, "writes", levels=PLACES_LATENCY)
 
         # Port A: each bank gets the row of that slot whose address lies in it.
         rotation = Signal(bank_bits, reset_less=True)
-        first_bank = bank_of(compute.read_addresses[0])
+        first_bank = compute.read_addresses[0][:bank_bits]
         m.d.sync += rotation.eq(first_bank)
         rows = Array(row_of(address) for address in compute.read_addresses)
         a_words, b_words = [], []
@@ -169,21 +174,18 @@ class Scratchpad(wiring.Component):
             a_words.append(memory.a_data)
             b_words.append(memory.b_data)
 
-            mine, loads, stores = (Signal(name=f"{name}_{bank}") for name in ("compute", "load", "store"))
+            loads, stores = Signal(name=f"load_{bank}"), Signal(name=f"store_{bank}")
             b_write, b_read = Signal(name=f"write_{bank}"), Signal(name=f"read_{bank}")
             b_row = Signal(row_bits, reset_less=True, name=f"b_row_{bank}")
             m.d.comb += [
-                mine.eq(compute_has & (bank_of(compute.b_address) == bank)),
-                loads.eq(self.write.valid & (bank_of(self.write.payload.address) == bank)
-                         & ~load_yields & ~mine),
-                stores.eq(self.read.valid & (bank_of(self.read.payload) == bank) & ~store_yields & ~mine),
+                loads.eq(self.write.valid & loading.bank[bank] & ~load_waits[bank]),
+                stores.eq(self.read.valid & storing.bank[bank] & ~store_waits[bank]),
                 memory.b_write.eq(b_write), memory.b_read.eq(b_read), memory.b_address.eq(b_row),
             ]
             m.d.sync += [
-                b_write.eq((compute.write_enable & mine) | loads),
-                b_read.eq((compute.residual_enable & mine) | stores),
-                b_row.eq(Mux(loads, row_of(self.write.payload.address),
-                             Mux(stores, row_of(self.read.payload), row_of(compute.b_address)))),
+                b_write.eq((compute.write_enable & computing.bank[bank]) | loads),
+                b_read.eq((compute.residual_enable & computing.bank[bank]) | stores),
+                b_row.eq(Mux(loads, loading.row, Mux(stores, storing.row, computing.row))),
             ]
             for byte, steer in enumerate(steers):
                 m.d.comb += memory.b_write_data.word_select(byte, 8).eq(
@@ -201,11 +203,9 @@ class Scratchpad(wiring.Component):
                 parts = [Mux(turned[power], parts[(slot + (1 << power)) % banks], part)
                          for slot, part in enumerate(parts)]
             m.d.sync += [read_data[slot].word_select(byte, 8).eq(part) for slot, part in enumerate(parts)]
-        for name, address, output in (("residual", compute.b_address, compute.residual_data),
-                                      ("store", self.read.payload, self.read_data)):
-            # one bit for each bank, which takes two LUTs in a row and not four
-            mine = Cat(bank_of(address) == bank for bank in range(banks))
-            early = delay_line(m, mine, 1 + PORT_LATENCY - 2, f"{name}_bank")[-1]
+        for name, chosen, output in (("residual", computing.bank, compute.residual_data),
+                                     ("store", storing.bank, self.read_data)):
+            early = delay_line(m, chosen, 1 + PORT_LATENCY - 2, f"{name}_bank")[-1]
             choices = copies(m, early, self.machine.word_bytes, f"{name}_bank", levels=2)
             word = Signal.like(output, reset_less=True, name=f"{name}_word")
             m.d.comb += output.eq(word)

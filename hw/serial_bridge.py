@@ -118,14 +118,14 @@ class SerialBridge(Component):
         previous, previous_known = Signal(8), Signal()
         position = Signal(range(MAXIMUM_DATA))  # byte of the buffer
         store = Signal()  # the received byte goes into the buffer at `position`
+        register_value = Signal(32)
         beat = Signal(64)
         lane = Signal(range(_BEAT_BYTES))
 
-        # what is known of `length`, a cycle late: no byte is taken in the cycle after one
+        # what is known of `length`, a cycle late: a byte is taken in every second cycle at most
         settled = Signal()
         is_full, is_header, is_data, is_word, is_whole = (Signal() for _ in range(5))
         m.d.sync += [
-            settled.eq(1),
             is_full.eq(length == longest),
             is_header.eq(length < REQUEST_HEADER_BYTES),
             is_data.eq(length < REQUEST_HEADER_BYTES + MAXIMUM_DATA),
@@ -133,17 +133,48 @@ class SerialBridge(Component):
             is_whole.eq(length >= REQUEST_HEADER_BYTES + _CRC_BYTES),
         ]
 
-        taken, flag = Signal(8), Signal()
-        m.d.comb += [
-            taken.eq(waiting.r_data ^ (escaped * ESCAPE_MASK)),
+        # a byte is taken from those that wait in one cycle, and looked at in the next
+        received, flag, escape = Signal(8), Signal(), Signal()
+        taking, takes, ends = Signal(), Signal(), Signal()
+        taken = Signal(8)
+        m.d.sync += [
+            received.eq(waiting.r_data),
             flag.eq(waiting.r_data == FLAG),
+            escape.eq(waiting.r_data == ESCAPE),
+            taking.eq(takes),
+            settled.eq(~takes),
+        ]
+        m.d.comb += [
+            taken.eq(received ^ (escaped * ESCAPE_MASK)),
             crc_in.data.eq(taken),
             buffer_write.addr.eq(position),
+            waiting.r_en.eq(takes),
         ]
+        with m.If(taking):
+            with m.If(flag):
+                m.d.sync += [escaped.eq(0), too_long.eq(0)]
+                with m.If(crc_in.match_detected & ~escaped & ~too_long & is_whole):
+                    m.d.comb += ends.eq(1)
+                with m.Else():
+                    m.d.comb += crc_in.start.eq(1)
+                    m.d.sync += [length.eq(0), position.eq(0)]
+            with m.Elif(escape & ~escaped):
+                m.d.sync += escaped.eq(1)
+            with m.Elif(is_full):
+                m.d.sync += too_long.eq(1)
+            with m.Else():
+                m.d.comb += crc_in.valid.eq(1)
+                m.d.sync += [escaped.eq(0), length.eq(length + 1)]
+                with m.If(is_header):
+                    m.d.sync += header.eq(Cat(header[8:], taken))
+                with m.Elif(is_data):
+                    m.d.comb += store.eq(1)
+                    m.d.sync += position.eq(position + 1)
+                    with m.If(is_word):
+                        m.d.sync += register_value.eq(Cat(register_value[8:], taken))
 
         # --- the answer --------------------------------------------------------------------------
         status = Signal(ResponseStatus)
-        register_value = Signal(32)
         answer_bytes = Signal(range(MAXIMUM_DATA + 1))
         waiting_state = MemoryState.WAITS_FOR_HOST if self.started_by_host else MemoryState.NOT_READY
         identity = Identity(self.memory_bytes, self.clock_hz, waiting_state).encode()
@@ -241,35 +272,10 @@ class SerialBridge(Component):
                 m.d.sync += plain.eq(register_value.word_select(position[:2], 8))
 
         with m.FSM() as fsm:
-            with m.State("RECEIVE"), m.If(waiting.r_rdy & settled):
-                m.d.comb += waiting.r_en.eq(1)
-                m.d.sync += settled.eq(0)
-                with m.If(flag):
-                    m.d.sync += [escaped.eq(0), too_long.eq(0)]
-                    with m.If(
-                        crc_in.match_detected
-                        & ~escaped
-                        & ~too_long
-                        & is_whole
-                    ):
-                        m.next = "JUDGE"
-                    with m.Else():
-                        m.d.comb += crc_in.start.eq(1)
-                        m.d.sync += [length.eq(0), position.eq(0)]
-                with m.Elif((waiting.r_data == ESCAPE) & ~escaped):
-                    m.d.sync += escaped.eq(1)
-                with m.Elif(is_full):
-                    m.d.sync += too_long.eq(1)
-                with m.Else():
-                    m.d.comb += crc_in.valid.eq(1)
-                    m.d.sync += [escaped.eq(0), length.eq(length + 1)]
-                    with m.If(is_header):
-                        m.d.sync += header.eq(Cat(header[8:], taken))
-                    with m.Elif(is_data):
-                        m.d.comb += store.eq(1)
-                        m.d.sync += position.eq(position + 1)
-                        with m.If(is_word):
-                            m.d.sync += register_value.eq(Cat(register_value[8:], taken))
+            with m.State("RECEIVE"):
+                m.d.comb += takes.eq(waiting.r_rdy & settled)
+                with m.If(ends):
+                    m.next = "JUDGE"
 
             with m.State("JUDGE"):
                 m.next = "CHECK"

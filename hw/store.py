@@ -12,7 +12,7 @@ from hw.axi import ADDRESS_WIDTH, BURST_INCR, ID_WIDTH, Response
 from hw.bursts import BurstSplitter
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
-from hw.scratchpad import ADDRESS_WIDTH as SCRATCH_ADDRESS_WIDTH
+from hw.scratchpad import place_at, place_layout
 from hw.stream_register import PingPongBuffer, SkidBuffer, StreamRegister
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
@@ -61,8 +61,8 @@ class Store(wiring.Component):
     -------
     instructions : ``In(stream.Signature(layout_of(Opcode.STORE)))``
     tokens : ``Out(TokenPort)``
-    read : ``Out(stream.Signature(16))``
-        Scratchpad addresses.
+    read : ``Out(stream.Signature(place_layout(input_lanes)))``
+        Where words are in the scratchpad.
     read_data, read_valid : ``In``
         Their words, in order, a fixed time later.
     axi : ``Out(AXI4Write(bus_width))``
@@ -86,7 +86,7 @@ class Store(wiring.Component):
         super().__init__({
             "instructions": In(stream.Signature(layout_of(Opcode.STORE))),
             "tokens": Out(TokenPort),
-            "read": Out(stream.Signature(SCRATCH_ADDRESS_WIDTH)),
+            "read": Out(stream.Signature(place_layout(machine.input_lanes))),
             "read_data": In(8 * machine.word_bytes),
             "read_valid": In(1),
             "axi": Out(AXI4Write(machine.bus_width)),
@@ -128,10 +128,10 @@ class Store(wiring.Component):
         # between two block RAMs, which are slow and far from each other
         arrived = Signal(8 * machine.word_bytes, reset_less=True)
         arrived_valid = Signal()
-        m.submodules.reads = reads = SkidBuffer(SCRATCH_ADDRESS_WIDTH)
+        m.submodules.reads = reads = SkidBuffer(place_layout(machine.input_lanes))
         wiring.connect(m, reads.output, wiring.flipped(self.read))
         m.d.comb += [
-            reads.input.payload.eq(words.words.payload.address),
+            reads.input.payload.eq(place_at(m, words.words.payload.address, machine.input_lanes)),
             reads.input.valid.eq(words.words.valid & more_room),
             words.words.ready.eq(reads.input.ready & more_room),
             asked.eq(words.words.valid & words.words.ready),

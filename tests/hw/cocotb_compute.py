@@ -16,6 +16,7 @@ import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_bench import Sender, never, pauses, reset, start_clock
 from compute_model import beats_of, execute, passes, random_chain, random_instruction
+from scratchpad_places import address_of
 
 from hw.isa import Instruction, Mode, Unit, assemble
 from hw.machine import Machine
@@ -100,14 +101,14 @@ class Bench:
             inputs.append(words)
             garbage = self.random.getrandbits(8 * WORD)
             residuals.append(
-                self._read(int(dut.scratchpad_b_address.value)) if residual else garbage)
+                self._read(address_of(int(dut.scratchpad_b_place.value), lanes)) if residual else garbage)
             dut.scratchpad_read_data.value = inputs.pop(0)
             dut.scratchpad_residual_data.value = residuals.pop(0)
             self.words += read
             self.busy += int(dut.busy.value)
             if write:
                 assert not residual, "residual read and write in the same cycle"
-                address = int(dut.scratchpad_b_address.value)
+                address = address_of(int(dut.scratchpad_b_place.value), lanes)
                 assert address < MACHINE.scratchpad_words, f"word {address} was written"
                 word = int(dut.scratchpad_write_data.value).to_bytes(WORD, "little")
                 self.scratch[address] = np.frombuffer(word, np.uint8)

@@ -15,6 +15,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_bench import FaultyRamRead, Receiver, Sender, never, pauses, quiet, reset, start_clock
 from cocotbext.axi import AxiReadBus
 from random_transfers import MEMORY_BYTES, places, random_load
+from scratchpad_places import address_of, place_bits
 
 from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
@@ -65,7 +66,8 @@ class Bench:
         self.instructions.queue.append(int.from_bytes(assemble(code), "little"))
 
     def _write(self, payload: int) -> None:
-        address, word = payload & 0xFFFF, payload >> 16
+        bits = place_bits(MACHINE.input_lanes)
+        address, word = address_of(payload & ((1 << bits) - 1), MACHINE.input_lanes), payload >> bits
         assert (address, word) == self.expected_words.pop(0), "a wrong word, or not in its turn"
         assert self.waited > self.signalled, "a word before the tokens were taken"
         self.scratch[address] = word

@@ -15,6 +15,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 from cocotb_bench import pauses, reset, start_clock
+from scratchpad_places import place_bits, place_of
 
 from hw.dual_port_memory import PLACES_LATENCY
 from hw.machine import Machine
@@ -107,7 +108,9 @@ class Bench:
             read_all = bool(rng.getrandbits(1))
             dut.compute_write_enable.value = write is not None
             address, dut.compute_write_data.value = write or self._garbage()
-            dut.compute_b_address.value = address if residual is None else residual
+            place = place_of(address if residual is None else residual, BANKS)
+            used = write is not None or residual is not None
+            dut.compute_b_place.value = place if used else place & ((1 << place_bits(BANKS) - BANKS) - 1)
             dut.compute_residual_enable.value = residual is not None
             dut.compute_read_enable.value = reads
             dut.compute_read_all.value = read_all
@@ -116,9 +119,9 @@ class Bench:
             )
             dut.write_valid.value = load is not None
             address, word = load or self._garbage()
-            dut.write_payload.value = address | word << ADDRESS_WIDTH
+            dut.write_payload.value = place_of(address, BANKS) | word << place_bits(BANKS)
             dut.read_valid.value = store is not None
-            dut.read_payload.value = self._garbage()[0] if store is None else store
+            dut.read_payload.value = place_of(self._garbage()[0] if store is None else store, BANKS)
             await edge
 
             # what they get

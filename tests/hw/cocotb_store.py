@@ -15,6 +15,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_bench import FaultyRamWrite, Sender, never, pauses, quiet, reset, start_clock
 from cocotbext.axi import AxiWriteBus
 from random_transfers import MEMORY_BYTES, places, random_stores
+from scratchpad_places import address_of
 
 from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
@@ -82,7 +83,7 @@ class Bench:
             await edge
             word = None
             if ready and int(dut.read_valid.value):
-                address = int(dut.read_payload.value)
+                address = address_of(int(dut.read_payload.value), MACHINE.input_lanes)
                 assert address == self.expected_reads.pop(0), "a wrong address, or not in its turn"
                 assert self.waited > self.signalled, "a read before the tokens were taken"
                 word = self.scratch[address]

@@ -36,6 +36,17 @@ struct Record {
     uint32_t start, end, busy, token_wait, weight_wait, wait_mask, signal_mask;
 };
 
+/// The address of a place: its row, and one bit for its bank (no bank: bank 0).
+uint32_t address_of(uint64_t place, uint32_t banks) {
+    const uint32_t row_bits = 16 - __builtin_ctz(banks);
+    const uint64_t bank = place >> row_bits;
+    if (bank & (bank - 1)) {
+        std::fprintf(stderr, "two banks at once\n");
+        std::exit(3);
+    }
+    return uint32_t(place & ((1u << row_bits) - 1)) * banks + (bank ? __builtin_ctzll(bank) : 0);
+}
+
 }  // namespace
 
 int main(int count, char **arguments) {
@@ -92,7 +103,7 @@ int main(int count, char **arguments) {
         top.eval();
 
         for (auto &byte : garbage) byte = random();
-        const uint32_t write = top.SCRATCHPAD(b_address), residual = write;
+        const uint32_t write = address_of(top.SCRATCHPAD(b_place), script.banks), residual = write;
         std::vector<uint16_t> read(script.banks);
         std::memcpy(read.data(), &top.SCRATCHPAD(read_addresses), 2 * script.banks);
         if (top.SCRATCHPAD(write_enable) && top.SCRATCHPAD(residual_enable)) collisions++;

@@ -67,6 +67,7 @@ def run(
     """Run LOADs; the scratchpad's words that were written, the memory, and the cycles taken."""
     rng = random.Random(seed)
     memory = AxiMemory(bytearray(rng.randbytes(MEMORY_BYTES)), machine.bus_bytes, seed, stall, latency)
+    banks = machine.input_lanes
     dut = Bench(machine, **options)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
@@ -100,8 +101,9 @@ def run(
     async def compute(ctx: Any) -> None:
         # compute takes port B of a bank away at random
         while True:
-            ctx.set(dut.compute.residual_enable, rng.random() < busy_port)
-            ctx.set(dut.compute.b_address, rng.randrange(machine.scratchpad_words))
+            busy, address = rng.random() < busy_port, rng.randrange(machine.scratchpad_words)
+            ctx.set(dut.compute.residual_enable, busy)
+            ctx.set(dut.compute.b_place, {"row": address // banks, "bank": busy << address % banks})
             await ctx.tick()
 
     async def checker(ctx: Any) -> None:
@@ -121,7 +123,7 @@ def run(
                 if len(signals) == len(codes):
                     break
             if valid and ready:
-                written[payload.address] = payload.data
+                written[payload.place.row * banks + payload.place.bank.bit_length() - 1] = payload.data
         for _ in range(20):  # nothing comes after the last token
             assert not ctx.get(dut.tokens.signal_valid)
             await ctx.tick()

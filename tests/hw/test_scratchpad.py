@@ -51,6 +51,11 @@ class Ports:
             self.dut.read.valid,
         ):
             self.ctx.set(enable, 0)
+        self.ctx.set(compute.b_place.bank, 0)
+
+    def _place(self, address: int) -> dict[str, int]:
+        banks = self.dut.machine.input_lanes
+        return {"row": address // banks, "bank": 1 << address % banks}
 
     def read(self, addresses: Sequence[int], *, read_all: bool = True) -> None:
         compute = self.dut.compute
@@ -61,20 +66,20 @@ class Ports:
     def compute_writes(self, address: int, word: int) -> None:
         compute = self.dut.compute
         self.ctx.set(compute.write_enable, 1)
-        self.ctx.set(compute.b_address, address)
+        self.ctx.set(compute.b_place, self._place(address))
         self.ctx.set(compute.write_data, word)
 
     def compute_reads(self, address: int) -> None:
         self.ctx.set(self.dut.compute.residual_enable, 1)
-        self.ctx.set(self.dut.compute.b_address, address)
+        self.ctx.set(self.dut.compute.b_place, self._place(address))
 
     def load(self, address: int, word: int) -> None:
         self.ctx.set(self.dut.write.valid, 1)
-        self.ctx.set(self.dut.write.payload, {"address": address, "data": word})
+        self.ctx.set(self.dut.write.payload, {"place": self._place(address), "data": word})
 
     def store(self, address: int) -> None:
         self.ctx.set(self.dut.read.valid, 1)
-        self.ctx.set(self.dut.read.payload, address)
+        self.ctx.set(self.dut.read.payload, self._place(address))
 
     def answer(self, output: Any, word: int) -> None:
         """`READ_LATENCY` cycles later, `tick` finds this word at an output."""

@@ -78,6 +78,7 @@ def run(
         bad_write=lambda address: address in bad_write,
     )
     words = [rng.getrandbits(8 * machine.word_bytes) for _ in range(machine.scratchpad_words)]
+    banks = machine.input_lanes
     dut = Bench(machine, **options)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
@@ -88,7 +89,7 @@ def run(
     async def feeder(ctx: Any) -> None:
         for address, word in enumerate(words):
             ctx.set(dut.compute.write_enable, 1)
-            ctx.set(dut.compute.b_address, address)
+            ctx.set(dut.compute.b_place, {"row": address // banks, "bank": 1 << address % banks})
             ctx.set(dut.compute.write_data, word)
             await ctx.tick()
         ctx.set(dut.compute.write_enable, 0)
@@ -116,8 +117,9 @@ def run(
     async def compute(ctx: Any) -> None:
         await ctx.tick().repeat(machine.scratchpad_words)
         while True:
-            ctx.set(dut.compute.residual_enable, rng.random() < busy_port)
-            ctx.set(dut.compute.b_address, rng.randrange(machine.scratchpad_words))
+            busy, address = rng.random() < busy_port, rng.randrange(machine.scratchpad_words)
+            ctx.set(dut.compute.residual_enable, busy)
+            ctx.set(dut.compute.b_place, {"row": address // banks, "bank": busy << address % banks})
             await ctx.tick()
 
     async def checker(ctx: Any) -> None:

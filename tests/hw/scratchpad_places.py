@@ -1,0 +1,27 @@
+"""Places of words in the scratchpad, as benches give and read them: bits of `hw.scratchpad.place_layout`."""
+
+from __future__ import annotations
+
+from amaranth.utils import exact_log2
+
+from hw.scratchpad import ADDRESS_WIDTH
+
+__all__ = ["place_bits", "address_of", "place_of"]
+
+
+def place_bits(banks: int) -> int:
+    """Bits of a place."""
+    return ADDRESS_WIDTH - exact_log2(banks) + banks
+
+
+def place_of(address: int, banks: int) -> int:
+    """The place of the word with this address."""
+    return address // banks | (1 << address % banks) << (ADDRESS_WIDTH - exact_log2(banks))
+
+
+def address_of(place: int, banks: int) -> int:
+    """The address of the word at this place; its bank must be one."""
+    row_bits = ADDRESS_WIDTH - exact_log2(banks)
+    bank = place >> row_bits
+    assert bank and not bank & (bank - 1), f"not one bank: {bank:b}"
+    return (place & ((1 << row_bits) - 1)) * banks + bank.bit_length() - 1
