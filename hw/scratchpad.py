@@ -37,8 +37,8 @@ def place_layout(banks: int) -> data.StructLayout:
     return data.StructLayout({"row": ADDRESS_WIDTH - exact_log2(banks), "bank": banks})
 
 
-def place_at(m: Module, address: Value, banks: int) -> data.View:
-    """The place of a word with this address."""
+def place_at(m: Module, address: Value, banks: int) -> Any:
+    """The place of the word with this address: a signal of `place_layout`."""
     place = Signal(place_layout(banks))
     bits = exact_log2(banks)
     m.d.comb += [place.row.eq(address[bits:]), place.bank.eq(1 << address[:bits])]

@@ -23,5 +23,5 @@ def address_of(place: int, banks: int) -> int:
     """The address of the word at this place; its bank must be one."""
     row_bits = ADDRESS_WIDTH - exact_log2(banks)
     bank = place >> row_bits
-    assert bank and not bank & (bank - 1), f"not one bank: {bank:b}"
+    assert bank.bit_count() == 1, f"not one bank: {bank:b}"
     return (place & ((1 << row_bits) - 1)) * banks + bank.bit_length() - 1
