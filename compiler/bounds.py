@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from compiler.operation import Operation
 from compiler.traffic import Bus, MemoryTiming
 from hw.machine import Machine
-from hw.sequencer import AVERAGE_CADENCE, RESIDUAL_CADENCE
+from hw.pixel_loops import AVERAGE_CADENCE, RESIDUAL_CADENCE
 
 __all__ = ["least_cycles", "weight_bytes"]
 

@@ -22,7 +22,7 @@ from hw.weights import urgent_beats
 
 __all__ = ["REASONS", "Estimate", "LayerEstimate", "estimate"]
 
-#: Instructions in a unit's queue (`hw.fetch.InstructionQueue`).
+#: Instructions in a unit's queue (`hw.instruction_queue.InstructionQueue`).
 _QUEUE = 16
 #: Beats that a load may ask for ahead (`hw.load.Load`).
 _LOAD_AHEAD = 512

@@ -18,7 +18,7 @@ from compiler.strips import StripCosts, Strips, lower_strips
 from compiler.weight_repeats import most_repeated_bytes
 from hw.isa import Mode, Opcode
 from hw.machine import Machine
-from hw.sequencer import taps_pass_cycles
+from hw.pass_loops import taps_pass_cycles
 from hw.small_cycles import (
     BLOCK_CYCLES,
     INSTRUCTION_CYCLES,

@@ -19,11 +19,12 @@ from hw.copies import copies
 from hw.delay_line import delay_line
 from hw.destination import Destination
 from hw.isa import Opcode, layout_of
+from hw.issue import POSITION_BITS, WordFlags
 from hw.machine import Machine
 from hw.multiplier import MultiplierKind, require_multiplier_kind
 from hw.requantize import Requantize
 from hw.scratchpad import READ_LATENCY, ComputePort, place_at
-from hw.sequencer import POSITION_BITS, Sequencer, WordFlags
+from hw.sequencer import Sequencer
 from hw.tokens import TokenPort
 from hw.weight_loader import WeightLoader
 from hw.weights import weight_layout

@@ -10,8 +10,9 @@ from amaranth.utils import ceil_log2
 from hw.divider import Divider
 from hw.isa import Instruction, Mode
 from hw.machine import Machine
+from hw.pass_loops import PASS_CYCLES, taps_pass_cycles
+from hw.pixel_loops import AVERAGE_CADENCE, RESIDUAL_CADENCE
 from hw.rounding_shift import RoundingShift
-from hw.sequencer import AVERAGE_CADENCE, PASS_CYCLES, RESIDUAL_CADENCE, taps_pass_cycles
 
 __all__ = ["AFTER_RESULTS", "DRAIN_CYCLES", "START_CYCLES", "TAKE_CYCLES", "ComputeCycles", "compute_cycles"]
 

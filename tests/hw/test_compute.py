@@ -14,8 +14,8 @@ from hw.array import array_latency
 from hw.compute import Compute
 from hw.isa import Instruction, Mode, Opcode, Unit
 from hw.machine import Machine
+from hw.pixel_loops import AVERAGE_CADENCE, RESIDUAL_CADENCE
 from hw.scratchpad import READ_LATENCY
-from hw.sequencer import AVERAGE_CADENCE, RESIDUAL_CADENCE
 from hw.weight_stream import BlockHeader, Encoding, encode_tiles, encodings_of
 
 sys.path.append(str(Path(__file__).parent))

@@ -5,7 +5,7 @@ import pytest
 from hw.compute_cycles import compute_cycles
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
-from hw.sequencer import taps_pass_cycles
+from hw.pass_loops import taps_pass_cycles
 
 MACHINE = Machine()  # a tile is 16 beats, a parameter block 16; two beats leave the FIFO in a cycle
 

@@ -9,7 +9,7 @@ import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
 from hw.divider import Divider, divider_twin
-from hw.sequencer import AVERAGE_CADENCE
+from hw.pixel_loops import AVERAGE_CADENCE
 
 
 def dividends(divisor: int, shift: int, rng: np.random.Generator, count: int) -> list[int]:

@@ -12,7 +12,8 @@ from amaranth.sim import Simulator, SimulatorContext
 
 from hw.isa import COMPUTE, Instruction, Mode
 from hw.machine import Machine
-from hw.sequencer import PASS_CYCLES, Sequencer
+from hw.pass_loops import PASS_CYCLES
+from hw.sequencer import Sequencer
 
 sys.path.append(str(Path(__file__).parent))
 from compute_model import passes, random_chain, random_instruction
