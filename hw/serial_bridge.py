@@ -3,12 +3,13 @@
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.crc.catalog import CRC32_ETHERNET
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.axi import AXI4, BURST_INCR, AXI4Lite
+from hw.request_receiver import RequestReceiver
 from hw.serial_protocol import (
+    CRC_BYTES,
     DATA_ALIGNMENT,
     ESCAPE,
     ESCAPE_MASK,
@@ -25,9 +26,6 @@ from hw.serial_protocol import (
 
 __all__ = ["SerialBridge"]
 
-_CRC_BYTES = 4
-#: Received bytes that may wait while a request is executed: those of a request that follows at once.
-_WAITING_BYTES = 64
 _BEAT_BYTES = 8
 
 
@@ -96,82 +94,30 @@ class SerialBridge(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.waiting = waiting = SyncFIFOBuffered(width=8, depth=_WAITING_BYTES)
+        m.submodules.receiver = receiver = RequestReceiver()
         m.submodules.buffer = buffer = Memory(shape=8, depth=MAXIMUM_DATA, init=[])
         buffer_write, buffer_read = buffer.write_port(), buffer.read_port()
         # A block RAM is slow to answer: its byte is held in a register, one cycle later.
         buffered = Signal(8)
         m.d.sync += buffered.eq(buffer_read.data)
-        # A byte that finds no room is lost; the checksum will say so.
-        m.d.comb += [waiting.w_data.eq(self.received), waiting.w_en.eq(self.received_valid)]
-
-        crc_in = m.submodules.crc_in = CRC32_ETHERNET(data_width=8).create()
+        m.d.comb += [
+            receiver.received.eq(self.received),
+            receiver.received_valid.eq(self.received_valid),
+        ]
         crc_out = m.submodules.crc_out = CRC32_ETHERNET(data_width=8).create()
 
         # --- the request -------------------------------------------------------------------------
-        header = Signal(8 * REQUEST_HEADER_BYTES)
-        sequence, command = header[0:8], header[8:16]
-        address, count = header[16:48], header[48:64]
-        longest = REQUEST_HEADER_BYTES + MAXIMUM_DATA + _CRC_BYTES
-        length = Signal(range(longest + 1))  # bytes of this frame so far
-        escaped, too_long = Signal(), Signal()
+        header = receiver.header
+        sequence, command, count = header[0:8], header[8:16], header[48:64]
         previous, previous_known = Signal(8), Signal()
+        address = Signal(32)  # of the next beat
         position = Signal(range(MAXIMUM_DATA))  # byte of the buffer
-        store = Signal()  # the received byte goes into the buffer at `position`
+        store = Signal()  # a byte of a beat goes into the buffer at `position`
         register_value = Signal(32)
         beat = Signal(64)
         lane = Signal(range(_BEAT_BYTES))
-
-        # what is known of `length`, a cycle late: a byte is taken in every second cycle at most
-        settled = Signal()
-        is_full, is_header, is_data, is_word, is_whole = (Signal() for _ in range(5))
-        m.d.sync += [
-            is_full.eq(length == longest),
-            is_header.eq(length < REQUEST_HEADER_BYTES),
-            is_data.eq(length < REQUEST_HEADER_BYTES + MAXIMUM_DATA),
-            is_word.eq(length < REQUEST_HEADER_BYTES + 4),
-            is_whole.eq(length >= REQUEST_HEADER_BYTES + _CRC_BYTES),
-        ]
-
-        # a byte is taken from those that wait in one cycle, and looked at in the next
-        received, flag, escape = Signal(8), Signal(), Signal()
-        taking, takes, ends = Signal(), Signal(), Signal()
-        taken = Signal(8)
-        m.d.sync += [
-            received.eq(waiting.r_data),
-            flag.eq(waiting.r_data == FLAG),
-            escape.eq(waiting.r_data == ESCAPE),
-            taking.eq(takes),
-            settled.eq(~takes),
-        ]
-        m.d.comb += [
-            taken.eq(received ^ (escaped * ESCAPE_MASK)),
-            crc_in.data.eq(taken),
-            buffer_write.addr.eq(position),
-            waiting.r_en.eq(takes),
-        ]
-        with m.If(taking):
-            with m.If(flag):
-                m.d.sync += [escaped.eq(0), too_long.eq(0)]
-                with m.If(crc_in.match_detected & ~escaped & ~too_long & is_whole):
-                    m.d.comb += ends.eq(1)
-                with m.Else():
-                    m.d.comb += crc_in.start.eq(1)
-                    m.d.sync += [length.eq(0), position.eq(0)]
-            with m.Elif(escape & ~escaped):
-                m.d.sync += escaped.eq(1)
-            with m.Elif(is_full):
-                m.d.sync += too_long.eq(1)
-            with m.Else():
-                m.d.comb += crc_in.valid.eq(1)
-                m.d.sync += [escaped.eq(0), length.eq(length + 1)]
-                with m.If(is_header):
-                    m.d.sync += header.eq(Cat(header[8:], taken))
-                with m.Elif(is_data):
-                    m.d.comb += store.eq(1)
-                    m.d.sync += position.eq(position + 1)
-                    with m.If(is_word):
-                        m.d.sync += register_value.eq(Cat(register_value[8:], taken))
+        with m.If(receiver.data_valid & receiver.in_word):
+            m.d.sync += register_value.eq(Cat(register_value[8:], receiver.data_byte))
 
         # --- the answer --------------------------------------------------------------------------
         status = Signal(ResponseStatus)
@@ -184,19 +130,20 @@ class SerialBridge(Component):
         )
 
         # --- checks of a whole request -----------------------------------------------------------
-        data_bytes = Signal.like(length)
+        asked = header[16:48]
+        data_bytes = Signal.like(receiver.frame_bytes)
         memory_fits, register_fits, acceptable = Signal(), Signal(), Signal()
         # in two cycles after the frame's last byte: with its end, and in the state JUDGE
         m.d.sync += [
-            data_bytes.eq(length - (REQUEST_HEADER_BYTES + _CRC_BYTES)),
+            data_bytes.eq(receiver.frame_bytes - (REQUEST_HEADER_BYTES + CRC_BYTES)),
             memory_fits.eq(
-                (address % DATA_ALIGNMENT == 0)
+                (asked % DATA_ALIGNMENT == 0)
                 & (count % DATA_ALIGNMENT == 0)
                 & (count != 0)
                 & (count <= MAXIMUM_DATA)
-                & (address + count <= self.memory_bytes)
+                & (asked + count <= self.memory_bytes)
             ),
-            register_fits.eq((address % 4 == 0) & (address < 1 << self.register_address_bits) & (count == 4)),
+            register_fits.eq((asked % 4 == 0) & (asked < 1 << self.register_address_bits) & (count == 4)),
         ]
         m.d.sync += acceptable.eq(0)
         with m.Switch(command):
@@ -248,13 +195,13 @@ class SerialBridge(Component):
             (self.m_axil.arvalid, self.m_axil.arready),
         )
 
-        # `length` counts the bytes of the answer, header and checksum included.
+        length = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + CRC_BYTES + 1))  # of the answer's bytes
         content_bytes = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + 1))
         is_content, is_last = Signal(), Signal()
         m.d.sync += [
             content_bytes.eq(RESPONSE_HEADER_BYTES + answer_bytes),
             is_content.eq(length < content_bytes),
-            is_last.eq(length == content_bytes + (_CRC_BYTES - 1)),
+            is_last.eq(length == content_bytes + (CRC_BYTES - 1)),
         ]
         answer_byte, plain = Signal(8), Signal(8)
         with m.If(length == 0):
@@ -273,11 +220,11 @@ class SerialBridge(Component):
 
         with m.FSM() as fsm:
             with m.State("RECEIVE"):
-                m.d.comb += takes.eq(waiting.r_rdy & settled)
-                with m.If(ends):
+                m.d.comb += receiver.listens.eq(1)
+                with m.If(receiver.request):
                     m.next = "JUDGE"
-
             with m.State("JUDGE"):
+                m.d.sync += address.eq(asked)
                 m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.sync += [
@@ -391,18 +338,16 @@ class SerialBridge(Component):
                     with m.If(is_last):
                         m.next = "END"
             with m.State("END"):
-                m.d.comb += [self.sent.valid.eq(1), self.sent.payload.eq(FLAG), crc_in.start.eq(1)]
+                m.d.comb += [self.sent.valid.eq(1), self.sent.payload.eq(FLAG)]
                 with m.If(self.sent.ready):
-                    m.d.sync += [length.eq(0), position.eq(0), settled.eq(0)]
+                    m.d.comb += receiver.forget.eq(1)
                     m.next = "RECEIVE"
 
         m.d.comb += [
             buffer_read.addr.eq(position),
-            buffer_write.en.eq(store),
+            buffer_write.en.eq(store | receiver.data_valid),
+            buffer_write.addr.eq(Mux(store, position, receiver.data_place)),
+            buffer_write.data.eq(Mux(store, beat[:8], receiver.data_byte)),
             self.executing.eq(~fsm.ongoing("RECEIVE")),
         ]
-        with m.If(fsm.ongoing("SCATTER")):
-            m.d.comb += buffer_write.data.eq(beat[:8])
-        with m.Else():
-            m.d.comb += buffer_write.data.eq(taken)
         return m

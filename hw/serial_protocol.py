@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
+    "CRC_BYTES",
     "DATA_ALIGNMENT",
     "ESCAPE",
     "ESCAPE_MASK",
@@ -64,6 +65,7 @@ _RESPONSE = struct.Struct("<BB")
 _CRC = struct.Struct("<I")
 _IDENTITY = struct.Struct("<4sBBHII")
 
+CRC_BYTES = _CRC.size
 REQUEST_HEADER_BYTES = _REQUEST.size
 RESPONSE_HEADER_BYTES = _RESPONSE.size
 IDENTITY_BYTES = _IDENTITY.size
