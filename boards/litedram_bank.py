@@ -68,8 +68,11 @@ class BankMachine(Module):
             queue.sink.same.eq(req.addr[column_bits:] == newest_row),
             req.ready.eq(queue.sink.ready),
             queue.source.connect(access.sink),
-            req.lock.eq(queue.source.valid | access.source.valid),
         ]
+        # from a register, because all other banks' queues hang on it; it may end a cycle late
+        self.sync += req.lock.eq(
+            queue.source.valid | access.source.valid | (req.valid & req.ready)
+        )
         self.sync += If(req.valid & req.ready, newest_row.eq(req.addr[column_bits:]))
 
         # One flip-flop for each thing that the bank may be doing, and one for each cycle of waiting.

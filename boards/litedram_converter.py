@@ -17,6 +17,9 @@ __all__ = ["DownConverter", "use_down_converter"]
 class DownConverter(Module):
     """Cuts each command of a wide port into commands of a narrow one, one a cycle.
 
+    What is written waits in a register, whose low bits go next; it is taken from the wide port when its
+    command has been, never before.
+
     In place of ``LiteDRAMNativePortDownConverter``, which pauses a cycle before every command: this one
     holds the next command while it cuts the one before.  Commands come from registers, and whether another
     one is taken is a register too.
@@ -62,15 +65,41 @@ class DownConverter(Module):
         ]
 
         if port_from.mode in ("write", "both"):
-            self.submodules.write = converter = stream.StrideConverter(
-                port_from.wdata.description, port_to.wdata.description, reverse=reverse
-            )
-            self.submodules += stream.Pipeline(port_from.wdata, converter, port_to.wdata)
+            self._write_data(port_from, port_to, ratio, reverse)
         if port_from.mode in ("read", "both"):
             self.submodules.read = converter = stream.StrideConverter(
                 port_to.rdata.description, port_from.rdata.description, reverse=reverse
             )
             self.submodules += stream.Pipeline(port_to.rdata, converter, port_from.rdata)
+
+    def _write_data(self, port_from: Any, port_to: Any, ratio: int, reverse: bool) -> None:
+        owed = Signal(5)  # words whose commands have been taken
+        parts_left = Signal(max=ratio + 1)
+        taken, loaded, given = Signal(), Signal(), Signal()
+        self.comb += [
+            taken.eq(port_from.cmd.valid & port_from.cmd.ready & port_from.cmd.we),
+            port_from.wdata.ready.eq(
+                (owed != 0) & ((parts_left == 0) | ((parts_left == 1) & port_to.wdata.ready))
+            ),
+            loaded.eq(port_from.wdata.valid & port_from.wdata.ready),
+            port_to.wdata.valid.eq(parts_left != 0),
+            given.eq(port_to.wdata.valid & port_to.wdata.ready),
+        ]
+        self.sync += [
+            owed.eq(owed + taken - loaded),
+            If(loaded, parts_left.eq(ratio)).Elif(given, parts_left.eq(parts_left - 1)),
+        ]
+        for name in ("data", "we"):
+            wide, narrow = getattr(port_from.wdata, name), getattr(port_to.wdata, name)
+            bits = len(narrow)
+            first = [wide[bits * part : bits * (part + 1)] for part in range(ratio)]
+            word = [Signal(bits) for _ in range(ratio)]
+            self.comb += narrow.eq(word[0])
+            for part, (entering, register) in enumerate(
+                zip(reversed(first) if reverse else first, word, strict=True)
+            ):
+                following = word[part + 1] if part + 1 < ratio else register
+                self.sync += If(loaded, register.eq(entering)).Elif(given, register.eq(following))
 
 
 def use_down_converter() -> None:

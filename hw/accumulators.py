@@ -77,20 +77,22 @@ class Accumulators(wiring.Component):
         m.d.sync += adds.eq(valid)
 
         # Each lane has its memory, with address registers of its own.
-        # No transparency: a pixel is never read in the cycle in which it is written, because it
-        # comes again after LOOP_LATENCY cycles at the earliest.
+        # A pixel is never read in the cycle in which it is written, because it comes again after LOOP_LATENCY
+        # cycles at the earliest; without the attribute, synthesis would build a way around the memory.
         old = Signal(data.ArrayLayout(signed(32), lanes), reset_less=True)
         reads = copies(m, self.pixel, lanes, "read_pixel", levels=2)
         writes = copies(m, Cat(valid, pixel), lanes, "write_pixel", levels=2)
         for lane, (read_pixel, write_pixel) in enumerate(zip(reads, writes, strict=True)):
-            ram = memory.Memory(shape=32, depth=self.machine.accumulator_depth, init=[])
+            ram = memory.Memory(shape=32, depth=self.machine.accumulator_depth, init=[],
+                                attrs={"no_rw_check": "1"})
             m.submodules[f"ram{lane}"] = ram
-            write, read = ram.write_port(), ram.read_port()
+            write, read = ram.write_port(), ram.read_port(domain="comb")
+            read_data = Signal(32, reset_less=True, name=f"read_data{lane}")
             m.d.comb += [
-                read.addr.eq(read_pixel), read.en.eq(1),
+                read.addr.eq(read_pixel),
                 write.addr.eq(write_pixel[1:]), write.en.eq(write_pixel[0]), write.data.eq(self.sums[lane]),
             ]
-            m.d.sync += old[lane].eq(read.data)
+            m.d.sync += [read_data.eq(read.data), old[lane].eq(read_data)]
 
         # The larger of old and product is old + max(product - old, 0): what is added, and to what, is chosen
         # in a cycle of its own, so that one adder is all there is between two registers.

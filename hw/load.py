@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.copies import copies
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
 from hw.scratchpad import place_at, place_layout
-from hw.stream_register import PingPongBuffer, SkidBuffer
+from hw.stream_register import SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
 __all__ = ["DEPTH", "Load"]
 
+#: Bits of a word that are held and given by the same registers.
+_PART = 32
 #: What the buffer holds unless its depth is given: beats.
 DEPTH = 512
 
@@ -40,8 +44,10 @@ class Load(wiring.Component):
     instructions : ``In(stream.Signature(layout_of(Opcode.LOAD)))``
     tokens : ``Out(TokenPort)``
     port : ``Out(ReadPortSignature(bus_width))``
-    write : ``Out(stream.Signature({"place": place_layout(input_lanes), "data": 8 * output_lanes}))``
-        Words for the scratchpad.
+    write : ``Out(stream.Signature(place_layout(input_lanes)))``
+        Where words go in the scratchpad.
+    write_data : ``Out(8 * output_lanes)``
+        The word whose place was taken in the cycle before.
     busy : ``Out(1)``
         A load is being executed.
     """
@@ -54,8 +60,8 @@ class Load(wiring.Component):
             "instructions": In(stream.Signature(layout_of(Opcode.LOAD))),
             "tokens": Out(TokenPort),
             "port": Out(ReadPortSignature(machine.bus_width)),
-            "write": Out(stream.Signature(data.StructLayout({"place": place_layout(machine.input_lanes),
-                                                             "data": 8 * machine.word_bytes}))),
+            "write": Out(stream.Signature(place_layout(machine.input_lanes))),
+            "write_data": Out(8 * machine.word_bytes),
             "busy": Out(1),
         })
 
@@ -67,7 +73,7 @@ class Load(wiring.Component):
         m.submodules.client = client = ReadClient(machine.bus_width, depth=self.depth,
                                                   maximum_burst=self.maximum_burst,
                                                   beats_width=beats_width(machine))
-        m.submodules.walks = walks = SyncFIFO(width=SCRATCH_WALK.size, depth=4)
+        m.submodules.walks = walks = SyncFIFOBuffered(width=SCRATCH_WALK.size, depth=5)
         wiring.connect(m, client.port, wiring.flipped(self.port))
 
         # a LOAD takes its tokens when they are there and the row loops are free, and starts a cycle later
@@ -113,22 +119,17 @@ class Load(wiring.Component):
         m.submodules.output = output = SkidBuffer(data.StructLayout({
             "place": place_layout(banks), "last": 1, "signal": 3,
         }))
-        # goes in step
-        m.submodules.output_data = output_data = PingPongBuffer(8 * machine.word_bytes)
+        self._data(m, word, output.input.valid & output.input.ready, self.write.valid & self.write.ready)
         m.d.comb += [
             output.input.valid.eq(words.words.valid & beat.valid & complete),
             output.input.payload.place.eq(place_at(m, words.words.payload.address, banks)),
-            output_data.input.payload.eq(word),
-            output_data.input.valid.eq(output.input.valid),
             output.input.payload.last.eq(words.words.payload.last),
             output.input.payload.signal.eq(words.words.payload.signal),
             words.words.ready.eq(output.input.ready & beat.valid & complete),
             beat.ready.eq(~complete | (words.words.valid & output.input.ready)),
             self.write.valid.eq(output.output.valid),
-            self.write.payload.place.eq(output.output.payload.place),
-            self.write.payload.data.eq(output_data.output.payload),
+            self.write.payload.eq(output.output.payload.place),
             output.output.ready.eq(self.write.ready),
-            output_data.output.ready.eq(self.write.ready),
         ]
         # given one cycle after the write; whoever takes the token in the next one sees the word
         m.d.sync += [
@@ -138,3 +139,27 @@ class Load(wiring.Component):
         m.d.comb += self.busy.eq(rows.rows.valid | walks.r_rdy | words.words.valid | self.write.valid
                                  | self.tokens.signal_valid)
         return m
+
+    def _data(self, m: Module, word: Value, written: Value, placed: Value) -> None:
+        """Words from ``written`` until the cycle after ``placed``: two in step with their places and one
+        more, so that nothing wide hangs on port B's grant."""
+        leaves, place, following = Signal(), Signal(2), Signal(2)
+        m.d.comb += following.eq(place + leaves)
+        m.d.sync += [leaves.eq(placed), place.eq(following)]
+        count = len(word)
+        parts = [slice(first, min(first + _PART, count)) for first in range(0, count, _PART)]
+        writing = Signal(2)
+        next_writing = Signal(2)
+        m.d.comb += next_writing.eq(writing + written)
+        m.d.sync += writing.eq(next_writing)
+        places = copies(m, following, len(parts), "place", init=0)
+        rows = copies(m, next_writing, len(parts), "writing", init=0)
+        for number, (part, read_place, row) in enumerate(zip(parts, places, rows, strict=True)):
+            held = Memory(shape=part.stop - part.start, depth=4, init=[], attrs={"ram_style": "distributed"})
+            m.submodules[f"held{number}"] = held
+            write, read = held.write_port(), held.read_port(domain="comb")
+            m.d.comb += [
+                # what is not there yet may be written as often as it likes
+                write.addr.eq(row), write.en.eq(1), write.data.eq(word[part]),
+                read.addr.eq(read_place), self.write_data[part].eq(read.data),
+            ]

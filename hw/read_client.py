@@ -139,6 +139,15 @@ class ReadClient(wiring.Component):
         m.submodules.plain = plain = StreamRegister(held)
         given = buffers[0].r_rdy & plain.input.ready
         m.submodules.register = register = PingPongBuffer(held)
+        if self.may_repeat:
+            # what the block RAM, the register behind it and that buffer hold, of the four words for which
+            # they have room: known a cycle before, because hundreds of flip-flops hang on it
+            waiting, next_waiting, left = Signal(range(5)), Signal(range(5)), Signal()
+            m.d.comb += [
+                left.eq(register.output.valid & register.output.ready),
+                next_waiting.eq(waiting + repeating.reads - left),
+            ]
+            m.d.sync += [waiting.eq(next_waiting), repeating.room.eq(next_waiting != 4)]
         wiring.connect(m, plain.output, register.input)
         wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
         wiring.connect(m, register.output, wiring.flipped(self.output))

@@ -46,6 +46,10 @@ class RepeatingFIFO(wiring.Component):
         An entry to be written.
     r_data : ``Out(width)``, r_rdy : ``Out(1)``, r_en : ``In(1)``
         The next entry, whether there is one, and whether it is taken.
+    room : ``In(1)``
+        An entry may be read: it will find ``r_rdy`` 0, or ``r_en`` 1.
+    reads : ``Out(1)``
+        Strobe: one is, and is given from the next cycle on.
     frees : ``Out(1)``
         The next entry makes room for another when it is taken: it is given for the last time.
     again : ``Out``
@@ -67,6 +71,8 @@ class RepeatingFIFO(wiring.Component):
             "r_data": Out(width),
             "r_rdy": Out(1),
             "r_en": In(1),
+            "room": In(1),
+            "reads": Out(1),
             "frees": Out(1),
             "again": Out(exact_log2(depth) + 1),
             "repeats": In(stream.Signature(repeat_layout(depth))),
@@ -86,19 +92,24 @@ class RepeatingFIFO(wiring.Component):
         parts = [slice(start, min(start + self.part, self.width)) for start in starts]
         write_places = copies(m, next_written[:bits], len(parts), "written")
         read_places = copies(m, next_place[:bits], len(parts), "place")
+        given = Signal(self.width, reset_less=True)
+        m.d.comb += self.r_data.eq(given)
         for number, part in enumerate(parts):
-            storage = Memory(shape=part.stop - part.start, depth=self.depth, init=[])
+            # An entry is never read in the cycle in which it is written; that is left open, and so is the
+            # register behind the memory, because synthesis would build a way around both otherwise.
+            storage = Memory(shape=part.stop - part.start, depth=self.depth, init=[],
+                             attrs={"no_rw_check": "1"})
             m.submodules[f"storage{number}"] = storage
-            write, read = storage.write_port(), storage.read_port()
+            write, read = storage.write_port(), storage.read_port(domain="comb")
             m.d.comb += [
                 write.addr.eq(write_places[number]),
                 write.data.eq(self.w_data[part]),
                 write.en.eq(self.w_en),
                 read.addr.eq(read_places[number]),
-                # any entry may be read where none is given, and that hangs on less than `step`
-                read.en.eq(~self.r_rdy | self.r_en),
-                self.r_data[part].eq(read.data),
             ]
+            # any entry may be read where none is given, and that hangs on less than `step`
+            with m.If(~self.r_rdy | self.r_en):
+                m.d.sync += given[part].eq(read.data)
 
         layout = repeat_layout(self.depth)
         m.submodules.ahead = ahead = SyncFIFO(width=layout.size, depth=_AHEAD)
@@ -122,7 +133,8 @@ class RepeatingFIFO(wiring.Component):
             again.eq(left != 0),
             following.eq(Mux(ends & again, first, place + 1)),
             # not past the first entry of a repeat that is not seen yet
-            step.eq((several | (some & ~stepped)) & (active | ~ahead.r_rdy) & (~self.r_rdy | self.r_en)),
+            step.eq((several | (some & ~stepped)) & (active | ~ahead.r_rdy) & self.room),
+            self.reads.eq(step),
         ]
         # entries that may be read, as they were a cycle ago: one is seen a cycle late
         m.d.sync += [

@@ -100,8 +100,10 @@ class Scratchpad(wiring.Component):
     Members
     -------
     compute : ``In(ComputePort(8 * output_lanes, input_lanes))``
-    write : ``In(stream.Signature({"place": place_layout(input_lanes), "data": 8 * output_lanes}))``
-        Words from load.
+    write : ``In(stream.Signature(place_layout(input_lanes)))``
+        Places of words from load.
+    write_data : ``In(8 * output_lanes)``
+        The word whose place was taken in the cycle before.
     read : ``In(stream.Signature(place_layout(input_lanes)))``
         Places of words for store.
     read_data : ``Out(8 * output_lanes)``
@@ -117,7 +119,8 @@ class Scratchpad(wiring.Component):
         place = place_layout(machine.input_lanes)
         super().__init__({
             "compute": In(ComputePort(width, machine.input_lanes)),
-            "write": In(stream.Signature(data.StructLayout({"place": place, "data": width}))),
+            "write": In(stream.Signature(place)),
+            "write_data": In(width),
             "read": In(stream.Signature(place)),
             "read_data": Out(width),
             "read_valid": Out(1),
@@ -134,7 +137,7 @@ class Scratchpad(wiring.Component):
 
         # Who has port B.  Load and store meet in one bank only; then they take turns.
         load_has, store_has, load_was_last = Signal(), Signal(), Signal()
-        loading, storing, computing = self.write.payload.place, self.read.payload, compute.b_place
+        loading, storing, computing = self.write.payload, self.read.payload, compute.b_place
         load_waits = computing.bank | (storing.bank & (self.read.valid & load_was_last).replicate(banks))
         store_waits = computing.bank | (loading.bank & (self.write.valid & ~load_was_last).replicate(banks))
         m.d.comb += [
@@ -148,7 +151,7 @@ class Scratchpad(wiring.Component):
 
         # what is written, chosen where the memories are: each byte has its own steer
         written = delay_line(m, compute.write_data, PLACES_LATENCY, "written")[-1]
-        loaded = delay_line(m, self.write.payload.data, PLACES_LATENCY, "loaded")[-1]
+        loaded = delay_line(m, self.write_data, PLACES_LATENCY - 1, "loaded")[-1]
         writes = computing.bank & compute.write_enable.replicate(banks)
         steers = copies(m, writes, self.machine.word_bytes, "writes", levels=PLACES_LATENCY)
 

@@ -198,7 +198,10 @@ class SerialBridge(Component):
         length = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + CRC_BYTES + 1))  # of the answer's bytes
         content_bytes = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + 1))
         is_content, is_last = Signal(), Signal()
+        identifies, reads_memory = Signal(), Signal()
         m.d.sync += [
+            identifies.eq(command == Command.IDENTIFY),
+            reads_memory.eq(command == Command.READ_MEMORY),
             content_bytes.eq(RESPONSE_HEADER_BYTES + answer_bytes),
             is_content.eq(length < content_bytes),
             is_last.eq(length == content_bytes + (CRC_BYTES - 1)),
@@ -210,13 +213,12 @@ class SerialBridge(Component):
             m.d.sync += plain.eq(status)
         with m.Elif(~is_content):
             m.d.sync += plain.eq(crc_out.crc.word_select((length - content_bytes)[:2], 8))
-        with m.Else(), m.Switch(command):
-            with m.Case(Command.IDENTIFY):
-                m.d.sync += plain.eq(identity_bytes[position[:4]])
-            with m.Case(Command.READ_MEMORY):
-                m.d.sync += plain.eq(buffered)
-            with m.Default():
-                m.d.sync += plain.eq(register_value.word_select(position[:2], 8))
+        with m.Elif(identifies):
+            m.d.sync += plain.eq(identity_bytes[position[:4]])
+        with m.Elif(reads_memory):
+            m.d.sync += plain.eq(buffered)
+        with m.Else():
+            m.d.sync += plain.eq(register_value.word_select(position[:2], 8))
 
         with m.FSM() as fsm:
             with m.State("RECEIVE"):

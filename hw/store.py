@@ -187,27 +187,24 @@ class Store(wiring.Component):
         wiring.connect(m, plain.output, register.input)
         m.submodules.length = length = SkidBuffer(8)
         m.submodules.output = output = SkidBuffer(data.StructLayout({"data": machine.bus_width, "last": 1}))
-        word = Signal(8 * machine.word_bytes, reset_less=True)  # its low beat is the next
-        parts_left = Signal(range(parts + 1))
+        part = Signal(range(parts))  # of the word, that is the next beat
         beats_left = Signal(8)                 # after the next one
         in_burst = Signal()
         step, burst_done = Signal(), Signal()
-        next_word = Signal()
         m.d.comb += [
-            step.eq((parts_left != 0) & in_burst & output.input.ready),
+            step.eq(register.output.valid & in_burst & output.input.ready),
             burst_done.eq(step & (beats_left == 0)),
             plain.input.payload.eq(buffer.r_data),
             plain.input.valid.eq(buffer.r_rdy),
             buffer.r_en.eq(plain.input.ready),
             word_done.eq(buffer.r_rdy & buffer.r_en),
-            register.output.ready.eq((parts_left == 0) | ((parts_left == 1) & step)),
-            next_word.eq(register.output.valid & register.output.ready),
+            register.output.ready.eq(in_burst & output.input.ready & (part == parts - 1)),
             length.input.payload.eq(lengths.r_data),
             length.input.valid.eq(lengths.r_rdy),
             lengths.r_en.eq(length.input.ready),
             length.output.ready.eq(~in_burst | burst_done),
             output.input.valid.eq(step),
-            output.input.payload.data.eq(word[:machine.bus_width]),
+            output.input.payload.data.eq(register.output.payload.word_select(part, machine.bus_width)),
             output.input.payload.last.eq(beats_left == 0),
             axi.wvalid.eq(output.output.valid),
             axi.wdata.eq(output.output.payload.data),
@@ -217,13 +214,7 @@ class Store(wiring.Component):
             self.beat.eq(axi.wvalid & axi.wready),
         ]
         with m.If(step):
-            m.d.sync += [
-                word.eq(word >> machine.bus_width),
-                parts_left.eq(parts_left - 1),
-                beats_left.eq(beats_left - 1),
-            ]
-        with m.If(next_word):
-            m.d.sync += [word.eq(register.output.payload), parts_left.eq(parts)]
+            m.d.sync += [part.eq(Mux(part == parts - 1, 0, part + 1)), beats_left.eq(beats_left - 1)]
         with m.If(length.output.ready):
             m.d.sync += [in_burst.eq(length.output.valid), beats_left.eq(length.output.payload)]
 

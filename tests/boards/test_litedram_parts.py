@@ -61,6 +61,71 @@ def test_down_converter(ratio: int, offered: float, taken: float) -> None:
         assert cycles <= 4 * len(commands) + 4, "a cycle is lost between commands"
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("ratio", [2, 4])
+@pytest.mark.parametrize("pauses", [0.0, 0.5])
+def test_down_converter_writes(ratio: int, pauses: float, reverse: bool) -> None:
+    """Data is not taken before its command, and is there three cycles after the narrow one's."""
+    rng = random.Random(ratio)
+    wide = LiteDRAMNativePort("both", address_width=20, data_width=16 * ratio)
+    narrow = LiteDRAMNativePort("both", address_width=20 + ratio // 2, data_width=16)
+    dut = DownConverter(wide, narrow, reverse)
+    words = [rng.getrandbits(16 * ratio) for _ in range(40)]
+    strobes = [rng.getrandbits(2 * ratio) for _ in words]
+    order = range(ratio - 1, -1, -1) if reverse else range(ratio)
+    expected = [
+        (word >> 16 * part & 0xFFFF, strobe >> 2 * part & 3)
+        for word, strobe in zip(words, strobes, strict=True)
+        for part in order
+    ]
+    got: list[tuple[int, int]] = []
+    commanded, taken, due = 0, 0, 0
+
+    def commands() -> Bench:
+        nonlocal commanded
+        for number in range(len(words)):
+            while rng.random() < pauses:
+                yield
+            yield wide.cmd.addr.eq(number)
+            yield wide.cmd.we.eq(1)
+            yield wide.cmd.valid.eq(1)
+            yield
+            while not (yield wide.cmd.ready):
+                yield
+            commanded += 1
+            yield wide.cmd.valid.eq(0)
+
+    def data() -> Bench:
+        nonlocal taken
+        for word, strobe in zip(words, strobes, strict=True):
+            yield wide.wdata.data.eq(word)
+            yield wide.wdata.we.eq(strobe)
+            yield wide.wdata.valid.eq(1)
+            yield
+            while not (yield wide.wdata.ready):
+                yield
+            taken += 1
+            assert taken <= commanded
+        yield wide.wdata.valid.eq(0)
+
+    def memory() -> Bench:
+        nonlocal due
+        soon = [0] * 3
+        yield narrow.cmd.ready.eq(1)
+        while len(got) < len(expected):
+            yield
+            if (yield narrow.wdata.ready):
+                assert (yield narrow.wdata.valid)
+                got.append(((yield narrow.wdata.data), (yield narrow.wdata.we)))
+                due -= 1
+            soon.append(int((yield narrow.cmd.valid)))
+            due += soon.pop(0)
+            yield narrow.wdata.ready.eq(due > 0)
+
+    run_simulation(dut, [commands(), data(), memory()])
+    assert got == expected
+
+
 @pytest.mark.parametrize("taken", [1.0, 0.5])
 def test_bursts(taken: float) -> None:
     rng = random.Random(3)

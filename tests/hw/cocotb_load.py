@@ -15,7 +15,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_bench import FaultyRamRead, Receiver, Sender, never, pauses, quiet, reset, start_clock
 from cocotbext.axi import AxiReadBus
 from random_transfers import MEMORY_BYTES, places, random_load
-from scratchpad_places import address_of, place_bits
+from scratchpad_places import address_of
 
 from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
@@ -52,6 +52,7 @@ class Bench:
         self.waited = self.signalled = self.beats = 0
         self.scratch: dict[int, int] = {}
         self.expected_words: list[tuple[int, int]] = []  # address, word: in order, still to be written
+        self.placed: list[tuple[int, int]] = []  # words whose places have been taken
         self.instructions = Sender(self.dut, "instructions", self._stall())
         self.words = Receiver(self.dut, "write", self._stall(), self._write)
         self.tasks = [self.instructions.task, self.words.task, cocotb.start_soon(self._watch())]
@@ -66,11 +67,10 @@ class Bench:
         self.instructions.queue.append(int.from_bytes(assemble(code), "little"))
 
     def _write(self, payload: int) -> None:
-        bits = place_bits(MACHINE.input_lanes)
-        address, word = address_of(payload & ((1 << bits) - 1), MACHINE.input_lanes), payload >> bits
-        assert (address, word) == self.expected_words.pop(0), "a wrong word, or not in its turn"
+        address, word = self.expected_words.pop(0)
+        assert address_of(payload, MACHINE.input_lanes) == address, "a wrong place, or not in its turn"
         assert self.waited > self.signalled, "a word before the tokens were taken"
-        self.scratch[address] = word
+        self.placed.append((address, word))
 
     async def _watch(self) -> None:
         """Gives the tokens that are waited for after some time, checks those that are given."""
@@ -78,8 +78,14 @@ class Bench:
         stall = self._stall()
         edge = RisingEdge(dut.clk)
         ready = 0
+        placed = False
         while True:
             await edge
+            if placed:  # in the cycle before; now the word is there
+                address, word = self.placed.pop(0)
+                assert int(dut.write_data.value) == word, "a wrong word"
+                self.scratch[address] = word
+            placed = bool(int(dut.write_valid.value) and int(dut.write_ready.value))
             assert int(dut.m_axi_rready.value), "the bus is held up"
             self.beats += int(dut.m_axi_rvalid.value)
             if int(dut.tokens_wait_valid.value):

@@ -92,6 +92,7 @@ class Bench:
         edge = RisingEdge(dut.clk)
         load: tuple[int, int] | None = None  # kept until they are taken
         store: int | None = None
+        loaded = 0  # the word whose place was taken in the last cycle
         for _ in range(cycles):
             # what everybody wants in this cycle
             busy, load_rests, store_rests, reads = (not next(stall) for stall in self.stalls)
@@ -118,8 +119,8 @@ class Bench:
                 address << ADDRESS_WIDTH * slot for slot, address in enumerate(addresses)
             )
             dut.write_valid.value = load is not None
-            address, word = load or self._garbage()
-            dut.write_payload.value = place_of(address, BANKS) | word << place_bits(BANKS)
+            dut.write_payload.value = place_of((load or self._garbage())[0], BANKS)
+            dut.write_data.value = loaded
             dut.read_valid.value = store is not None
             dut.read_payload.value = place_of(self._garbage()[0] if store is None else store, BANKS)
             await edge
@@ -167,6 +168,7 @@ class Bench:
             seen["write"] += write is not None
             seen["load"] += load_done
             seen["store"] += store_done
+            loaded = load[1] if load_done and load is not None else self._garbage()[1]
             load = None if load_done else load
             store = None if store_done else store
 

@@ -47,6 +47,7 @@ class Bench(wiring.Component):
         m.submodules.scratchpad = self.scratchpad
         wiring.connect(m, self.load.port, self.read_port.clients[0])
         wiring.connect(m, self.load.write, self.scratchpad.write)
+        m.d.comb += self.scratchpad.write_data.eq(self.load.write_data)
         wiring.connect(m, wiring.flipped(self.instructions), self.load.instructions)
         wiring.connect(m, self.load.tokens, wiring.flipped(self.tokens))
         wiring.connect(m, self.read_port.axi, wiring.flipped(self.axi))
@@ -109,10 +110,19 @@ def run(
     async def checker(ctx: Any) -> None:
         nonlocal cycles
         write = dut.load.write
-        async for _, _, valid, ready, payload, strobe, mask in ctx.tick().sample(
-            write.valid, write.ready, write.payload, dut.tokens.signal_valid, dut.tokens.signal
+        placed: int | None = None  # the address of the word that is there in this cycle
+        async for _, _, valid, ready, place, word, strobe, mask in ctx.tick().sample(
+            write.valid,
+            write.ready,
+            write.payload,
+            dut.load.write_data,
+            dut.tokens.signal_valid,
+            dut.tokens.signal,
         ):
             cycles += 1
+            if placed is not None:
+                written[placed] = word
+            placed = place.row * banks + place.bank.bit_length() - 1 if valid and ready else None
             assert cycles < 100_000
             if strobe:
                 signals.append(mask)
@@ -122,8 +132,6 @@ def run(
                     assert written.get(scratch) == expected, (code, at, scratch)
                 if len(signals) == len(codes):
                     break
-            if valid and ready:
-                written[payload.place.row * banks + payload.place.bank.bit_length() - 1] = payload.data
         for _ in range(20):  # nothing comes after the last token
             assert not ctx.get(dut.tokens.signal_valid)
             await ctx.tick()

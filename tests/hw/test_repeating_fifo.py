@@ -6,15 +6,44 @@ import random
 from typing import Any
 
 import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
 from hw.repeating_fifo import RepeatingFIFO
 
 
-def run(depth: int, sets: list[tuple[int, int]], seed: int, *, write: float, take: float) -> int:
+class Queue(wiring.Component):
+    """The queue, which has room as soon as it can have; ``pause`` takes it away."""
+
+    def __init__(self, *, width: int, depth: int) -> None:
+        self.queue = RepeatingFIFO(width=width, depth=depth)
+        self.pause = Signal()
+        members = self.queue.signature.members
+        self.passed = {name: member for name, member in members.items() if name != "room"}
+        super().__init__(self.passed)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.queue = queue = self.queue
+        for name, member in self.passed.items():
+            inside, outside = getattr(queue, name), getattr(self, name)
+            if not member.is_port:
+                wiring.connect(m, inside, wiring.flipped(outside))
+            elif member.flow is wiring.Out:
+                m.d.comb += outside.eq(inside)
+            else:
+                m.d.comb += inside.eq(outside)
+        m.d.comb += queue.room.eq((~queue.r_rdy | queue.r_en) & ~self.pause)
+        return m
+
+
+def run(
+    depth: int, sets: list[tuple[int, int]], seed: int, *, write: float, take: float, pause: float = 0.0
+) -> int:
     """Sets of entries and how often each is given again; the cycles from the first entry to the last."""
     rng = random.Random(seed)
-    dut = RepeatingFIFO(width=16, depth=depth)
+    dut: Any = Queue(width=16, depth=depth)
     entries = [[rng.getrandbits(16) for _ in range(count)] for count, _ in sets]
     expected = [
         entry for one, (_, repeats) in zip(entries, sets, strict=True) for entry in one * (repeats + 1)
@@ -56,6 +85,8 @@ def run(depth: int, sets: list[tuple[int, int]], seed: int, *, write: float, tak
                     break
             ready = rng.random() < take
             ctx.set(dut.r_en, ready)
+            ctx.set(dut.pause, rng.random() < pause)
+        ctx.set(dut.pause, 0)
         assert room == depth
         ctx.set(dut.r_en, 1)
         await ctx.tick().repeat(5)
@@ -68,15 +99,17 @@ def run(depth: int, sets: list[tuple[int, int]], seed: int, *, write: float, tak
 
 
 @pytest.mark.parametrize("depth", [2, 16, 64])
-@pytest.mark.parametrize(("write", "take"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5)])
-def test_random_sets(depth: int, write: float, take: float) -> None:
+@pytest.mark.parametrize(
+    ("write", "take", "pause"), [(1.0, 1.0, 0.0), (0.5, 1.0, 0.0), (1.0, 0.5, 0.0), (1.0, 0.7, 0.5)]
+)
+def test_random_sets(depth: int, write: float, take: float, pause: float) -> None:
     rng = random.Random(depth)
     sets = []
     for _ in range(60):
         repeats = rng.choice([0, 0, 1, 2, 5])
         count = rng.choice([1, 2, depth, rng.randint(1, depth)]) if repeats else rng.randint(1, 2 * depth)
         sets.append((count, repeats))
-    run(depth, sets, depth, write=write, take=take)
+    run(depth, sets, depth, write=write, take=take, pause=pause)
 
 
 def test_one_entry_a_cycle_while_it_repeats() -> None:
@@ -86,7 +119,7 @@ def test_one_entry_a_cycle_while_it_repeats() -> None:
 @pytest.mark.parametrize("late", [False, True])
 def test_drop(late: bool) -> None:
     """The room of all is free again, also of those that were given before it was known."""
-    dut = RepeatingFIFO(width=8, depth=16)
+    dut: Any = Queue(width=8, depth=16)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
 

@@ -39,6 +39,7 @@ class Ports:
         self.ctx = ctx
         self.cycle = 0
         self.answers: list[tuple[int, Any, int]] = []
+        self.loading = 0  # the word whose place is offered
         self.off()
 
     def off(self) -> None:
@@ -75,7 +76,8 @@ class Ports:
 
     def load(self, address: int, word: int) -> None:
         self.ctx.set(self.dut.write.valid, 1)
-        self.ctx.set(self.dut.write.payload, {"place": self._place(address), "data": word})
+        self.ctx.set(self.dut.write.payload, self._place(address))
+        self.loading = word
 
     def store(self, address: int) -> None:
         self.ctx.set(self.dut.read.valid, 1)
@@ -90,6 +92,7 @@ class Ports:
             _, output, word = self.answers.pop(0)
             assert self.ctx.get(output) == word
         await self.ctx.tick()
+        self.ctx.set(self.dut.write_data, self.loading)
         self.cycle += 1
         self.off()
 
