@@ -79,7 +79,7 @@ class BurstSplitter(wiring.Component):
         first_valid = Signal()
         first_address = Signal(ADDRESS_WIDTH, reset_less=True)
         first_tag = Signal(tag, reset_less=True)
-        end = Signal(max(len(entry.beats), chunk_bits) + 1)
+        end = Signal(max(len(entry.beats), chunk_bits) + 1, reset_less=True)
         first_moves = Signal()
         m.d.comb += waiting.output.ready.eq(~first_valid | first_moves)
         with m.If(waiting.output.ready):
@@ -93,9 +93,9 @@ class BurstSplitter(wiring.Component):
         # second stage: one burst after another; every one but the last ends with its chunk
         busy = Signal()
         address = Signal(ADDRESS_WIDTH, reset_less=True)
-        last_beat = Signal(chunk_bits)
-        chunks_left = Signal(len(end) - chunk_bits)  # after this one
-        last = Signal()
+        last_beat = Signal(chunk_bits, reset_less=True)
+        chunks_left = Signal(len(end) - chunk_bits, reset_less=True)  # after this one
+        last = Signal(reset_less=True)
         held_tag = Signal(tag, reset_less=True)
         m.submodules.output = output = SkidBuffer(self.bursts.payload.shape())
         wiring.connect(m, output.output, wiring.flipped(self.bursts))

@@ -22,7 +22,7 @@ from hw.isa import Opcode, layout_of
 from hw.issue import POSITION_BITS, WordFlags
 from hw.machine import Machine
 from hw.multiplier import MultiplierKind, require_multiplier_kind
-from hw.requantize import Requantize
+from hw.requantize import FLAGS_EARLY, Requantize
 from hw.scratchpad import READ_LATENCY, ComputePort, place_at
 from hw.sequencer import Sequencer
 from hw.tokens import TokenPort
@@ -180,8 +180,8 @@ class Compute(wiring.Component):
         m.d.comb += [
             requantize.instruction.eq(code),
             requantize.sums.eq(accumulators.sums),
-            requantize.flags.valid.eq(valid[results - 2] & flags[results - 2].last),
-            *(requantize.flags[name].eq(flags[results - 2][name])
+            requantize.flags.valid.eq(valid[results - FLAGS_EARLY] & flags[results - FLAGS_EARLY].last),
+            *(requantize.flags[name].eq(flags[results - FLAGS_EARLY][name])
               for name in ("row_end", "block_end", "end")),
             requantize.residual_data.eq(port.residual_data),
             port.write_data.eq(requantize.write_data),

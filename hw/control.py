@@ -169,7 +169,7 @@ class ControlRegisters(wiring.Component):
             Register.COUNTED_LAYER: Cat(counted_layer, one_layer),
             **{counter: count[:32] for counter, count in self._counters.items()},
         }.items()}
-        wanted = Signal(len(words))
+        wanted = Signal(len(words), reset_less=True)
         high_wanted = Signal()
         m.d.comb += [
             bus.arready.eq(~wanted_held),

@@ -77,7 +77,7 @@ class Fetch(wiring.Component):
         # reading: one burst after another, not too far ahead, until told to stop
         beat = client.output
         reading = Signal()
-        address = Signal(32)
+        address = Signal(32, reset_less=True)
         ahead = Signal(range(READ_AHEAD + 1))  # bursts that have been asked for and not been taken
         asked, taken = Signal(), Signal()
         number = Signal(range(beats))  # of the next beat in its burst

@@ -101,15 +101,17 @@ class PixelLoops(wiring.Component):
 
         issue = Signal()
         pass_end = Signal()  # both are last
-        takes_word, takes_slots = Signal(), Signal()  # as `take`, each for hundreds of flip-flops
-        starts = copies(m, self.next_startable, 3, "startable", init=0)
+        # as `take`, each for a part of what it steers
+        takes_settings, takes_place, takes_flags, takes_counts, takes_slots = takes = [
+            Signal(name=f"takes_{part}") for part in ("settings", "place", "flags", "counts", "slots")]
+        starts = copies(m, self.next_startable, 1 + len(takes), "startable", init=0)
         m.d.comb += [
             issue.eq(active & (~slow | turn) & (~settings.fold | self.tile_available)),
             self.folds.eq(issue & settings.fold),
             self.waits_to_fold.eq(active & settings.fold & ~self.tile_available),
             self.free.eq(~active | (issue & pass_end)),
             *(taken.eq(self.free & start)
-              for taken, start in zip((self.take, takes_word, takes_slots), starts, strict=True)),
+              for taken, start in zip((self.take, *takes), starts, strict=True)),
             # partial sums of an output block lie behind those of the block before
             next_pixel.eq(first_pixel),
             self.issue_valid.eq(issue),
@@ -135,25 +137,13 @@ class PixelLoops(wiring.Component):
             m.d.comb += next_pixel.eq(0)
             with m.If(~prepared.first_block & (code.partial | code.continues)):
                 m.d.comb += next_pixel.eq(word.pixel + active)
-        with m.If(takes_word):
+        with m.If(takes_settings):
             m.d.sync += [
-                first_pixel.eq(next_pixel),
-                active.eq(1),
                 slow.eq(prepared.last & (code.residual | code.average)),
                 last_pass.eq(prepared.last),
                 last_block.eq(prepared.last_block),
-                word.address.eq(prepared.address),
-                word.row.eq(prepared.row),
-                word.column.eq(prepared.column),
                 word.half.eq(prepared.half),
                 word.phase.eq(self.phase),
-                word.pixel.eq(next_pixel),
-                word.flags.first.eq(prepared.first & ~code.continues),
-                word.flags.last.eq(prepared.last & ~code.partial),
-                word.flags.chain.eq(code.fold & ~prepared.first),
-                word.flags.new_tile.eq(prepared.needs_tile),
-                word.flags.new_block.eq(prepared.first),
-                word.flags.maximum.eq(code.mode == Mode.MAXIMUM),
                 *(word[name].eq(code[name]) for name in ("mode", "thin_channels", "input_signed",
                                                          "image_rows", "image_columns")),
                 *([word.pairs.eq(code.pairs)] if self.machine.weight_pairs else []),
@@ -161,37 +151,59 @@ class PixelLoops(wiring.Component):
                 settings.one_column.eq(one_column),
                 *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns", "residual",
                                                              "output_columns", "fold", "layer")),
+            ]
+        with m.If(takes_place):
+            m.d.sync += [
+                word.address.eq(prepared.address),
+                word.row.eq(prepared.row),
+                word.column.eq(prepared.column),
                 first_column.eq(prepared.column),
                 next_row.eq(prepared.address + code.source_row_step),
-                columns_left.eq(code.output_columns),
-                rows_left.eq(code.output_rows),
             ]
-            m.d.comb += [next_last_column.eq(one_column), next_last_row.eq(one_row)]
         with m.Elif(issue):
-            m.d.sync += [
-                active.eq(~pass_end),
-                word.flags.new_tile.eq(settings.fold),
-                word.flags.new_block.eq(0),
-                word.pixel.eq(word.pixel + ~settings.fold),
-            ]
-            with m.If(settings.fold):
-                m.d.sync += [word.flags.first.eq(0), word.flags.chain.eq(1)]
             with m.If(last_column):
                 m.d.sync += [
                     word.address.eq(next_row),
                     next_row.eq(next_row + settings.row_step),
                     word.row.eq(word.row + settings.stride_rows),
                     word.column.eq(first_column),
-                    columns_left.eq(settings.output_columns),
-                    rows_left.eq(rows_left - 1),
                 ]
-                m.d.comb += [next_last_column.eq(settings.one_column), next_last_row.eq(rows_left == 2)]
             with m.Else():
                 m.d.sync += [
                     word.address.eq(word.address + settings.stride_columns),
                     word.column.eq(word.column + settings.stride_columns),
-                    columns_left.eq(columns_left - 1),
                 ]
+        with m.If(takes_flags):
+            m.d.sync += [
+                first_pixel.eq(next_pixel),
+                word.pixel.eq(next_pixel),
+                word.flags.first.eq(prepared.first & ~code.continues),
+                word.flags.last.eq(prepared.last & ~code.partial),
+                word.flags.chain.eq(code.fold & ~prepared.first),
+                word.flags.new_tile.eq(prepared.needs_tile),
+                word.flags.new_block.eq(prepared.first),
+                word.flags.maximum.eq(code.mode == Mode.MAXIMUM),
+            ]
+        with m.Elif(issue):
+            m.d.sync += [
+                word.flags.new_tile.eq(settings.fold),
+                word.flags.new_block.eq(0),
+                word.pixel.eq(word.pixel + ~settings.fold),
+            ]
+            with m.If(settings.fold):
+                m.d.sync += [word.flags.first.eq(0), word.flags.chain.eq(1)]
+        with m.If(takes_counts):
+            m.d.sync += [
+                active.eq(1), columns_left.eq(code.output_columns), rows_left.eq(code.output_rows),
+            ]
+            m.d.comb += [next_last_column.eq(one_column), next_last_row.eq(one_row)]
+        with m.Elif(issue):
+            m.d.sync += active.eq(~pass_end)
+            with m.If(last_column):
+                m.d.sync += [columns_left.eq(settings.output_columns), rows_left.eq(rows_left - 1)]
+                m.d.comb += [next_last_column.eq(settings.one_column), next_last_row.eq(rows_left == 2)]
+            with m.Else():
+                m.d.sync += columns_left.eq(columns_left - 1)
                 m.d.comb += next_last_column.eq(columns_left == 2)
 
         # A residual takes its turns at every second cycle of a clock that runs through the whole

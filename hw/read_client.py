@@ -147,7 +147,8 @@ class ReadClient(wiring.Component):
                 left.eq(register.output.valid & register.output.ready),
                 next_waiting.eq(waiting + repeating.reads - left),
             ]
-            m.d.sync += [waiting.eq(next_waiting), repeating.room.eq(next_waiting != 4)]
+            m.d.comb += repeating.next_room.eq(next_waiting != 4)
+            m.d.sync += waiting.eq(next_waiting)
         wiring.connect(m, plain.output, register.input)
         wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
         wiring.connect(m, register.output, wiring.flipped(self.output))

@@ -93,11 +93,14 @@ class ReadPort(wiring.Component):
                             m.d.comb += chosen.eq(candidate)
         for n, client in enumerate(self.clients):
             m.d.comb += client.bursts.ready.eq(free & served.any() & (chosen == n))
+        address, length = Signal.like(axi.araddr, reset_less=True), Signal.like(axi.arlen, reset_less=True)
         burst = Signal.like(self.clients[0].bursts.payload)
         m.d.comb += [
             burst.eq(Array(client.bursts.payload.as_value() for client in self.clients)[chosen]),
             entry.tag.eq(burst.tag),
             axi.arid.eq(0),
+            axi.araddr.eq(address),
+            axi.arlen.eq(length),
             axi.arburst.eq(BURST_INCR),
             axi.arsize.eq(exact_log2(self.bus_width // 8)),
         ]
@@ -106,8 +109,8 @@ class ReadPort(wiring.Component):
         with m.If(order.w_en):
             m.d.sync += [
                 axi.arvalid.eq(1),
-                axi.araddr.eq(burst.address),
-                axi.arlen.eq(burst.length),
+                address.eq(burst.address),
+                length.eq(burst.length),
                 newest.eq(chosen),
             ]
 

@@ -46,8 +46,8 @@ class RepeatingFIFO(wiring.Component):
         An entry to be written.
     r_data : ``Out(width)``, r_rdy : ``Out(1)``, r_en : ``In(1)``
         The next entry, whether there is one, and whether it is taken.
-    room : ``In(1)``
-        An entry may be read: it will find ``r_rdy`` 0, or ``r_en`` 1.
+    next_room : ``In(1)``
+        In the next cycle an entry may be read: it will find ``r_rdy`` 0, or ``r_en`` 1.
     reads : ``Out(1)``
         Strobe: one is, and is given from the next cycle on.
     frees : ``Out(1)``
@@ -71,7 +71,7 @@ class RepeatingFIFO(wiring.Component):
             "r_data": Out(width),
             "r_rdy": Out(1),
             "r_en": In(1),
-            "room": In(1),
+            "next_room": In(1),
             "reads": Out(1),
             "frees": Out(1),
             "again": Out(exact_log2(depth) + 1),
@@ -84,7 +84,8 @@ class RepeatingFIFO(wiring.Component):
         bits = exact_log2(self.depth)
         written, place = Signal(bits + 1), Signal(bits + 1)  # entries written; the next one to be read
         next_written, next_place = Signal(bits + 1), Signal(bits + 1)
-        step = Signal()
+        step, room = Signal(), Signal()
+        m.d.sync += room.eq(self.next_room)
         following = Signal(bits + 1)  # the place after this one, known before the step
         m.d.comb += [next_written.eq(written + self.w_en), next_place.eq(Mux(step, following, place))]
         m.d.sync += [written.eq(next_written), place.eq(next_place)]
@@ -92,6 +93,7 @@ class RepeatingFIFO(wiring.Component):
         parts = [slice(start, min(start + self.part, self.width)) for start in starts]
         write_places = copies(m, next_written[:bits], len(parts), "written")
         read_places = copies(m, next_place[:bits], len(parts), "place")
+        rooms = copies(m, self.next_room, len(parts), "room", init=0)
         given = Signal(self.width, reset_less=True)
         m.d.comb += self.r_data.eq(given)
         for number, part in enumerate(parts):
@@ -108,7 +110,7 @@ class RepeatingFIFO(wiring.Component):
                 read.addr.eq(read_places[number]),
             ]
             # any entry may be read where none is given, and that hangs on less than `step`
-            with m.If(~self.r_rdy | self.r_en):
+            with m.If(rooms[number]):
                 m.d.sync += given[part].eq(read.data)
 
         layout = repeat_layout(self.depth)
@@ -133,7 +135,7 @@ class RepeatingFIFO(wiring.Component):
             again.eq(left != 0),
             following.eq(Mux(ends & again, first, place + 1)),
             # not past the first entry of a repeat that is not seen yet
-            step.eq((several | (some & ~stepped)) & (active | ~ahead.r_rdy) & self.room),
+            step.eq((several | (some & ~stepped)) & (active | ~ahead.r_rdy) & room),
             self.reads.eq(step),
         ]
         # entries that may be read, as they were a cycle ago: one is seen a cycle late

@@ -17,10 +17,10 @@ from hw.divider import Divider
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.rounding_shift import RESULT_BITS, SHIFT_OFFSET, RoundingShift
-from hw.scratchpad import READ_LATENCY
+from hw.scratchpad import PORT_B_LATENCY
 from hw.weight_loader import SHIFT_BITS
 
-__all__ = ["OutputFlags", "Requantize", "requantize_twin"]
+__all__ = ["FLAGS_EARLY", "OutputFlags", "Requantize", "requantize_twin"]
 
 #: What stays with an output word: it exists, and is at the end of a row, of a block, of the instruction.
 OutputFlags = data.StructLayout({"valid": 1, "row_end": 1, "block_end": 1, "end": 1})
@@ -29,10 +29,11 @@ _CLIP = RoundingShift.LATENCY      # stage whose register holds the rounded valu
 _CLIPPED = _CLIP + 1
 _ALIGN_CYCLES = 3
 _AGAIN = _CLIPPED + _ALIGN_CYCLES  # when a word comes back to the shifter
-_RESIDUAL_READ = _CLIPPED - READ_LATENCY
+_RESIDUAL_READ = _CLIPPED - PORT_B_LATENCY
 _WRITE = _CLIPPED + 2              # two registers: the way to the scratchpad is long
 _WRITE_RESIDUAL = _AGAIN + _WRITE
-assert _RESIDUAL_READ == 0, "a residual is asked for when the word enters the shifter"
+#: Cycles from a word's flags to its sums.
+FLAGS_EARLY = 2 - _RESIDUAL_READ
 assert _AGAIN % 2 == 1, "a word would meet the next one at the shifter"
 assert (_WRITE_RESIDUAL - _RESIDUAL_READ) % 2 == 1, "a write would meet a read at the scratchpad's port"
 
@@ -51,11 +52,11 @@ class Requantize(wiring.Component):
     sums : ``In``
         Int32 of each lane.
     flags : ``In(OutputFlags)``
-        Of the sums two cycles later.
+        Of the sums `FLAGS_EARLY` cycles later.
     residual : ``Out(OutputFlags)``
         Flags of the word whose residual is wanted in the next cycle (``valid`` only if there is one).
     residual_data : ``In(8 * output_lanes)``
-        That word, `READ_LATENCY` cycles after that cycle.
+        That word, `PORT_B_LATENCY` cycles after that cycle.
     write : ``Out(OutputFlags)``
         Flags of the word that is in ``write_data`` in the next cycle.
     write_data : ``Out(8 * output_lanes)``
@@ -85,8 +86,12 @@ class Requantize(wiring.Component):
         stages = [Signal(OutputFlags, name=f"flags{stage}") for stage in range(_CLIPPED + 1)]
         again = [Signal(name=f"again{stage}") for stage in range(_CLIPPED + 1)]
         align = [Signal(OutputFlags, name=f"align_flags{stage}") for stage in range(_ALIGN_CYCLES)]
-        entering, coming = Signal(OutputFlags), Signal(OutputFlags)
-        m.d.sync += coming.eq(self.flags)
+        ahead = [self.flags]
+        for stage in range(FLAGS_EARLY - 1):
+            register = Signal(OutputFlags, name=f"ahead{stage}")
+            m.d.sync += register.eq(ahead[-1])
+            ahead.append(register)
+        entering, coming = Signal(OutputFlags), ahead[-1]
         m.d.comb += entering.eq(Mux(align[-1].valid, align[-1], coming))
         m.d.sync += [again[0].eq(align[-1].valid), stages[0].eq(entering)]
         for stage in range(_CLIPPED):
@@ -101,8 +106,8 @@ class Requantize(wiring.Component):
             goes_round.eq(code.residual & ~again[_CLIPPED]),
             align[0].eq(stages[_CLIPPED]),
             align[0].valid.eq(stages[_CLIPPED].valid & goes_round),
-            self.residual.eq(entering),
-            self.residual.valid.eq(coming.valid & code.residual & ~align[-1].valid),
+            self.residual.eq(ahead[1]),
+            self.residual.valid.eq(ahead[1].valid & code.residual),
         ]
         m.d.sync += [
             self.write.eq(stages[_CLIPPED]),
@@ -120,7 +125,7 @@ class Requantize(wiring.Component):
                 divider.dividends.eq(self.sums),
                 divider.start.eq(starts),
             ]
-            m.d.sync += [starts.eq(self.flags.valid & code.average), came.eq(coming)]
+            m.d.sync += [starts.eq(ahead[-2].valid & code.average), came.eq(coming)]
             with m.If(came.valid & code.average):
                 m.d.sync += waiting.eq(came)
             with m.If(code.average):

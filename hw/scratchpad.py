@@ -21,14 +21,18 @@ from hw.delay_line import delay_line
 from hw.dual_port_memory import PLACES_LATENCY, PORT_LATENCY, DualPortMemory, MemoryKind
 from hw.machine import Machine
 
-__all__ = ["ADDRESS_WIDTH", "READ_LATENCY", "ComputePort", "Scratchpad", "place_at", "place_layout"]
+__all__ = ["ADDRESS_WIDTH", "PORT_B_LATENCY", "READ_LATENCY", "ComputePort", "Scratchpad", "place_at",
+           "place_layout"]
 
 #: Bits of a scratchpad address in instructions and between units; more than the scratchpad may have.
 ADDRESS_WIDTH = 16
 
-#: Cycles from a read's address to its word, for all that read: a register before the banks and one behind the
+#: Cycles from a read's address to its word through port A: a register before the banks and one behind the
 #: words' choice.
 READ_LATENCY = 1 + PORT_LATENCY + 1
+#: The same through port B: one more on each side of that choice, because banks and those who read them lie
+#: far from each other.
+PORT_B_LATENCY = READ_LATENCY + 2
 
 
 def place_layout(banks: int) -> data.StructLayout:
@@ -61,7 +65,8 @@ class ComputePort(wiring.Signature):
         Port A; ``read_data`` follows `READ_LATENCY` cycles later: word 0, with ``read_all`` the others too.
         Address j is address 0 plus j, modulo ``banks``; a word whose address is not is any word.
     write_enable, residual_enable : ``Out(1)``
-        Port B writes, or reads; never both.  ``residual_data`` follows `READ_LATENCY` cycles later.
+        Port B writes, or reads; never both.  ``residual_data`` follows `PORT_B_LATENCY` cycles
+        later.
     b_place, write_data : ``Out``
         Its place and, if it writes, the word.  ``b_place.bank`` is 0 if it does neither.
     """
@@ -107,7 +112,7 @@ class Scratchpad(wiring.Component):
     read : ``In(stream.Signature(place_layout(input_lanes)))``
         Places of words for store.
     read_data : ``Out(8 * output_lanes)``
-        Word for store, `READ_LATENCY` cycles after its place was taken.
+        Word for store, `PORT_B_LATENCY` cycles after its place was taken.
     read_valid : ``Out(1)``
         ``read_data`` is one.
     """
@@ -175,7 +180,9 @@ class Scratchpad(wiring.Component):
             ]
             m.d.comb += [memory.a_enable.eq(enable), memory.a_address.eq(row)]
             a_words.append(memory.a_data)
-            b_words.append(memory.b_data)
+            b_word = Signal.like(memory.b_data, reset_less=True, name=f"b_word_{bank}")
+            m.d.sync += b_word.eq(memory.b_data)
+            b_words.append(b_word)
 
             loads, stores = Signal(name=f"load_{bank}"), Signal(name=f"store_{bank}")
             b_write, b_read = Signal(name=f"write_{bank}"), Signal(name=f"read_{bank}")
@@ -208,14 +215,16 @@ class Scratchpad(wiring.Component):
             m.d.sync += [read_data[slot].word_select(byte, 8).eq(part) for slot, part in enumerate(parts)]
         for name, chosen, output in (("residual", computing.bank, compute.residual_data),
                                      ("store", storing.bank, self.read_data)):
-            early = delay_line(m, chosen, 1 + PORT_LATENCY - 2, f"{name}_bank")[-1]
+            early = delay_line(m, chosen, PORT_LATENCY, f"{name}_bank")[-1]
             choices = copies(m, early, self.machine.word_bytes, f"{name}_bank", levels=2)
             word = Signal.like(output, reset_less=True, name=f"{name}_word")
-            m.d.comb += output.eq(word)
+            near_word = Signal.like(output, reset_less=True, name=f"{name}_near_word")
+            m.d.comb += output.eq(near_word)
+            m.d.sync += near_word.eq(word)
             m.d.sync += [
                 word.word_select(byte, 8).eq(reduce(or_, (
                     bank.word_select(byte, 8) & chosen.replicate(8)
                     for bank, chosen in zip(b_words, choice, strict=True))))
                 for byte, choice in enumerate(choices)]
-        m.d.comb += self.read_valid.eq(delay_line(m, store_has, READ_LATENCY, "store_reads", init=0)[-1])
+        m.d.comb += self.read_valid.eq(delay_line(m, store_has, PORT_B_LATENCY, "store_reads", init=0)[-1])
         return m

@@ -17,6 +17,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.copies import copies
 from hw.isa import Opcode, layout_of
 from hw.issue import issue_layout
 from hw.machine import Machine
@@ -30,6 +31,10 @@ __all__ = ["Sequencer"]
 #: Waiting for an instruction, for its tokens, preparing its passes: one bit for each, because they steer
 #: hundreds of flip-flops.
 _STATE = data.StructLayout({"idle": 1, "waits": 1, "passes": 1})
+
+
+#: Bits of an instruction that are held by the same registers.
+_PART = 64
 
 
 class Sequencer(wiring.Component):
@@ -127,9 +132,16 @@ class Sequencer(wiring.Component):
             self.tokens.wait.eq(code["wait"]),
             granted.eq((code["wait"] == 0) | self.tokens.wait_ready),
         ]
+        # while it waits it takes whatever is there, until it is an instruction
+        next_idle = Signal()
+        m.d.comb += next_idle.eq((state.idle & ~self.instructions.valid) | (state.passes & end))
+        held, given = code.as_value(), self.instructions.payload.as_value()
+        starts = range(0, len(held), _PART)
+        for start, takes in zip(starts, copies(m, next_idle, len(starts), "idle", init=1), strict=True):
+            with m.If(takes):
+                m.d.sync += held[start:start + _PART].eq(given[start:start + _PART])
         with m.If(state.idle):
             m.d.comb += self.instructions.ready.eq(1)
-            m.d.sync += code.eq(self.instructions.payload)
             if not self.machine.weight_decoder:
                 m.d.sync += code.fold.eq(0)  # whatever it steers is not built
             with m.If(self.instructions.valid):

@@ -134,14 +134,16 @@ class SerialBridge(Component):
         data_bytes = Signal.like(receiver.frame_bytes)
         memory_fits, register_fits, acceptable = Signal(), Signal(), Signal()
         # in two cycles after the frame's last byte: with its end, and in the state JUDGE
+        end = Signal(33)
         m.d.sync += [
+            end.eq(asked + count),  # known before the checksum has come
             data_bytes.eq(receiver.frame_bytes - (REQUEST_HEADER_BYTES + CRC_BYTES)),
             memory_fits.eq(
                 (asked % DATA_ALIGNMENT == 0)
                 & (count % DATA_ALIGNMENT == 0)
                 & (count != 0)
                 & (count <= MAXIMUM_DATA)
-                & (asked + count <= self.memory_bytes)
+                & (end <= self.memory_bytes)
             ),
             register_fits.eq((asked % 4 == 0) & (asked < 1 << self.register_address_bits) & (count == 4)),
         ]

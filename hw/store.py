@@ -144,6 +144,8 @@ class Store(wiring.Component):
         # addresses: `held` counts beats in the buffer that no burst has claimed; that they are enough
         # is seen in one cycle and used in the next
         held = Signal(range(self.depth * parts + 1))
+        address = Signal.like(axi.awaddr, reset_less=True)
+        burst_length = Signal.like(axi.awlen, reset_less=True)
         claimed = Signal(range(self.maximum_burst + 1))
         enough, issue = Signal(), Signal()
         m.submodules.lengths = lengths = SyncFIFO(width=8, depth=self.outstanding)
@@ -162,6 +164,8 @@ class Store(wiring.Component):
             answers.w_data[0].eq(burst.payload.last & burst.payload.tag.last),
             answers.w_data[1:].eq(burst.payload.tag.signal),
             axi.awid.eq(0),
+            axi.awaddr.eq(address),
+            axi.awlen.eq(burst_length),
             axi.awburst.eq(BURST_INCR),
             axi.awsize.eq(exact_log2(machine.bus_bytes)),
         ]
@@ -176,8 +180,8 @@ class Store(wiring.Component):
         with m.If(issue):
             m.d.sync += [
                 axi.awvalid.eq(1),
-                axi.awaddr.eq(burst.payload.address),
-                axi.awlen.eq(burst.payload.length),
+                address.eq(burst.payload.address),
+                burst_length.eq(burst.payload.length),
             ]
 
         # data: words into beats, each burst's beats counted.  Block RAM is slow, so nothing but a register

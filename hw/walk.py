@@ -70,7 +70,7 @@ class _Rows:
     def __init__(self, m: Module, *, address: Signal, plane_step: Any, row_step: Any, rows: Any,
                  new: Any, new_address: Any, load: Any, advance: Any) -> None:
         plane_address = Signal.like(address)
-        rows_left, planes_left = Signal(16), Signal(16)  # this one included
+        rows_left, planes_left = (Signal(16, reset_less=True) for _ in range(2))  # this one included
         last_row, last_plane, one_row = Signal(), Signal(), Signal()
         next_last_row = Signal()
         self.last = last_row & last_plane
@@ -172,7 +172,7 @@ class WordWalker(wiring.Component):
         new = self.walks.payload
         walk = Signal(SCRATCH_WALK, reset_less=True)
         address, row_address = Signal(16, reset_less=True), Signal(16, reset_less=True)
-        words_left = Signal(16)  # this one included
+        words_left = Signal(16, reset_less=True)  # this one included
         last_word, one_word = Signal(), Signal()
         busy = Signal()
         advance = Signal()

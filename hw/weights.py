@@ -77,10 +77,10 @@ class Weights(wiring.Component):
             client.drop.eq(self.discard),
         ]
 
-        address = Signal(32)
-        blocks = Signal(16)       # that have not been finished
+        address = Signal(32, reset_less=True)
+        blocks = Signal(16, reset_less=True)  # that have not been finished
         asking = Signal()         # there are some
-        tile_bytes = Signal(32)   # of one block's tiles as they are encoded
+        tile_bytes = Signal(32, reset_less=True)  # of one block's tiles as they are encoded
         no_tiles = Signal()
         tiles_next = Signal()
         transfer = client.transfers

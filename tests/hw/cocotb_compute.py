@@ -20,7 +20,7 @@ from scratchpad_places import address_of
 
 from hw.isa import Instruction, Mode, Unit, assemble
 from hw.machine import Machine
-from hw.scratchpad import READ_LATENCY
+from hw.scratchpad import PORT_B_LATENCY, READ_LATENCY
 
 MACHINE = Machine.from_json(json.loads(os.environ["MACHINE"]))
 WORD = MACHINE.word_bytes
@@ -82,7 +82,7 @@ class Bench:
         edge = RisingEdge(dut.clk)
         lanes = MACHINE.input_lanes
         inputs = [self.random.getrandbits(8 * WORD * lanes) for _ in range(READ_LATENCY - 1)]
-        residuals = [self.random.getrandbits(8 * WORD) for _ in range(READ_LATENCY - 1)]
+        residuals = [self.random.getrandbits(8 * WORD) for _ in range(PORT_B_LATENCY - 1)]
         while True:
             await edge
             read, write, residual = (

@@ -19,7 +19,7 @@ from scratchpad_places import place_bits, place_of
 
 from hw.dual_port_memory import PLACES_LATENCY
 from hw.machine import Machine
-from hw.scratchpad import ADDRESS_WIDTH, READ_LATENCY
+from hw.scratchpad import ADDRESS_WIDTH, PORT_B_LATENCY, READ_LATENCY
 
 MACHINE = Machine.from_json(json.loads(os.environ["MACHINE"]))
 WORDS = MACHINE.scratchpad_words
@@ -44,8 +44,8 @@ class Bench:
         self.stalls: list[Iterator[int]] = [pauses(1000 * seed + number) for number in range(4)]
         self.words: list[Word] = [None] * WORDS  # not written yet: unknown
         self.port_a: deque[list[Word]] = deque([[None] * BANKS for _ in range(READ_LATENCY)])
-        self.residual: deque[Word] = deque([None] * READ_LATENCY)
-        self.store: deque[tuple[Word] | None] = deque([None] * READ_LATENCY)
+        self.residual: deque[Word] = deque([None] * PORT_B_LATENCY)
+        self.store: deque[tuple[Word] | None] = deque([None] * PORT_B_LATENCY)
         self.newest: list[int] = []  # written in the last cycle
         self.on_their_way: deque[list[int]] = deque(maxlen=1 + PLACES_LATENCY)  # in the last ones
         self.load_was_last = False

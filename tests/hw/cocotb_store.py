@@ -19,7 +19,7 @@ from scratchpad_places import address_of
 
 from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
-from hw.scratchpad import READ_LATENCY
+from hw.scratchpad import PORT_B_LATENCY
 
 MACHINE = Machine.from_json(json.loads(os.environ["MACHINE"]))
 WORD = MACHINE.word_bytes
@@ -78,7 +78,7 @@ class Bench:
         stall = self._stall()
         edge = RisingEdge(dut.clk)
         ready = 0
-        answers: list[int | None] = [None] * (READ_LATENCY - 1)
+        answers: list[int | None] = [None] * (PORT_B_LATENCY - 1)
         while True:
             await edge
             word = None

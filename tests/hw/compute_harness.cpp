@@ -20,7 +20,7 @@
 namespace {
 
 struct Script {
-    uint32_t instructions, weight_words, word_bytes, weight_word_bytes, words, banks, latency, seed;
+    uint32_t instructions, weight_words, word_bytes, weight_word_bytes, words, banks, latency, residual_latency, seed;
     uint32_t weight_stall, instruction_stall, token_stall;  // per cent of the cycles
     uint32_t limit;                                         // cycles without progress before giving up
 };
@@ -69,7 +69,7 @@ int main(int count, char **arguments) {
     std::vector<uint8_t> garbage(bytes);
     // what was read in the last cycles, the newest first
     std::deque<std::vector<uint8_t>> port_a(script.latency, std::vector<uint8_t>(bytes * script.banks));
-    std::deque<std::vector<uint8_t>> port_b(script.latency, garbage);
+    std::deque<std::vector<uint8_t>> port_b(script.residual_latency, garbage);
 
     Vcompute top;
     uint32_t collisions = 0, outside = 0, next_code = 0, next_weights = 0, cycle = 0, progress = 0;

@@ -6,35 +6,48 @@ import random
 from typing import Any
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
 from hw.repeating_fifo import RepeatingFIFO
+from hw.stream_register import PingPongBuffer
 
 
 class Queue(wiring.Component):
-    """The queue, which has room as soon as it can have; ``pause`` takes it away."""
+    """The queue with a buffer of two entries behind it; ``pause`` takes the room in it away.
+
+    ``r_*`` and ``frees`` are those of the buffer.
+    """
 
     def __init__(self, *, width: int, depth: int) -> None:
         self.queue = RepeatingFIFO(width=width, depth=depth)
         self.pause = Signal()
         members = self.queue.signature.members
-        self.passed = {name: member for name, member in members.items() if name != "room"}
-        super().__init__(self.passed)
+        kept = ("w_data", "w_en", "r_data", "r_rdy", "r_en", "frees", "repeats", "drop")
+        super().__init__({name: members[name] for name in kept})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.queue = queue = self.queue
-        for name, member in self.passed.items():
-            inside, outside = getattr(queue, name), getattr(self, name)
-            if not member.is_port:
-                wiring.connect(m, inside, wiring.flipped(outside))
-            elif member.flow is wiring.Out:
-                m.d.comb += outside.eq(inside)
-            else:
-                m.d.comb += inside.eq(outside)
-        m.d.comb += queue.room.eq((~queue.r_rdy | queue.r_en) & ~self.pause)
+        m.submodules.buffer = buffer = PingPongBuffer(self.queue.width + 1)
+        wiring.connect(m, wiring.flipped(self.repeats), queue.repeats)
+        waiting, next_waiting, leaves = Signal(range(4)), Signal(range(4)), Signal()
+        m.d.comb += [
+            queue.w_data.eq(self.w_data),
+            queue.w_en.eq(self.w_en),
+            queue.drop.eq(self.drop),
+            buffer.input.valid.eq(queue.r_rdy),
+            buffer.input.payload.eq(Cat(queue.frees, queue.r_data)),
+            queue.r_en.eq(buffer.input.ready),
+            self.r_rdy.eq(buffer.output.valid),
+            Cat(self.frees, self.r_data).eq(buffer.output.payload),
+            buffer.output.ready.eq(self.r_en),
+            leaves.eq(self.r_rdy & self.r_en),
+            next_waiting.eq(waiting + queue.reads - leaves),
+            queue.next_room.eq((next_waiting != 3) & ~self.pause),
+        ]
+        m.d.sync += waiting.eq(next_waiting)
         return m
 
 

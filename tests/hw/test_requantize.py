@@ -7,8 +7,8 @@ import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
 from hw.machine import Machine
-from hw.requantize import Requantize, requantize_twin
-from hw.scratchpad import READ_LATENCY
+from hw.requantize import FLAGS_EARLY, Requantize, requantize_twin
+from hw.scratchpad import PORT_B_LATENCY
 
 MACHINE = Machine(input_lanes=4, output_lanes=4, bus_width=32)
 CASES: list[dict[str, int]] = [
@@ -65,7 +65,7 @@ def test_against_twin(fields: dict[str, int]) -> None:
             number, turn = divmod(cycle, cadence)
             return turn == 0 and 0 <= number < count and (number == 0 or shifts[number] != shifts[number - 1])
 
-        for cycle in range(-2, count * cadence + 1):
+        for cycle in range(-FLAGS_EARLY, count * cadence + 1):
             number, turn = divmod(cycle, cadence)
             new_shift = new_shift_at(cycle)
             ctx.set(dut.load_shift, int(new_shift_at(cycle + 2)))
@@ -74,7 +74,7 @@ def test_against_twin(fields: dict[str, int]) -> None:
             for lane in range(lanes):
                 ctx.set(dut.shift[lane], shifts[number][lane] if new_shift else -1)
                 ctx.set(dut.sums[lane], words[before][lane] if valid else 0x55555)
-            coming, turn = divmod(cycle + 1, cadence)
+            coming, turn = divmod(cycle + FLAGS_EARLY - 1, cadence)
             comes = turn == 0 and 0 <= coming < count
             ctx.set(dut.flags.valid, int(comes))
             for name, mark in zip(("row_end", "block_end", "end"), marks[coming] if comes else (1, 1, 1)):
@@ -83,8 +83,8 @@ def test_against_twin(fields: dict[str, int]) -> None:
         ctx.set(dut.flags.valid, 0)
 
     async def memory(ctx: SimulatorContext) -> None:
-        """The residual words, `READ_LATENCY` cycles after they are read; rubbish otherwise."""
-        pipeline = [0xA5A5A5A5] * (READ_LATENCY + 1)
+        """The residual words, `PORT_B_LATENCY` cycles after they are read; rubbish otherwise."""
+        pipeline = [0xA5A5A5A5] * (PORT_B_LATENCY + 1)
         asked = 0
         while True:
             ctx.set(dut.residual_data, pipeline.pop(0))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hw.compute import Compute
 from hw.isa import Instruction, assemble
 from hw.machine import Machine
-from hw.scratchpad import READ_LATENCY
+from hw.scratchpad import PORT_B_LATENCY, READ_LATENCY
 
 HARNESS = Path(__file__).with_name("compute_harness.cpp")
 
@@ -80,8 +80,8 @@ class VerilatedCompute:
         count = len(weights) // (size + 1)
         script, result = self.folder / "script.bin", self.folder / "result.bin"
         script.write_bytes(
-            struct.pack("<12I", len(instructions), count, machine.word_bytes, size,
-                        len(scratch), machine.input_lanes, READ_LATENCY, seed,
+            struct.pack("<13I", len(instructions), count, machine.word_bytes, size,
+                        len(scratch), machine.input_lanes, READ_LATENCY, PORT_B_LATENCY, seed,
                         weight_stall, instruction_stall, token_stall, 20_000)
             + scratch.tobytes() + b"".join(map(assemble, instructions)) + weights)
         command = [str(self.folder / "build" / "compute"), str(script), str(result)]
