@@ -104,14 +104,16 @@ def build(
     yosys, place, pack = tools
     _stage(say, yosys, ["-q", "-l", "synthesis.log", "top.ys"], work, "synthesis")
     netlist = require_fit(board, work / AREA_FILE)
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = {}  # of the fastest seed
     for seed in range(job.seed, job.seed + job.tries):
         _place_and_route(say, place, board, seed, work)
         timing = json.loads((work / "timing.json").read_text())
-        report = _report(board, job, netlist, timing, seed, tools, time.monotonic() - began, digest)
+        found = _report(board, job, netlist, timing, seed, tools, time.monotonic() - began, digest)
+        if not report or found["clock_reached_mhz"] > report["clock_reached_mhz"]:
+            report = found
         if report["clock_reached_mhz"] >= job.clock_mhz:
             break
-        say(f"seed {seed} reaches {report['clock_reached_mhz']:.2f} of {job.clock_mhz:g} MHz")
+        say(f"seed {seed} reaches {found['clock_reached_mhz']:.2f} of {job.clock_mhz:g} MHz")
     if report["clock_reached_mhz"] < job.clock_mhz:
         bitstream.unlink(missing_ok=True)  # an older one would be taken for this design
         write_whole(report_path, json.dumps(report, indent=1) + "\n")
