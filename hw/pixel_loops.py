@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -79,9 +79,10 @@ class PixelLoops(wiring.Component):
         m = Module()
         code, prepared = self.code, self.prepared
         count_bits = bits_for(self.machine.accumulator_depth)
-        active = Signal()
-        turn = Signal()           # a word of a slow pass may be issued
-        slow = Signal(reset_less=True)
+        active, next_active = Signal(), Signal()
+        turn, next_turn = Signal(), Signal()  # a word of a slow pass may be issued
+        slow, next_slow = Signal(reset_less=True), Signal()
+        go, next_go = Signal(), Signal()      # a word may be issued, if it needs no tile of its own
         word = Signal(issue_layout(self.machine), reset_less=True)
         next_row = Signal(16, reset_less=True)      # address of the next row of pixels
         first_column = Signal(signed(POSITION_BITS), reset_less=True)
@@ -100,18 +101,27 @@ class PixelLoops(wiring.Component):
         m.d.sync += [one_column.eq(code.output_columns == 1), one_row.eq(code.output_rows == 1)]
 
         issue = Signal()
-        pass_end = Signal()  # both are last
+        pass_end, next_pass_end = Signal(), Signal()  # both are last
+        has_tile = Signal()
         # as `take`, each for a part of what it steers
         takes_settings, takes_place, takes_flags, takes_counts, takes_slots = takes = [
             Signal(name=f"takes_{part}") for part in ("settings", "place", "flags", "counts", "slots")]
-        starts = copies(m, self.next_startable, 1 + len(takes), "startable", init=0)
+        # A pass starts where none is under way, or its last word is issued: what that hangs on is known a
+        # cycle before, and where it is wanted.
+        starts = copies(m, Cat(self.next_startable, next_active, next_go & next_pass_end), 1 + len(takes),
+                        "starts", init=0)
         m.d.comb += [
-            issue.eq(active & (~slow | turn) & (~settings.fold | self.tile_available)),
+            has_tile.eq(~settings.fold | self.tile_available),
+            issue.eq(active & go & has_tile),
             self.folds.eq(issue & settings.fold),
             self.waits_to_fold.eq(active & settings.fold & ~self.tile_available),
             self.free.eq(~active | (issue & pass_end)),
-            *(taken.eq(self.free & start)
-              for taken, start in zip((self.take, *takes), starts, strict=True)),
+            *(taken.eq(startable & (~busy | (ends & has_tile)))
+              for taken, (startable, busy, ends) in zip((self.take, *takes), starts, strict=True)),
+            next_active.eq(self.take | (active & ~(issue & pass_end))),
+            next_go.eq(~next_slow | next_turn),
+            next_slow.eq(slow),
+            next_pass_end.eq(next_last_column & next_last_row),
             # partial sums of an output block lie behind those of the block before
             next_pixel.eq(first_pixel),
             self.issue_valid.eq(issue),
@@ -129,7 +139,11 @@ class PixelLoops(wiring.Component):
         m.d.sync += [
             last_column.eq(next_last_column),
             last_row.eq(next_last_row),
-            pass_end.eq(next_last_column & next_last_row),
+            pass_end.eq(next_pass_end),
+            active.eq(next_active),
+            slow.eq(next_slow),
+            turn.eq(next_turn),
+            go.eq(next_go),
         ]
         with m.If(takes_slots):
             m.d.sync += present.eq(self.slots)
@@ -138,8 +152,8 @@ class PixelLoops(wiring.Component):
             with m.If(~prepared.first_block & (code.partial | code.continues)):
                 m.d.comb += next_pixel.eq(word.pixel + active)
         with m.If(takes_settings):
+            m.d.comb += next_slow.eq(prepared.last & (code.residual | code.average))
             m.d.sync += [
-                slow.eq(prepared.last & (code.residual | code.average)),
                 last_pass.eq(prepared.last),
                 last_block.eq(prepared.last_block),
                 word.half.eq(prepared.half),
@@ -193,12 +207,9 @@ class PixelLoops(wiring.Component):
             with m.If(settings.fold):
                 m.d.sync += [word.flags.first.eq(0), word.flags.chain.eq(1)]
         with m.If(takes_counts):
-            m.d.sync += [
-                active.eq(1), columns_left.eq(code.output_columns), rows_left.eq(code.output_rows),
-            ]
+            m.d.sync += [columns_left.eq(code.output_columns), rows_left.eq(code.output_rows)]
             m.d.comb += [next_last_column.eq(one_column), next_last_row.eq(one_row)]
         with m.Elif(issue):
-            m.d.sync += active.eq(~pass_end)
             with m.If(last_column):
                 m.d.sync += [columns_left.eq(settings.output_columns), rows_left.eq(rows_left - 1)]
                 m.d.comb += [next_last_column.eq(settings.one_column), next_last_row.eq(rows_left == 2)]
@@ -210,11 +221,15 @@ class PixelLoops(wiring.Component):
         # instruction, so that its reads and writes never meet at the scratchpad's port.
         rest = Signal(range(AVERAGE_CADENCE))
         with m.If(settings.residual):
-            m.d.sync += [turn.eq(~turn), rest.eq(0)]
+            m.d.comb += next_turn.eq(~turn)
+            m.d.sync += rest.eq(0)
         with m.Elif(issue & slow):
-            m.d.sync += [turn.eq(0), rest.eq(AVERAGE_CADENCE - 1)]
+            m.d.comb += next_turn.eq(0)
+            m.d.sync += rest.eq(AVERAGE_CADENCE - 1)
         with m.Elif(rest > 1):
+            m.d.comb += next_turn.eq(turn)
             m.d.sync += rest.eq(rest - 1)
         with m.Else():
-            m.d.sync += [turn.eq(1), rest.eq(0)]
+            m.d.comb += next_turn.eq(1)
+            m.d.sync += rest.eq(0)
         return m
