@@ -6,7 +6,7 @@ from hw.fetch import READ_AHEAD
 from hw.isa import INSTRUCTION_BYTES
 from hw.load import DEPTH as LOAD_BEATS
 from hw.machine import Machine
-from hw.read_client import BUFFER_PART
+from hw.repeating_fifo import PART
 from hw.store import DEPTH as STORE_WORDS
 
 __all__ = ["LINK_RAMS", "inferred_rams"]
@@ -30,18 +30,19 @@ def inferred_rams(machine: Machine) -> dict[str, int]:
              for lane in range(machine.output_lanes)}
     # the weight FIFO gives two beats in a cycle
     for number, blocks in enumerate(_parts(machine.bus_width + beat, machine.weight_fifo_words // 2)):
-        found[f"weights.client.buffer0.storage{number}"] = blocks
+        found[f"weights.client.queue.fifo.storage{number}"] = blocks
     fetched = READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes
     for client, depth in (("load", LOAD_BEATS), ("fetch", fetched)):
         for number, blocks in enumerate(_parts(beat, depth)):
-            found[f"{client}.client.buffer{number}.storage"] = blocks
-    found["store.buffer.storage"] = _block_rams(8 * machine.word_bytes, STORE_WORDS)
+            found[f"{client}.client.queue.fifo.storage{number}"] = blocks
+    for number, blocks in enumerate(_parts(8 * machine.word_bytes, STORE_WORDS)):
+        found[f"store.queue.fifo.storage{number}"] = blocks
     return {name: blocks for name, blocks in found.items() if blocks}
 
 
 def _parts(width: int, depth: int) -> list[int]:
-    """Block RAMs of each part of a read client's buffer."""
-    return [_block_rams(min(BUFFER_PART, width - first), depth) for first in range(0, width, BUFFER_PART)]
+    """Block RAMs of each part of a queue."""
+    return [_block_rams(min(PART, width - first), depth) for first in range(0, width, PART)]
 
 
 def _block_rams(width: int, depth: int) -> int:

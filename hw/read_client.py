@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.block_queue import BlockQueue
 from hw.bursts import BurstSplitter, burst_layout, transfer_layout
-from hw.repeating_fifo import RepeatingFIFO, repeat_layout
-from hw.stream_register import PingPongBuffer, SkidBuffer, StreamRegister
+from hw.repeating_fifo import repeat_layout
+from hw.stream_register import SkidBuffer
 
-__all__ = ["BUFFER_PART", "ReadClient", "ReadPortSignature", "beat_layout"]
-
-#: Bits of a part of a buffer: what block RAMs have beside each other.
-BUFFER_PART = 36
+__all__ = ["ReadClient", "ReadPortSignature", "beat_layout"]
 
 
 def beat_layout(bus_width: int) -> data.StructLayout:
@@ -118,40 +115,14 @@ class ReadClient(wiring.Component):
         m.submodules.splitter = splitter = BurstSplitter(self.bus_width // 8, self.maximum_burst,
                                                          self.beats_width, 1)
         held = beat_layout(self.beats_together * self.bus_width)
-        # Parts that go in step, each with addresses of its own: a large buffer's block RAMs lie far apart.
-        frees, again = Const(1), Const(0)
-        if self.may_repeat:
-            repeating = RepeatingFIFO(width=held.size, depth=self.depth // self.beats_together,
-                                      part=BUFFER_PART)
-            wiring.connect(m, wiring.flipped(self.repeats), repeating.repeats)
-            m.d.comb += repeating.drop.eq(self.drop)
-            frees, again = repeating.frees, repeating.again
-            parts, buffers = [slice(0, held.size)], [repeating]
-        else:
-            # one more than a power of two, because the queue's last entry is its output register
-            parts = [slice(first, min(first + BUFFER_PART, held.size))
-                     for first in range(0, held.size, BUFFER_PART)]
-            depth = self.depth // self.beats_together + 1
-            buffers = [SyncFIFOBuffered(width=part.stop - part.start, depth=depth) for part in parts]
-        for number, buffer in enumerate(buffers):
-            m.submodules[f"buffer{number}"] = buffer
-        # block RAM is slow, so nothing but a register is behind it
-        m.submodules.plain = plain = StreamRegister(held)
-        given = buffers[0].r_rdy & plain.input.ready
-        m.submodules.register = register = PingPongBuffer(held)
-        if self.may_repeat:
-            # what the block RAM, the register behind it and that buffer hold, of the four words for which
-            # they have room: known a cycle before, because hundreds of flip-flops hang on it
-            waiting, next_waiting, left = Signal(range(5)), Signal(range(5)), Signal()
-            m.d.comb += [
-                left.eq(register.output.valid & register.output.ready),
-                next_waiting.eq(waiting + repeating.reads - left),
-            ]
-            m.d.comb += repeating.next_room.eq(next_waiting != 4)
-            m.d.sync += waiting.eq(next_waiting)
-        wiring.connect(m, plain.output, register.input)
+        m.submodules.queue = queue = BlockQueue(width=held.size, depth=self.depth // self.beats_together,
+                                                repeats=self.may_repeat)
+        m.d.comb += [
+            self.output.valid.eq(queue.output.valid),
+            self.output.payload.eq(queue.output.payload),
+            queue.output.ready.eq(self.output.ready),
+        ]
         wiring.connect(m, splitter.transfers, wiring.flipped(self.transfers))
-        wiring.connect(m, register.output, wiring.flipped(self.output))
 
         # a burst's room is put aside before the burst goes to the port; that there is enough is seen in
         # one cycle and used in the next, so a burst is asked for in every second one
@@ -165,12 +136,14 @@ class ReadClient(wiring.Component):
         length = splitter.bursts.payload.length
         few: Value = room > self.depth - self.urgent_below  # beats are held or on their way
         if self.may_repeat:
+            wiring.connect(m, wiring.flipped(self.repeats), queue.repeats)
+            m.d.comb += queue.drop.eq(self.drop)
             # what is held to be given again later is not what comes next
             unread, more, fewer = Signal(range(2 * self.depth)), Signal(range(self.depth + 1)), Signal(2)
             m.d.sync += [
                 unread.eq(unread + asked + more - fewer),
-                more.eq(again << exact_log2(self.beats_together)),
-                fewer.eq(Mux(given, self.beats_together, 0)),
+                more.eq(queue.again << exact_log2(self.beats_together)),
+                fewer.eq(Mux(queue.gives, self.beats_together, 0)),
             ]
             few = unread < self.urgent_below
         m.d.comb += [
@@ -183,12 +156,12 @@ class ReadClient(wiring.Component):
             m.d.comb += asked.eq(length + 1)
         m.d.sync += [
             enough.eq(splitter.bursts.valid & ~ask & (room > length)),
-            taken.eq(Mux(given & frees, self.beats_together, 0)),
+            taken.eq(Mux(queue.gives & queue.frees, self.beats_together, 0)),
             room.eq(room - asked + taken),
             self.port.urgent.eq(few & (
                 reserved.output.valid | (~splitter.idle & (room >= self.maximum_burst)))),
             self.idle.eq(self.asked & ~splitter.transfers.valid & (room == self.depth)
-                         & ~plain.output.valid & ~register.output.valid),
+                         & ~queue.waits),
         ]
         # a register, because the port is far away
         beat, beat_valid = Signal(beat_layout(self.bus_width), reset_less=True), Signal()
@@ -198,15 +171,9 @@ class ReadClient(wiring.Component):
             self.asked.eq(splitter.idle),
             arrived.eq(beat),
             arrives.eq(beat_valid),
-            plain.input.payload.eq(Cat(buffer.r_data for buffer in buffers)),
-            plain.input.valid.eq(buffers[0].r_rdy),
+            queue.w_data.eq(arrived),
+            queue.w_en.eq(arrives),
         ]
-        for part, buffer in zip(parts, buffers, strict=True):
-            m.d.comb += [
-                buffer.w_data.eq(arrived[part]),
-                buffer.w_en.eq(arrives),
-                buffer.r_en.eq(plain.input.ready),
-            ]
         if self.beats_together == 2:
             first = Signal(beat_layout(self.bus_width), reset_less=True)
             half = Signal()

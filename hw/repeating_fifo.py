@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
@@ -11,7 +11,11 @@ from amaranth.utils import exact_log2
 
 from hw.copies import copies
 
-__all__ = ["RepeatingFIFO", "repeat_layout"]
+__all__ = ["PART", "RepeatingFIFO", "repeat_layout"]
+
+#: Bits of an entry that lie beside each other in block RAM: a large queue's block RAMs lie far apart, so each
+#: part has address registers of its own.
+PART = 36
 
 #: Repeats that may be asked for ahead of the one whose entries are given.
 _AHEAD = 4
@@ -36,9 +40,8 @@ class RepeatingFIFO(wiring.Component):
         Bits of an entry.
     depth : int
         Most entries: a power of two.
-    part : int
-        Bits of an entry that lie beside each other in block RAM: a large queue's block RAMs lie far apart,
-        so each part has address registers of its own.
+    repeats : bool
+        Without it, this is a plain queue.
 
     Members
     -------
@@ -53,7 +56,8 @@ class RepeatingFIFO(wiring.Component):
     frees : ``Out(1)``
         The next entry makes room for another when it is taken: it is given for the last time.
     again : ``Out``
-        In the cycle in which a turn ends and another begins: how many entries come again; else 0.
+        With ``repeats``, as all that follows.  In the cycle in which a turn ends and another begins: how many
+        entries come again; else 0.
     repeats : ``In(stream.Signature(repeat_layout(depth)))``
         In the order of the entries; each before its first one is written, and when there is room for all in
         front of it.  1 to ``depth`` entries.
@@ -61,10 +65,15 @@ class RepeatingFIFO(wiring.Component):
         Entries are given no more than once again.
     """
 
-    def __init__(self, *, width: int, depth: int, part: int = 36) -> None:
+    def __init__(self, *, width: int, depth: int, repeats: bool = True) -> None:
         self.width = width
         self.depth = depth
-        self.part = part
+        self.may_repeat = repeats
+        again = {
+            "again": Out(exact_log2(depth) + 1),
+            "repeats": In(stream.Signature(repeat_layout(depth))),
+            "drop": In(1),
+        }
         super().__init__({
             "w_data": In(width),
             "w_en": In(1),
@@ -74,9 +83,7 @@ class RepeatingFIFO(wiring.Component):
             "next_room": In(1),
             "reads": Out(1),
             "frees": Out(1),
-            "again": Out(exact_log2(depth) + 1),
-            "repeats": In(stream.Signature(repeat_layout(depth))),
-            "drop": In(1),
+            **(again if repeats else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -89,8 +96,8 @@ class RepeatingFIFO(wiring.Component):
         following = Signal(bits + 1)  # the place after this one, known before the step
         m.d.comb += [next_written.eq(written + self.w_en), next_place.eq(Mux(step, following, place))]
         m.d.sync += [written.eq(next_written), place.eq(next_place)]
-        starts = range(0, self.width, self.part)
-        parts = [slice(start, min(start + self.part, self.width)) for start in starts]
+        starts = range(0, self.width, PART)
+        parts = [slice(start, min(start + PART, self.width)) for start in starts]
         write_places = copies(m, next_written[:bits], len(parts), "written")
         read_places = copies(m, next_place[:bits], len(parts), "place")
         rooms = copies(m, self.next_room, len(parts), "room", init=0)
@@ -113,6 +120,29 @@ class RepeatingFIFO(wiring.Component):
             with m.If(rooms[number]):
                 m.d.sync += given[part].eq(read.data)
 
+        # entries that may be read, as they were a cycle ago: one is seen a cycle late
+        some, several, stepped = Signal(), Signal(), Signal()
+        readable = several | (some & ~stepped)
+        m.d.sync += [
+            some.eq(written != place),
+            several.eq((written != place) & (written != (place + 1)[:bits + 1])),
+        ]
+        m.d.comb += self.reads.eq(step)
+        with m.If(self.r_en):
+            m.d.sync += self.r_rdy.eq(0)
+        with m.If(step):
+            m.d.sync += self.r_rdy.eq(1)
+        if self.may_repeat:
+            self._repeats(m, place, following, step, readable & room, stepped)
+        else:
+            m.d.comb += [following.eq(place + 1), step.eq(readable & room), self.frees.eq(1)]
+            m.d.sync += stepped.eq(step)
+        return m
+
+    def _repeats(self, m: Module, place: Signal, following: Signal, step: Signal, may_step: Value,
+                 stepped: Signal) -> None:
+        """Which entry comes next."""
+        bits = exact_log2(self.depth)
         layout = repeat_layout(self.depth)
         m.submodules.ahead = ahead = SyncFIFO(width=layout.size, depth=_AHEAD)
         coming = Signal(layout)
@@ -127,7 +157,6 @@ class RepeatingFIFO(wiring.Component):
         first, last, entries = Signal(bits + 1), Signal(bits + 1), Signal(bits + 1)
         left = Signal(16)  # times that they are still to be given after this time
         enters, ends, again = Signal(), Signal(), Signal()
-        some, several, stepped = Signal(), Signal(), Signal()
         m.d.comb += [
             ahead.r_en.eq(~active),
             enters.eq(inside | (active & (place == first))),
@@ -135,23 +164,11 @@ class RepeatingFIFO(wiring.Component):
             again.eq(left != 0),
             following.eq(Mux(ends & again, first, place + 1)),
             # not past the first entry of a repeat that is not seen yet
-            step.eq((several | (some & ~stepped)) & (active | ~ahead.r_rdy) & room),
-            self.reads.eq(step),
+            step.eq(may_step & (active | ~ahead.r_rdy)),
         ]
-        # entries that may be read, as they were a cycle ago: one is seen a cycle late
-        m.d.sync += [
-            some.eq(written != place),
-            several.eq((written != place) & (written != (place + 1)[:bits + 1])),
-            stepped.eq(step & ~(ends & again)),
-        ]
-        with m.If(self.r_en):
-            m.d.sync += self.r_rdy.eq(0)
+        m.d.sync += stepped.eq(step & ~(ends & again))
         with m.If(step):
-            m.d.sync += [
-                inside.eq(enters & ~ends),
-                self.r_rdy.eq(1),
-                self.frees.eq(~(enters & again)),
-            ]
+            m.d.sync += [inside.eq(enters & ~ends), self.frees.eq(~(enters & again))]
             with m.If(ends):
                 with m.If(again):
                     m.d.comb += self.again.eq(entries)
@@ -168,4 +185,3 @@ class RepeatingFIFO(wiring.Component):
             ]
         with m.If(self.drop & (left > 1)):
             m.d.sync += left.eq(1)  # the next turn frees all
-        return m

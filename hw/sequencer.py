@@ -140,10 +140,10 @@ class Sequencer(wiring.Component):
         for start, takes in zip(starts, copies(m, next_idle, len(starts), "idle", init=1), strict=True):
             with m.If(takes):
                 m.d.sync += held[start:start + _PART].eq(given[start:start + _PART])
+        if not self.machine.weight_decoder:
+            m.d.sync += code.fold.eq(0)  # whatever it steers is not built
         with m.If(state.idle):
             m.d.comb += self.instructions.ready.eq(1)
-            if not self.machine.weight_decoder:
-                m.d.sync += code.fold.eq(0)  # whatever it steers is not built
             with m.If(self.instructions.valid):
                 m.d.sync += [state.idle.eq(0), state.waits.eq(1)]
         with m.If(state.waits):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.axi import ADDRESS_WIDTH, BURST_INCR, ID_WIDTH, Response
+from hw.block_queue import BlockQueue
 from hw.bursts import BurstSplitter
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.scratchpad import place_at, place_layout
-from hw.stream_register import PingPongBuffer, SkidBuffer, StreamRegister
+from hw.stream_register import SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 
@@ -103,7 +104,7 @@ class Store(wiring.Component):
         m.submodules.words = words = WordWalker()
         m.submodules.splitter = splitter = BurstSplitter(machine.bus_bytes, self.maximum_burst,
                                                          beats_width(machine), RowWalker.TAG)
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=8 * machine.word_bytes, depth=self.depth + 1)
+        m.submodules.queue = queue = BlockQueue(width=8 * machine.word_bytes, depth=self.depth)
         wiring.connect(m, rows.rows, splitter.transfers)
 
         # a STORE takes its tokens when they are there and both loops are free, and starts a cycle later
@@ -135,8 +136,8 @@ class Store(wiring.Component):
             reads.input.valid.eq(words.words.valid & more_room),
             words.words.ready.eq(reads.input.ready & more_room),
             asked.eq(words.words.valid & words.words.ready),
-            buffer.w_data.eq(arrived),
-            buffer.w_en.eq(arrived_valid),
+            queue.w_data.eq(arrived),
+            queue.w_en.eq(arrived_valid),
         ]
         m.d.sync += [arrived.eq(self.read_data), arrived_valid.eq(self.read_valid)]
         m.d.sync += [word_left.eq(word_done), room.eq(room - asked + word_left), more_room.eq(room > 1)]
@@ -184,11 +185,7 @@ class Store(wiring.Component):
                 burst_length.eq(burst.payload.length),
             ]
 
-        # data: words into beats, each burst's beats counted.  Block RAM is slow, so nothing but a register
-        # is behind it; what hangs on a handshake may be far away from what it is made of.
-        m.submodules.plain = plain = StreamRegister(8 * machine.word_bytes)
-        m.submodules.register = register = PingPongBuffer(8 * machine.word_bytes)
-        wiring.connect(m, plain.output, register.input)
+        # data: words into beats, each burst's beats counted
         m.submodules.length = length = SkidBuffer(8)
         m.submodules.output = output = SkidBuffer(data.StructLayout({"data": machine.bus_width, "last": 1}))
         part = Signal(range(parts))  # of the word, that is the next beat
@@ -196,19 +193,16 @@ class Store(wiring.Component):
         in_burst = Signal()
         step, burst_done = Signal(), Signal()
         m.d.comb += [
-            step.eq(register.output.valid & in_burst & output.input.ready),
+            step.eq(queue.output.valid & in_burst & output.input.ready),
             burst_done.eq(step & (beats_left == 0)),
-            plain.input.payload.eq(buffer.r_data),
-            plain.input.valid.eq(buffer.r_rdy),
-            buffer.r_en.eq(plain.input.ready),
-            word_done.eq(buffer.r_rdy & buffer.r_en),
-            register.output.ready.eq(in_burst & output.input.ready & (part == parts - 1)),
+            word_done.eq(queue.gives),
+            queue.output.ready.eq(in_burst & output.input.ready & (part == parts - 1)),
             length.input.payload.eq(lengths.r_data),
             length.input.valid.eq(lengths.r_rdy),
             lengths.r_en.eq(length.input.ready),
             length.output.ready.eq(~in_burst | burst_done),
             output.input.valid.eq(step),
-            output.input.payload.data.eq(register.output.payload.word_select(part, machine.bus_width)),
+            output.input.payload.data.eq(queue.output.payload.word_select(part, machine.bus_width)),
             output.input.payload.last.eq(beats_left == 0),
             axi.wvalid.eq(output.output.valid),
             axi.wdata.eq(output.output.payload.data),
