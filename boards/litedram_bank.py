@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from litedram.common import cmd_layout, cmd_request_rw_layout, tXXDController
-from litedram.core import controller
+from litedram.core import controller, crossbar
 from litex.soc.interconnect import stream
 from migen import Cat, If, Module, Mux, Record, Signal, log2_int
 
@@ -89,6 +89,9 @@ class BankMachine(Module):
                 bool(settings.with_auto_precharge) & go & queue.source.valid & ~queue.source.same
             ),
             access.source.ready.eq(leaves),
+        ]
+        # a cycle late, and the crossbar knows it
+        self.sync += [
             req.wdata_ready.eq(leaves & access.source.we),
             req.rdata_valid.eq(leaves & ~access.source.we),
         ]
@@ -163,5 +166,13 @@ class BankMachine(Module):
 
 
 def use_bank_machine() -> None:
-    """Let LiteDRAM's controller be made of it."""
+    """Let LiteDRAM's controller be made of it, and its crossbar wait a cycle less for a bank's data."""
     controller.BankMachine = BankMachine
+    made = crossbar.LiteDRAMCrossbar.__init__
+
+    def make(self: Any, *arguments: Any) -> None:
+        made(self, *arguments)
+        self.read_latency -= 1
+        self.write_latency -= 1
+
+    crossbar.LiteDRAMCrossbar.__init__ = make

@@ -90,15 +90,17 @@ class RepeatingFIFO(wiring.Component):
         m = Module()
         bits = exact_log2(self.depth)
         written, place = Signal(bits + 1), Signal(bits + 1)  # entries written; the next one to be read
-        next_written, next_place = Signal(bits + 1), Signal(bits + 1)
+        next_place = Signal(bits + 1)
         step, room = Signal(), Signal()
         m.d.sync += room.eq(self.next_room)
         following = Signal(bits + 1)  # the place after this one, known before the step
-        m.d.comb += [next_written.eq(written + self.w_en), next_place.eq(Mux(step, following, place))]
-        m.d.sync += [written.eq(next_written), place.eq(next_place)]
+        m.d.comb += next_place.eq(Mux(step, following, place))
+        m.d.sync += [written.eq(written + self.w_en), place.eq(next_place)]
         starts = range(0, self.width, PART)
         parts = [slice(start, min(start + PART, self.width)) for start in starts]
-        write_places = copies(m, next_written[:bits], len(parts), "written")
+        # An entry is written a cycle late, from registers that lie at the memory; nobody reads it sooner.
+        writes = copies(m, self.w_en, len(parts), "writes", init=0)
+        write_places = copies(m, written[:bits], len(parts), "written")
         read_places = copies(m, next_place[:bits], len(parts), "place")
         rooms = copies(m, self.next_room, len(parts), "room", init=0)
         given = Signal(self.width, reset_less=True)
@@ -112,8 +114,8 @@ class RepeatingFIFO(wiring.Component):
             write, read = storage.write_port(), storage.read_port(domain="comb")
             m.d.comb += [
                 write.addr.eq(write_places[number]),
-                write.data.eq(self.w_data[part]),
-                write.en.eq(self.w_en),
+                write.data.eq(copies(m, self.w_data[part], 1, f"data{number}")[0]),
+                write.en.eq(writes[number]),
                 read.addr.eq(read_places[number]),
             ]
             # any entry may be read where none is given, and that hangs on less than `step`

@@ -30,8 +30,8 @@ ADDRESS_WIDTH = 16
 #: Cycles from a read's address to its word through port A: a register before the banks and one behind the
 #: words' choice.
 READ_LATENCY = 1 + PORT_LATENCY + 1
-#: The same through port B: one more on each side of that choice, because banks and those who read them lie
-#: far from each other.
+#: The same through port B: one more before that choice, which takes two cycles, because banks and those who
+#: read them lie far from each other.
 PORT_B_LATENCY = READ_LATENCY + 2
 
 
@@ -218,13 +218,16 @@ class Scratchpad(wiring.Component):
             early = delay_line(m, chosen, PORT_LATENCY, f"{name}_bank")[-1]
             choices = copies(m, early, self.machine.word_bytes, f"{name}_bank", levels=2)
             word = Signal.like(output, reset_less=True, name=f"{name}_word")
-            near_word = Signal.like(output, reset_less=True, name=f"{name}_near_word")
-            m.d.comb += output.eq(near_word)
-            m.d.sync += near_word.eq(word)
-            m.d.sync += [
-                word.word_select(byte, 8).eq(reduce(or_, (
-                    bank.word_select(byte, 8) & chosen.replicate(8)
-                    for bank, chosen in zip(b_words, choice, strict=True))))
-                for byte, choice in enumerate(choices)]
+            m.d.comb += output.eq(word)
+            # two banks' words in one cycle, then all of them
+            pairs = [Signal.like(output, reset_less=True, name=f"{name}_pair{first}")
+                     for first in range(0, banks, 2)]
+            for byte, choice in enumerate(choices):
+                chosen_bytes = [bank.word_select(byte, 8) & bit.replicate(8)
+                                for bank, bit in zip(b_words, choice, strict=True)]
+                for number, pair in enumerate(pairs):
+                    two = chosen_bytes[2 * number:2 * number + 2]
+                    m.d.sync += pair.word_select(byte, 8).eq(reduce(or_, two))
+            m.d.sync += word.eq(reduce(or_, pairs))
         m.d.comb += self.read_valid.eq(delay_line(m, store_has, PORT_B_LATENCY, "store_reads", init=0)[-1])
         return m

@@ -220,9 +220,14 @@ def test_bank(automatic: bool) -> None:
 
     def take() -> Bench:
         row: int | None = None
+        moved = ""
         while len(done) < len(accesses):
             yield dut.cmd.ready.eq(rng.random() < 0.7)
             yield
+            # the crossbar is told a cycle after the command
+            assert (yield dut.req.wdata_ready) == (moved == "write")
+            assert (yield dut.req.rdata_valid) == (moved == "read")
+            moved = ""
             if (yield dut.refresh_gnt):
                 row = None  # a refresh precharges all banks
             if not ((yield dut.cmd.valid) and (yield dut.cmd.ready)):
@@ -240,8 +245,7 @@ def test_bank(automatic: bool) -> None:
                 assert cas
                 assert not ras
                 assert row is not None
-                assert (yield dut.req.wdata_ready) == we
-                assert (yield dut.req.rdata_valid) == (not we)
+                moved = "write" if we else "read"
                 done.append((row << 9 | address & 0x1FF, we))
                 if address >> 10 & 1:
                     assert automatic
