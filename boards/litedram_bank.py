@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from litedram.common import cmd_layout, cmd_request_rw_layout, tXXDController
-from litedram.core import controller, crossbar
+from litedram.core import controller
 from litex.soc.interconnect import stream
 from migen import Cat, If, Module, Mux, Record, Signal, log2_int
 
@@ -90,7 +90,7 @@ class BankMachine(Module):
             ),
             access.source.ready.eq(leaves),
         ]
-        # a cycle late, and the crossbar knows it
+        # a cycle late, as commands are (`boards.litedram_generator`)
         self.sync += [
             req.wdata_ready.eq(leaves & access.source.we),
             req.rdata_valid.eq(leaves & ~access.source.we),
@@ -166,13 +166,5 @@ class BankMachine(Module):
 
 
 def use_bank_machine() -> None:
-    """Let LiteDRAM's controller be made of it, and its crossbar wait a cycle less for a bank's data."""
+    """Let LiteDRAM's controller be made of it."""
     controller.BankMachine = BankMachine
-    made = crossbar.LiteDRAMCrossbar.__init__
-
-    def make(self: Any, *arguments: Any) -> None:
-        made(self, *arguments)
-        self.read_latency -= 1
-        self.write_latency -= 1
-
-    crossbar.LiteDRAMCrossbar.__init__ = make

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -72,6 +73,32 @@ def _use_read_latency(phy: type, cycles: int) -> None:
     phy.__init__ = functools.partialmethod(phy.__init__, cl=cycles)
 
 
+def _use_late_commands(phy: type) -> None:
+    """Commands one cycle later than LiteDRAM sends them, data to be written not.
+
+    So there is a register between a bank's command and what tells whose data is written with it.
+    """
+    from litedram.phy.dfi import Interface
+    from migen.genlib.record import DIR_S_TO_M
+
+    made: Callable[..., None] = phy.__init__
+
+    def make(self: Any, *arguments: Any, **named: Any) -> None:
+        made(self, *arguments, **named)
+        late = self.dfi.p0
+        self.dfi = Interface(len(late.address), len(late.bank), len(late.cs_n), len(late.wrdata))
+        for name, _, direction in late.layout:
+            inside, outside = getattr(late, name), getattr(self.dfi.p0, name)
+            if direction == DIR_S_TO_M:
+                self.comb += outside.eq(inside)
+            elif name in ("wrdata", "wrdata_mask"):
+                self.comb += inside.eq(outside)
+            else:
+                self.sync += inside.eq(outside)
+
+    phy.__init__ = make
+
+
 def main(arguments: list[str]) -> int:
     """Write FOLDER/litedram_core.v and FOLDER/controller.json."""
     from litedram import phy
@@ -88,6 +115,7 @@ def main(arguments: list[str]) -> int:
     use_bank_machine()
     use_command_chooser()
     _use_read_latency(phy.GENSDRPHY, settings["read_latency"])
+    _use_late_commands(phy.GENSDRPHY)
     clock_hz = float(settings["clock_hz"])
     geometry = settings["geometry"]
     data_bytes = geometry["data_bits"] // 8

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import Out
 
 from hw.compute import Compute
 from hw.control import ControlRegisters
+from hw.copies import copies
 from hw.core_signature import CoreSignature
 from hw.fetch import Fetch
 from hw.isa import Unit
@@ -52,8 +53,7 @@ class Core(wiring.Component):
         m.submodules.load = load = Load(machine)
         m.submodules.weights = weights = Weights(machine)
         # a program that stopped at a bad opcode may have left weights in the compute unit
-        fresh = Signal()
-        m.d.sync += fresh.eq(control.start)
+        fresh, fresh_tokens = copies(m, control.start, 2, "fresh", init=0)
         compute = Compute(machine, multiplier=self.multiplier)
         m.submodules.compute = ResetInserter(fresh)(compute)
         m.submodules.store = store = Store(machine)
@@ -94,7 +94,7 @@ class Core(wiring.Component):
             # weights that nobody is going to take
             weights.discard.eq(settled),
             control.finished.eq(settled & ~weights.busy),
-            tokens.clear.eq(fresh),
+            tokens.clear.eq(fresh_tokens),
             fetch.start.eq(control.start),
             fetch.address.eq(control.program_address),
         ]
