@@ -5,9 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 
-from hw.repeating_fifo import RepeatingFIFO, repeat_layout
+from hw.repeating_fifo import RepeatingFIFO, repeat_members
 from hw.stream_register import PingPongBuffer, StreamRegister
 
 __all__ = ["BlockQueue"]
@@ -50,11 +49,6 @@ class BlockQueue(wiring.Component):
         self.width = width
         self.depth = depth
         self.may_repeat = repeats
-        again = {
-            "again": Out(exact_log2(depth) + 1),
-            "repeats": In(stream.Signature(repeat_layout(depth))),
-            "drop": In(1),
-        }
         super().__init__({
             "w_data": In(width),
             "w_en": In(1),
@@ -62,7 +56,7 @@ class BlockQueue(wiring.Component):
             "gives": Out(1),
             "frees": Out(1),
             "waits": Out(1),
-            **(again if repeats else {}),
+            **(repeat_members(depth) if repeats else {}),
         })
 
     def elaborate(self, platform: object) -> Module:

@@ -80,8 +80,11 @@ class Core(wiring.Component):
         wiring.connect(m, load.write, scratchpad.write)
         wiring.connect(m, store.read, scratchpad.read)
         wiring.connect(m, compute.scratchpad, scratchpad.compute)
-        m.d.comb += [scratchpad.write_data.eq(load.write_data)]
-        m.d.comb += [store.read_data.eq(scratchpad.read_data), store.read_valid.eq(scratchpad.read_valid)]
+        m.d.comb += [
+            scratchpad.write_data.eq(load.write_data),
+            store.read_data.eq(scratchpad.read_data),
+            store.read_valid.eq(scratchpad.read_valid),
+        ]
 
         # The program has ended when nothing has happened for some cycles: an instruction on its way
         # from a queue into a unit, or a token to a waiting unit, may be seen in neither for one.

@@ -6,12 +6,12 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Member, Out
 from amaranth.utils import exact_log2
 
 from hw.copies import copies
 
-__all__ = ["PART", "RepeatingFIFO", "repeat_layout"]
+__all__ = ["PART", "RepeatingFIFO", "repeat_layout", "repeat_members"]
 
 #: Bits of an entry that lie beside each other in block RAM: a large queue's block RAMs lie far apart, so each
 #: part has address registers of its own.
@@ -26,6 +26,15 @@ def repeat_layout(depth: int) -> data.StructLayout:
     the depth, and those behind it, ``entries`` in all, ``repeats`` times more."""
     bits = exact_log2(depth) + 1
     return data.StructLayout({"first": bits, "entries": bits, "repeats": 16})
+
+
+def repeat_members(depth: int) -> dict[str, Member]:
+    """The members of a queue of this depth that gives entries again."""
+    return {
+        "again": Out(exact_log2(depth) + 1),
+        "repeats": In(stream.Signature(repeat_layout(depth))),
+        "drop": In(1),
+    }
 
 
 class RepeatingFIFO(wiring.Component):
@@ -69,11 +78,6 @@ class RepeatingFIFO(wiring.Component):
         self.width = width
         self.depth = depth
         self.may_repeat = repeats
-        again = {
-            "again": Out(exact_log2(depth) + 1),
-            "repeats": In(stream.Signature(repeat_layout(depth))),
-            "drop": In(1),
-        }
         super().__init__({
             "w_data": In(width),
             "w_en": In(1),
@@ -83,7 +87,7 @@ class RepeatingFIFO(wiring.Component):
             "next_room": In(1),
             "reads": Out(1),
             "frees": Out(1),
-            **(again if repeats else {}),
+            **(repeat_members(depth) if repeats else {}),
         })
 
     def elaborate(self, platform: object) -> Module:
