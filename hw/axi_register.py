@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.axi import AXI4
-from hw.stream_register import SkidBuffer
+from hw.skid_buffer import SkidBuffer
 
 __all__ = ["AXI4Register"]
 

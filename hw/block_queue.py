@@ -1,4 +1,4 @@
-"""A queue in block RAM, with registers behind it."""
+"""A queue in block RAM, with a ring of words behind it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.repeating_fifo import RepeatingFIFO, repeat_members
-from hw.stream_register import PingPongBuffer, StreamRegister
+from hw.word_ring import WordRing
 
-__all__ = ["BlockQueue"]
+__all__ = ["WAITING", "BlockQueue"]
 
-#: Entries that the memory's output, the register behind it and the buffer behind that hold.
-_WAITING = 4
+#: Most entries that have left the memory and not the queue: in its output, the register behind it, the ring.
+WAITING = 7
 
 
 class BlockQueue(wiring.Component):
     """`RepeatingFIFO` as a stream at full throughput.
 
-    Block RAM is slow, so nothing but a register is behind it; and its read enables are registers, because the
-    block RAMs of a large queue lie far apart.
+    Block RAM is slow, so nothing but a register is behind it; and because the block RAMs of a large queue lie
+    far apart, nothing that steers them or that register hangs on a handshake: an entry that is read has room
+    in the ring.
 
     Parameters
     ----------
@@ -62,25 +63,34 @@ class BlockQueue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.fifo = fifo = RepeatingFIFO(width=self.width, depth=self.depth, repeats=self.may_repeat)
-        m.submodules.plain = plain = StreamRegister(self.width)
-        m.submodules.register = register = PingPongBuffer(self.width)
-        wiring.connect(m, plain.output, register.input)
-        wiring.connect(m, register.output, wiring.flipped(self.output))
-        waiting, next_waiting, left = Signal(range(_WAITING + 1)), Signal(range(_WAITING + 1)), Signal()
+        m.submodules.ring = ring = WordRing(width=self.width, depth=WAITING + 1)
+        entry, entry_valid = Signal(self.width, reset_less=True), Signal()
+        waiting, left = Signal(range(WAITING + 1)), Signal()      # read from the memory and not given
+        held, next_held = Signal(range(WAITING + 1)), Signal(range(WAITING + 1))   # those in the ring
+        room = Signal()
         m.d.comb += [
             fifo.w_data.eq(self.w_data),
             fifo.w_en.eq(self.w_en),
-            plain.input.payload.eq(fifo.r_data),
-            plain.input.valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(plain.input.ready),
-            self.gives.eq(fifo.r_rdy & fifo.r_en),
-            self.frees.eq(fifo.frees),
-            self.waits.eq(plain.output.valid | register.output.valid),
+            fifo.room.eq(room),
+            ring.w_data.eq(entry),
+            ring.w_en.eq(entry_valid),
+            ring.r_en.eq(left),
             left.eq(self.output.valid & self.output.ready),
-            next_waiting.eq(waiting + fifo.reads - left),
-            fifo.next_room.eq(next_waiting != _WAITING),
+            next_held.eq(held + entry_valid - left),
+            self.output.payload.eq(ring.r_data),
+            self.gives.eq(fifo.r_valid),
+            self.frees.eq(fifo.frees),
+            self.waits.eq(entry_valid | self.output.valid),
         ]
-        m.d.sync += waiting.eq(next_waiting)
+        m.d.sync += [
+            entry.eq(fifo.r_data),
+            entry_valid.eq(fifo.r_valid),
+            held.eq(next_held),
+            self.output.valid.eq(next_held != 0),
+            waiting.eq(waiting + fifo.reads - left),
+            # a cycle late, so it leaves one for what is read in the meantime
+            room.eq(waiting < WAITING - 1),
+        ]
         if self.may_repeat:
             wiring.connect(m, wiring.flipped(self.repeats), fifo.repeats)
             m.d.comb += [fifo.drop.eq(self.drop), self.again.eq(fifo.again)]

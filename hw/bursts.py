@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.axi import ADDRESS_WIDTH, MAXIMUM_BURST, PAGE_BYTES
-from hw.stream_register import SkidBuffer
+from hw.skid_buffer import SkidBuffer
 
 __all__ = ["BurstSplitter", "burst_layout", "transfer_layout"]
 

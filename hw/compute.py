@@ -9,7 +9,7 @@ One pipeline of fixed length behind the sequencer, which is the only part that w
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,6 +31,12 @@ from hw.weights import weight_layout
 
 __all__ = ["Compute"]
 
+#: Slots that share the registers of the word at the window's corner.
+_SLOTS = 2
+_CORNER = data.StructLayout({
+    "address": 16, "row": signed(POSITION_BITS), "column": signed(POSITION_BITS),
+})
+
 
 class Compute(wiring.Component):
     """The compute unit.
@@ -46,6 +52,8 @@ class Compute(wiring.Component):
     instructions : ``In(stream)``
     weights : ``In(stream)``
         What leaves the weight FIFO.
+    forget_weights : ``In(1)``
+        Strobe, while no instruction is executed: weights that have come and nobody has claimed are forgotten.
     tokens : ``Out(TokenPort)``
     scratchpad : ``Out(ComputePort)``
         Input words, residuals and output words; never stalls.
@@ -70,6 +78,7 @@ class Compute(wiring.Component):
         super().__init__({
             "instructions": In(stream.Signature(layout_of(Opcode.COMPUTE))),
             "weights": In(stream.Signature(weight_layout(machine))),
+            "forget_weights": In(1),
             "tokens": Out(TokenPort),
             "scratchpad": Out(ComputePort(8 * machine.output_lanes, machine.input_lanes)),
             "idle": Out(1),
@@ -84,7 +93,8 @@ class Compute(wiring.Component):
         m = Module()
         machine = self.machine
         m.submodules.sequencer = sequencer = Sequencer(machine)
-        m.submodules.loader = loader = WeightLoader(machine)
+        loader = WeightLoader(machine)
+        m.submodules.loader = ResetInserter(self.forget_weights)(loader)
         m.submodules.array = array = MultiplierArray(machine, multiplier=self.multiplier)
         m.submodules.accumulators = accumulators = Accumulators(machine)
         m.submodules.requantize = requantize = Requantize(machine)
@@ -98,7 +108,7 @@ class Compute(wiring.Component):
         wiring.connect(m, wiring.flipped(self.weights), loader.weights)
         wiring.connect(m, sequencer.tokens, wiring.flipped(self.tokens))
 
-        # Stages count cycles from the sequencer's issue; the scratchpad's address is registered.
+        # Stages count cycles from the sequencer's issue.
         address = 1
         word = address + READ_LATENCY
         operands = word + OPERAND_LATENCY
@@ -115,34 +125,35 @@ class Compute(wiring.Component):
         pixels = delay_line(m, issue.pixel, pixel, "pixel")
 
         # Where each slot's word is, and whether it lies on the image: negative rows and columns are large
-        # when read as unsigned.
-        read_all = Signal(reset_less=True)
-        m.d.sync += read_all.eq(Cat(slot.used for slot in sequencer.slots)[1:].any())
-        m.d.comb += [port.read_enable.eq(valid[address]), port.read_all.eq(read_all)]
-        image_rows, image_columns = Signal(16, reset_less=True), Signal(16, reset_less=True)
-        m.d.sync += [image_rows.eq(issue.image_rows), image_columns.eq(issue.image_columns)]
+        # when read as unsigned.  The word goes to all slots in one cycle, theirs are found in the next.
+        m.d.comb += [
+            port.read_enable.eq(valid[address]),
+            port.read_all.eq(Cat(slot.used for slot in sequencer.slots)[1:].any()),
+        ]
+        corners = copies(m, Cat(issue.address, issue.row, issue.column), -(-machine.input_lanes // _SLOTS),
+                         "corner")
+        image = delay_line(m, Cat(issue.image_rows, issue.image_columns), address + 1, "image")[-1]
         inside = []
         for number, slot in enumerate(sequencer.slots):
-            slot_address = Signal(16, reset_less=True, name=f"address_{number}")
+            corner = data.View(_CORNER, corners[number // _SLOTS])
             row = Signal(signed(POSITION_BITS + 1), reset_less=True, name=f"row_{number}")
             column = Signal(signed(POSITION_BITS + 1), reset_less=True, name=f"column_{number}")
             used = Signal(reset_less=True, name=f"used_{number}")
             row_inside = Signal(reset_less=True, name=f"row_inside_{number}")
             column_inside = Signal(reset_less=True, name=f"column_inside_{number}")
+            m.d.comb += port.read_addresses[number].eq(corner.address + slot.offset)
             m.d.sync += [
-                slot_address.eq(issue.address + slot.offset),
-                row.eq(issue.row + slot.row),
-                column.eq(issue.column + slot.column),
+                row.eq(corner.row + slot.row),
+                column.eq(corner.column + slot.column),
                 used.eq(slot.used),
-                row_inside.eq(used & (row.as_unsigned() < image_rows)),
-                column_inside.eq(column.as_unsigned() < image_columns),
+                row_inside.eq(used & (row.as_unsigned() < image[:16])),
+                column_inside.eq(column.as_unsigned() < image[16:]),
             ]
-            m.d.comb += port.read_addresses[number].eq(slot_address)
             inside.append(row_inside & column_inside)
 
         m.d.comb += [
             array.words.eq(port.read_data),
-            array.selection.inside.eq(delay_line(m, Cat(inside), word - 4, "inside")[-1]),
+            array.selection.inside.eq(delay_line(m, Cat(inside), word - 2 - (address + 2), "inside")[-1]),
             *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word - 2, name)[-1])
               for name in selection_layout(machine).members if name != "inside"),
             array.tile.eq(loader.tile),

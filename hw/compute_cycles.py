@@ -20,7 +20,7 @@ __all__ = ["AFTER_RESULTS", "DRAIN_CYCLES", "START_CYCLES", "TAKE_CYCLES", "Comp
 START_CYCLES = 5
 #: From its last word to its own tokens, besides the adder tree; less if it writes nothing; more if its words
 #: pass the shifter twice, or the divider instead of it.
-DRAIN_CYCLES = 23
+DRAIN_CYCLES = 24
 #: Sparse tiles: how much longer they take because some have more weights than others and few are held; cycles
 #: until those of the next block flow.  Both measured.
 _UNEVEN, _NEXT_BLOCK = 1.07, 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
@@ -54,8 +54,7 @@ class Core(wiring.Component):
         m.submodules.weights = weights = Weights(machine)
         # a program that stopped at a bad opcode may have left weights in the compute unit
         fresh, fresh_tokens = copies(m, control.start, 2, "fresh", init=0)
-        compute = Compute(machine, multiplier=self.multiplier)
-        m.submodules.compute = ResetInserter(fresh)(compute)
+        m.submodules.compute = compute = Compute(machine, multiplier=self.multiplier)
         m.submodules.store = store = Store(machine)
         m.submodules.scratchpad = scratchpad = Scratchpad(machine, memory=self.multiplier)
         m.submodules.tokens = tokens = Tokens()
@@ -97,6 +96,7 @@ class Core(wiring.Component):
             # weights that nobody is going to take
             weights.discard.eq(settled),
             control.finished.eq(settled & ~weights.busy),
+            compute.forget_weights.eq(fresh),
             tokens.clear.eq(fresh_tokens),
             fetch.start.eq(control.start),
             fetch.address.eq(control.program_address),

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.copies import copies
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
 from hw.scratchpad import place_at, place_layout
-from hw.stream_register import SkidBuffer
+from hw.skid_buffer import SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
+from hw.word_ring import WordRing
 
 __all__ = ["DEPTH", "Load"]
 
-#: Bits of a word that are held and given by the same registers.
-_PART = 32
+#: Words between the queue of beats and the scratchpad.
+_WORDS = 7
 #: What the buffer holds unless its depth is given: beats.
 DEPTH = 512
 
@@ -101,35 +100,54 @@ class Load(wiring.Component):
             rows.rows.ready.eq(client.transfers.ready),
         ]
 
-        # beats are gathered into a word, the last of them going straight through
-        word = Signal(8 * machine.word_bytes, reset_less=True)
+        # Beats are gathered into a word, the last of them going straight through.  Words wait in a ring, two
+        # in step with their places and some more: nothing wide hangs on port B's grant, and the queue only on
+        # the ring's room.
+        word = Signal(8 * machine.word_bytes)
         parts = machine.beats_per_word
-        complete = Signal()
         beat = client.output
+        completes, room = Signal(), Signal()
+        m.d.comb += beat.ready.eq(room)
         if parts == 1:
-            m.d.comb += [word.eq(beat.payload.data), complete.eq(1)]
+            m.d.comb += [word.eq(beat.payload.data), completes.eq(beat.valid & room)]
         else:
             earlier = Signal((parts - 1) * machine.bus_width, reset_less=True)
             part = Signal(range(parts))
-            m.d.comb += [word.eq(Cat(earlier, beat.payload.data)), complete.eq(part == parts - 1)]
-            with m.If(beat.valid & beat.ready):
+            m.d.comb += [word.eq(Cat(earlier, beat.payload.data)),
+                         completes.eq(beat.valid & room & (part == parts - 1))]
+            with m.If(beat.valid & room):
                 m.d.sync += [part.eq(part + 1), earlier.eq(word[machine.bus_width:])]
+        m.submodules.ring = ring = WordRing(width=8 * machine.word_bytes, depth=_WORDS + 1)
+        held, left = Signal(range(_WORDS + 1)), Signal()   # in the ring; one leaves it
+        unplaced, next_unplaced = Signal.like(held), Signal.like(held)
+        some_unplaced = Signal()
         # registers, so that port B's multiplexer and grant hang on nothing slower
         banks = machine.input_lanes
         m.submodules.output = output = SkidBuffer(data.StructLayout({
             "place": place_layout(banks), "last": 1, "signal": 3,
         }))
-        self._data(m, word, output.input.valid & output.input.ready, self.write.valid & self.write.ready)
         m.d.comb += [
-            output.input.valid.eq(words.words.valid & beat.valid & complete),
+            ring.w_data.eq(word),
+            ring.w_en.eq(completes),
+            ring.r_en.eq(left),
+            self.write_data.eq(ring.r_data),
+            next_unplaced.eq(unplaced + completes - (output.input.valid & output.input.ready)),
+            output.input.valid.eq(words.words.valid & (some_unplaced | completes)),
             output.input.payload.place.eq(place_at(m, words.words.payload.address, banks)),
             output.input.payload.last.eq(words.words.payload.last),
             output.input.payload.signal.eq(words.words.payload.signal),
-            words.words.ready.eq(output.input.ready & beat.valid & complete),
-            beat.ready.eq(~complete | (words.words.valid & output.input.ready)),
+            words.words.ready.eq(output.input.ready & (some_unplaced | completes)),
             self.write.valid.eq(output.output.valid),
             self.write.payload.eq(output.output.payload.place),
             output.output.ready.eq(self.write.ready),
+        ]
+        m.d.sync += [
+            left.eq(self.write.valid & self.write.ready),
+            held.eq(held + completes - left),
+            # a cycle late, so it leaves one for what came in the meantime
+            room.eq(held < _WORDS - 1),
+            unplaced.eq(next_unplaced),
+            some_unplaced.eq(next_unplaced != 0),
         ]
         # given one cycle after the write; whoever takes the token in the next one sees the word
         m.d.sync += [
@@ -139,27 +157,3 @@ class Load(wiring.Component):
         m.d.comb += self.busy.eq(rows.rows.valid | walks.r_rdy | words.words.valid | self.write.valid
                                  | self.tokens.signal_valid)
         return m
-
-    def _data(self, m: Module, word: Value, written: Value, placed: Value) -> None:
-        """Words from ``written`` until the cycle after ``placed``: two in step with their places and one
-        more, so that nothing wide hangs on port B's grant."""
-        leaves, place, following = Signal(), Signal(2), Signal(2)
-        m.d.comb += following.eq(place + leaves)
-        m.d.sync += [leaves.eq(placed), place.eq(following)]
-        count = len(word)
-        parts = [slice(first, min(first + _PART, count)) for first in range(0, count, _PART)]
-        writing = Signal(2)
-        next_writing = Signal(2)
-        m.d.comb += next_writing.eq(writing + written)
-        m.d.sync += writing.eq(next_writing)
-        places = copies(m, following, len(parts), "place", init=0)
-        rows = copies(m, next_writing, len(parts), "writing", init=0)
-        for number, (part, read_place, row) in enumerate(zip(parts, places, rows, strict=True)):
-            held = Memory(shape=part.stop - part.start, depth=4, init=[], attrs={"ram_style": "distributed"})
-            m.submodules[f"held{number}"] = held
-            write, read = held.write_port(), held.read_port(domain="comb")
-            m.d.comb += [
-                # what is not there yet may be written as often as it likes
-                write.addr.eq(row), write.en.eq(1), write.data.eq(word[part]),
-                read.addr.eq(read_place), self.write_data[part].eq(read.data),
-            ]

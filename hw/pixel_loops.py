@@ -36,7 +36,8 @@ class PixelLoops(wiring.Component):
     Members
     -------
     code, prepared, slots, phase : ``In``
-        What `hw.pass_loops.PassLoops` gives; `code` stays for a cycle after the pass has started.
+        What `hw.pass_loops.PassLoops` gives; ``code`` and ``slots`` stay for a cycle after the pass has
+        started.
     next_startable : ``In(1)``
         In the next cycle, ``prepared`` is a pass that can start.
     tile_available : ``In(1)``
@@ -48,7 +49,7 @@ class PixelLoops(wiring.Component):
     issue_valid, issue : ``Out``
         A word to be read, in every cycle in which ``issue_valid`` is 1.
     present : ``Out(slots_layout(machine))``
-        The slots of its pass.
+        The slots of the pass of the word that was issued in the cycle before.
     folds, waits_to_fold : ``Out(1)``
         A word with a tile of its own is issued, or waits for it.
     active, layer : ``Out``
@@ -104,8 +105,8 @@ class PixelLoops(wiring.Component):
         pass_end, next_pass_end = Signal(), Signal()  # both are last
         has_tile = Signal()
         # as `take`, each for a part of what it steers
-        takes_settings, takes_place, takes_flags, takes_counts, takes_slots = takes = [
-            Signal(name=f"takes_{part}") for part in ("settings", "place", "flags", "counts", "slots")]
+        takes_settings, takes_place, takes_flags, takes_counts = takes = [
+            Signal(name=f"takes_{part}") for part in ("settings", "place", "flags", "counts")]
         # A pass starts where none is under way, or its last word is issued: what that hangs on is known a
         # cycle before, and where it is wanted.
         starts = copies(m, Cat(self.next_startable, next_active, next_go & next_pass_end), 1 + len(takes),
@@ -145,8 +146,10 @@ class PixelLoops(wiring.Component):
             turn.eq(next_turn),
             go.eq(next_go),
         ]
-        with m.If(takes_slots):
-            m.d.sync += present.eq(self.slots)
+        lanes = self.machine.input_lanes
+        for slot, takes_slot in enumerate(copies(m, self.take, lanes, "takes_slot")):
+            with m.If(takes_slot):
+                m.d.sync += present[slot].eq(self.slots[slot])
         with m.If(prepared.first):
             m.d.comb += next_pixel.eq(0)
             with m.If(~prepared.first_block & (code.partial | code.continues)):

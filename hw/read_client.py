@@ -10,7 +10,7 @@ from amaranth.utils import exact_log2
 from hw.block_queue import BlockQueue
 from hw.bursts import BurstSplitter, burst_layout, transfer_layout
 from hw.repeating_fifo import repeat_layout
-from hw.stream_register import SkidBuffer
+from hw.skid_buffer import SkidBuffer
 
 __all__ = ["ReadClient", "ReadPortSignature", "beat_layout"]
 

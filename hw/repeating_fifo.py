@@ -56,14 +56,14 @@ class RepeatingFIFO(wiring.Component):
     -------
     w_data : ``In(width)``, w_en : ``In(1)``
         An entry to be written.
-    r_data : ``Out(width)``, r_rdy : ``Out(1)``, r_en : ``In(1)``
-        The next entry, whether there is one, and whether it is taken.
-    next_room : ``In(1)``
-        In the next cycle an entry may be read: it will find ``r_rdy`` 0, or ``r_en`` 1.
+    room : ``In(1)``
+        An entry may be read.
     reads : ``Out(1)``
-        Strobe: one is, and is given from the next cycle on.
+        Strobe: one is, and is given in the next cycle.
+    r_data : ``Out(width)``, r_valid : ``Out(1)``
+        An entry, in the cycle in which it is given, and whether there is one.
     frees : ``Out(1)``
-        The next entry makes room for another when it is taken: it is given for the last time.
+        With it: it makes room for another, because it is given for the last time.
     again : ``Out``
         With ``repeats``, as all that follows.  In the cycle in which a turn ends and another begins: how many
         entries come again; else 0.
@@ -81,11 +81,10 @@ class RepeatingFIFO(wiring.Component):
         super().__init__({
             "w_data": In(width),
             "w_en": In(1),
-            "r_data": Out(width),
-            "r_rdy": Out(1),
-            "r_en": In(1),
-            "next_room": In(1),
+            "room": In(1),
             "reads": Out(1),
+            "r_data": Out(width),
+            "r_valid": Out(1),
             "frees": Out(1),
             **(repeat_members(depth) if repeats else {}),
         })
@@ -95,18 +94,16 @@ class RepeatingFIFO(wiring.Component):
         bits = exact_log2(self.depth)
         written, place = Signal(bits + 1), Signal(bits + 1)  # entries written; the next one to be read
         next_place = Signal(bits + 1)
-        step, room = Signal(), Signal()
-        m.d.sync += room.eq(self.next_room)
+        step = Signal()
         following = Signal(bits + 1)  # the place after this one, known before the step
         m.d.comb += next_place.eq(Mux(step, following, place))
-        m.d.sync += [written.eq(written + self.w_en), place.eq(next_place)]
+        m.d.sync += [written.eq(written + self.w_en), place.eq(next_place), self.r_valid.eq(step)]
         starts = range(0, self.width, PART)
         parts = [slice(start, min(start + PART, self.width)) for start in starts]
         # An entry is written a cycle late, from registers that lie at the memory; nobody reads it sooner.
-        writes = copies(m, self.w_en, len(parts), "writes", init=0)
+        writes = copies(m, self.w_en, len(parts), "writes")
         write_places = copies(m, written[:bits], len(parts), "written")
         read_places = copies(m, next_place[:bits], len(parts), "place")
-        rooms = copies(m, self.next_room, len(parts), "room", init=0)
         given = Signal(self.width, reset_less=True)
         m.d.comb += self.r_data.eq(given)
         for number, part in enumerate(parts):
@@ -122,9 +119,7 @@ class RepeatingFIFO(wiring.Component):
                 write.en.eq(writes[number]),
                 read.addr.eq(read_places[number]),
             ]
-            # any entry may be read where none is given, and that hangs on less than `step`
-            with m.If(rooms[number]):
-                m.d.sync += given[part].eq(read.data)
+            m.d.sync += given[part].eq(read.data)  # any entry where none is given
 
         # entries that may be read, as they were a cycle ago: one is seen a cycle late
         some, several, stepped = Signal(), Signal(), Signal()
@@ -134,14 +129,10 @@ class RepeatingFIFO(wiring.Component):
             several.eq((written != place) & (written != (place + 1)[:bits + 1])),
         ]
         m.d.comb += self.reads.eq(step)
-        with m.If(self.r_en):
-            m.d.sync += self.r_rdy.eq(0)
-        with m.If(step):
-            m.d.sync += self.r_rdy.eq(1)
         if self.may_repeat:
-            self._repeats(m, place, following, step, readable & room, stepped)
+            self._repeats(m, place, following, step, readable & self.room, stepped)
         else:
-            m.d.comb += [following.eq(place + 1), step.eq(readable & room), self.frees.eq(1)]
+            m.d.comb += [following.eq(place + 1), step.eq(readable & self.room), self.frees.eq(1)]
             m.d.sync += stepped.eq(step)
         return m
 

@@ -27,12 +27,12 @@ __all__ = ["ADDRESS_WIDTH", "PORT_B_LATENCY", "READ_LATENCY", "ComputePort", "Sc
 #: Bits of a scratchpad address in instructions and between units; more than the scratchpad may have.
 ADDRESS_WIDTH = 16
 
-#: Cycles from a read's address to its word through port A: a register before the banks and one behind the
-#: words' choice.
-READ_LATENCY = 1 + PORT_LATENCY + 1
-#: The same through port B: one more before that choice, which takes two cycles, because banks and those who
-#: read them lie far from each other.
-PORT_B_LATENCY = READ_LATENCY + 2
+#: Cycles from a read's address to its word through port A: a register for the address, one before the banks
+#: and one behind the words' choice.
+READ_LATENCY = 2 + PORT_LATENCY + 1
+#: Cycles from a read's place to its word through port B: a register before the banks, one behind them, and
+#: two for the words' choice, because banks and those who read them lie far from each other.
+PORT_B_LATENCY = 1 + PORT_LATENCY + 1 + 2
 
 
 def place_layout(banks: int) -> data.StructLayout:
@@ -161,10 +161,15 @@ class Scratchpad(wiring.Component):
         steers = copies(m, writes, self.machine.word_bytes, "writes", levels=PLACES_LATENCY)
 
         # Port A: each bank gets the row of that slot whose address lies in it.
-        rotation = Signal(bank_bits, reset_less=True)
-        first_bank = compute.read_addresses[0][:bank_bits]
-        m.d.sync += rotation.eq(first_bank)
-        rows = Array(row_of(address) for address in compute.read_addresses)
+        read_enable, read_all = Signal(), Signal(reset_less=True)
+        slot_rows = Signal(data.ArrayLayout(row_bits, banks), reset_less=True)
+        m.d.sync += [
+            read_enable.eq(compute.read_enable),
+            read_all.eq(compute.read_all),
+            *(row.eq(row_of(address))
+              for row, address in zip(slot_rows, compute.read_addresses, strict=True)),
+        ]
+        *first_banks, rotation = copies(m, compute.read_addresses[0][:bank_bits], banks + 1, "first_bank")
         a_words, b_words = [], []
         for bank in range(banks):
             # Reads and writes at the same address in the same cycle do not happen where the word
@@ -174,9 +179,10 @@ class Scratchpad(wiring.Component):
             m.submodules[f"bank_{bank}"] = memory
             row = Signal(row_bits, reset_less=True, name=f"row_{bank}")
             enable = Signal(name=f"enable_{bank}")
+            rows = Array(slot_rows[(bank - first_bank) % banks] for first_bank in range(banks))
             m.d.sync += [
-                row.eq(rows[(bank - first_bank)[:bank_bits]]),
-                enable.eq(compute.read_enable & (compute.read_all | (first_bank == bank))),
+                row.eq(rows[first_banks[bank]]),
+                enable.eq(read_enable & (read_all | (first_banks[bank] == bank))),
             ]
             m.d.comb += [memory.a_enable.eq(enable), memory.a_address.eq(row)]
             a_words.append(memory.a_data)
@@ -203,7 +209,7 @@ class Scratchpad(wiring.Component):
 
         # The words, rotated back by one power of two after the other: half the wires of a choice among all
         # banks for each slot.  Each byte of the words has a copy of the rotation, which steers so much.
-        early = delay_line(m, rotation, PORT_LATENCY - 2, "rotation")[-1]
+        early = delay_line(m, rotation, PORT_LATENCY - 1, "rotation")[-1]
         read_data = Signal.like(compute.read_data, reset_less=True)
         m.d.comb += compute.read_data.eq(read_data)
         turns = copies(m, early, self.machine.word_bytes, "rotation", levels=2)

@@ -53,7 +53,7 @@ class Sequencer(wiring.Component):
     issue_valid, issue : ``Out``
         A word to be read, in every cycle in which ``issue_valid`` is 1.
     slots : ``Out(slots_layout(machine))``
-        Which words from there on; other modes use slot 0 alone, the word itself.
+        Which words from there on, a cycle after ``issue``; other modes use slot 0 alone, the word itself.
     finished : ``In(1)``
         Strobe: the word with the flag ``end`` is being written, or has been added if none is written.
     idle : ``Out(1)``

@@ -14,7 +14,7 @@ from hw.bursts import BurstSplitter
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.scratchpad import place_at, place_layout
-from hw.stream_register import SkidBuffer
+from hw.skid_buffer import SkidBuffer
 from hw.tokens import TokenPort
 from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_width
 

@@ -13,7 +13,7 @@ from hw.bursts import transfer_layout
 from hw.copies import copies
 from hw.isa import LOAD
 from hw.machine import Machine
-from hw.stream_register import SkidBuffer
+from hw.skid_buffer import SkidBuffer
 
 __all__ = ["MEMORY_WALK", "SCRATCH_WALK", "RowWalker", "WordWalker", "beats_width"]
 

@@ -51,7 +51,8 @@ class WeightDecoder(wiring.Component):
     pieces : ``Out(stream)``
         Tiles, ``tile_piece_bytes`` in a cycle.
     tile_comes : ``Out(1)``
-        Strobe: of another tile all pieces are there, the last one's in two cycles if ``pieces`` flow.
+        Strobe: of another tile all weights are there; if ``pieces`` flow, the last one comes in two cycles,
+        or in two more than there are if weights are sparse.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -127,8 +128,8 @@ class WeightDecoder(wiring.Component):
         # one piece at a time
         pieces = machine.tile_bytes // machine.tile_piece_bytes
         pieces_left = Signal(range(pieces), init=pieces - 1)
-        gathers = Signal()  # the last of a piece
-        m.d.comb += self.tile_comes.eq(gathers & (pieces_left == 0))
+        gathers = Signal()  # the last of a dense piece
+        m.d.comb += self.tile_comes.eq(window.loads | (gathers & (pieces_left == 0)))
         with m.If(gathers):
             m.d.sync += pieces_left.eq(Mux(pieces_left == 0, pieces - 1, pieces_left - 1))
         with m.If(move):
@@ -136,7 +137,6 @@ class WeightDecoder(wiring.Component):
         with m.If((state == _State.TILES) & sparse):
             m.d.comb += take.eq(entries.words.ready)
         with m.If(window.pieces.valid & accept):
-            m.d.comb += gathers.eq(1)
             m.d.sync += [gathered_bytes.eq(window.pieces.payload), full.eq(1), is_bytes.eq(1)]
         with m.If((state == _State.TILES) & tile_word & ~sparse & accept):
             m.d.comb += take.eq(1)

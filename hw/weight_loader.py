@@ -25,7 +25,7 @@ SHIFT_BITS = 7
 _LANE_BITS = 32 + SHIFT_BITS
 
 #: Cycles for which a claimed tile is in the array's way.
-_IN_THE_WAY = 9
+_IN_THE_WAY = 10
 
 
 class WeightLoader(wiring.Component):
@@ -98,8 +98,8 @@ class WeightLoader(wiring.Component):
     def _collect_tiles(self, m: Module, source: stream.Interface, comes: Signal | None = None) -> None:
         """Everything that enables thousands of flip-flops is a register, computed a cycle before.
 
-        ``comes``: a tile will be complete in three cycles, unless tiles before it are not taken: it may be
-        claimed.
+        ``comes``: a tile will be complete in three cycles, or three more than it has pieces, unless tiles
+        before it are not taken: it may be claimed.
         """
         machine = self.machine
         words = machine.tile_bytes // machine.tile_piece_bytes

@@ -32,6 +32,8 @@ class WeightWindow(wiring.Component):
         The weights they stand for, in the same cycle.
     pieces : ``Out(stream)``
         Tiles, ``tile_piece_bytes`` in a cycle.
+    loads : ``Out(1)``
+        Strobe: the pieces of another tile come, from the next cycle on.
     quiet : ``Out(1)``
         No tile leaves or will leave without further entries.
     restart : ``In(1)``
@@ -46,6 +48,7 @@ class WeightWindow(wiring.Component):
             "fields": Out(fields),
             "values": In(fields),
             "pieces": Out(stream.Signature(8 * machine.tile_piece_bytes)),
+            "loads": Out(1),
             "quiet": Out(1),
             "restart": In(1),
         })
@@ -109,6 +112,7 @@ class WeightWindow(wiring.Component):
             self.pieces.payload.eq(tile[:len(self.pieces.payload)]),
             leaves.eq(self.pieces.valid & self.pieces.ready),
             load.eq(pending & ((pieces_left == 0) | ((pieces_left == 1) & self.pieces.ready))),
+            self.loads.eq(load),
             free.eq(~pending | load),
             self.entries.ready.eq(free),
             step.eq(self.entries.valid & free),

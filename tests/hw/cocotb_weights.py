@@ -18,6 +18,7 @@ from cocotb_bench import FaultyRamRead, Receiver, Sender, never, pauses, quiet, 
 from cocotbext.axi import AxiReadBus
 from random_transfers import expected_words
 
+from hw.block_queue import WAITING
 from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
 
@@ -100,8 +101,8 @@ class Bench:
         assert self.taken == len(self.expected)
         assert self.asked == len(self.beats) == TOGETHER * self.taken
         assert not int(self.dut.output_valid.value)
-        # the FIFO, and the three registers behind it
-        most = MACHINE.weight_fifo_words + 3 * TOGETHER
+        # the FIFO, and what has left it
+        most = MACHINE.weight_fifo_words + WAITING * TOGETHER
         assert self.most <= most, "more was asked for than there is room for"
 
 
