@@ -82,8 +82,6 @@ class Divider(wiring.Component):
             remainder = Signal(signed(34), reset_less=True, name=f"remainder{lane}")
             quotient = Signal(_STEPS, reset_less=True, name=f"quotient{lane}")
             saturated = Signal(reset_less=True, name=f"saturated{lane}")
-            first = Signal(reset_less=True, name=f"first{lane}")
-            m.d.sync += first.eq(lane_start)
             below = remainder[-1]
             stepped = Signal(signed(34), name=f"stepped{lane}")
             fits = Signal(name=f"fits{lane}")
@@ -96,12 +94,9 @@ class Divider(wiring.Component):
                 m.d.sync += [
                     negative.eq(dividend < 0),
                     remainder.eq(Mux(dividend < 0, -dividend, dividend)),
-                    saturated.eq(0),
                 ]
             with m.Else():
                 m.d.sync += [remainder.eq(stepped), quotient.eq(Cat(fits, quotient))]
-                with m.If(first & fits):
-                    m.d.sync += saturated.eq(1)
             # whether a remainder below zero is the divisor's negative: their sum is zero if each carry is
             # one that this bit's two make, without adding them
             ones, twos = remainder.as_unsigned() ^ divisor, (remainder.as_unsigned() | divisor) << 1
@@ -115,6 +110,7 @@ class Divider(wiring.Component):
             m.d.sync += [
                 rests.eq(Cat(rest[low:low + _REST_PART].any() for low in range(0, 34, _REST_PART))),
                 half_and_odd.eq(quotient),
+                saturated.eq(quotient[-1]),
                 magnitude.eq(quotient >> 1),
                 larger.eq((quotient >> 1) + 1),
                 result.eq(Mux(negative, -rounded, rounded)),

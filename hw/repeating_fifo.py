@@ -96,6 +96,7 @@ class RepeatingFIFO(wiring.Component):
         next_place = Signal(bits + 1)
         step = Signal()
         following = Signal(bits + 1)  # the place after this one, known before the step
+        succeeding = Signal(bits + 1, init=1)  # the same if no entry comes again
         m.d.comb += next_place.eq(Mux(step, following, place))
         m.d.sync += [written.eq(written + self.w_en), place.eq(next_place), self.r_valid.eq(step)]
         starts = range(0, self.width, PART)
@@ -126,19 +127,21 @@ class RepeatingFIFO(wiring.Component):
         readable = several | (some & ~stepped)
         m.d.sync += [
             some.eq(written != place),
-            several.eq((written != place) & (written != (place + 1)[:bits + 1])),
+            several.eq((written != place) & (written != succeeding)),
         ]
         m.d.comb += self.reads.eq(step)
         if self.may_repeat:
-            self._repeats(m, place, following, step, readable & self.room, stepped)
+            self._repeats(m, place, following, succeeding, step, readable & self.room, stepped)
         else:
-            m.d.comb += [following.eq(place + 1), step.eq(readable & self.room), self.frees.eq(1)]
+            with m.If(step):
+                m.d.sync += succeeding.eq(succeeding + 1)
+            m.d.comb += [following.eq(succeeding), step.eq(readable & self.room), self.frees.eq(1)]
             m.d.sync += stepped.eq(step)
         return m
 
-    def _repeats(self, m: Module, place: Signal, following: Signal, step: Signal, may_step: Value,
-                 stepped: Signal) -> None:
-        """Which entry comes next."""
+    def _repeats(self, m: Module, place: Signal, following: Signal, succeeding: Signal, step: Signal,
+                 may_step: Value, stepped: Signal) -> None:
+        """Which entry comes next; that this one is the first or the last of a repeat is known before."""
         bits = exact_log2(self.depth)
         layout = repeat_layout(self.depth)
         m.submodules.ahead = ahead = SyncFIFO(width=layout.size, depth=_AHEAD)
@@ -151,34 +154,46 @@ class RepeatingFIFO(wiring.Component):
         ]
         # the repeat whose entries come next, or are being given
         active, inside = Signal(), Signal()
-        first, last, entries = Signal(bits + 1), Signal(bits + 1), Signal(bits + 1)
+        first, second, last, entries = (Signal(bits + 1, reset_less=True, name=name)
+                                        for name in ("first", "second", "last", "entries"))
+        single = Signal(reset_less=True)    # there is one entry
+        at_first, at_last = Signal(reset_less=True), Signal(reset_less=True)
         left = Signal(16)  # times that they are still to be given after this time
         enters, ends, again = Signal(), Signal(), Signal()
         m.d.comb += [
             ahead.r_en.eq(~active),
-            enters.eq(inside | (active & (place == first))),
-            ends.eq(enters & (place == last)),
+            enters.eq(inside | (active & at_first)),
+            ends.eq(enters & at_last),
             again.eq(left != 0),
-            following.eq(Mux(ends & again, first, place + 1)),
+            following.eq(Mux(ends & again, first, succeeding)),
             # not past the first entry of a repeat that is not seen yet
             step.eq(may_step & (active | ~ahead.r_rdy)),
         ]
         m.d.sync += stepped.eq(step & ~(ends & again))
         with m.If(step):
             m.d.sync += [inside.eq(enters & ~ends), self.frees.eq(~(enters & again))]
-            with m.If(ends):
-                with m.If(again):
-                    m.d.comb += self.again.eq(entries)
-                    m.d.sync += left.eq(left - 1)
-                with m.Else():
-                    m.d.sync += active.eq(0)
+            with m.If(ends & again):
+                m.d.comb += self.again.eq(entries)
+                m.d.sync += [left.eq(left - 1), succeeding.eq(second), at_first.eq(1), at_last.eq(single)]
+            with m.Else():
+                m.d.sync += [
+                    succeeding.eq(succeeding + 1),
+                    at_first.eq(succeeding == first),
+                    at_last.eq(succeeding == last),
+                ]
+            with m.If(ends & ~again):
+                m.d.sync += active.eq(0)
         with m.If(~active):
             m.d.sync += [
                 active.eq(ahead.r_rdy),
                 first.eq(coming.first),
+                second.eq(coming.first + 1),
                 entries.eq(coming.entries),
                 last.eq(coming.first + coming.entries - 1),
+                single.eq(coming.entries == 1),
                 left.eq(coming.repeats),
+                # nobody looks at the last one before the first
+                at_first.eq(place == coming.first), at_last.eq(coming.entries == 1),
             ]
         with m.If(self.drop & (left > 1)):
             m.d.sync += left.eq(1)  # the next turn frees all
