@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import ClockSignal, Instance, IOPort, Module, ResetSignal, Signal
+from amaranth.hdl import ClockSignal, Instance, IOPort, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, connect
 
 from boards.host_link import HostLink, join_managers
 from boards.litedram import MemoryController
-from boards.own_reset import add_with_own_reset
+from boards.own_reset import add_with_own_reset, own_reset
 from boards.sdram_start import SDRAMStart, start_sequence
 from hw.axi_register import AXI4Register
 
@@ -99,7 +99,8 @@ class System(Component):
         core = self.core
         start = SDRAMStart(start_sequence(self.controller, self.clock_hz))
         link = HostLink(self.controller.memory_bytes, self.clock_hz, self.baud)
-        for name, part in (("core", core), ("start", start), ("link", link)):
+        register = AXI4Register(core.m_axi.signature.data_width)
+        for name, part in (("core", core), ("start", start), ("link", link), ("core_register", register)):
             add_with_own_reset(m, name, part)
         m.d.comb += [
             link.rx.eq(self.rx),
@@ -108,13 +109,12 @@ class System(Component):
             self.executing.eq(link.executing),
         ]
         join_managers(m, link.m_axil, core.s_axil)
-        m.submodules.core_register = register = AXI4Register(core.m_axi.signature.data_width)
         connect(m, core.m_axi, register.manager)
 
         m.submodules.litedram = Instance(
             "litedram_core",
             i_clk=ClockSignal(),
-            i_rst=ResetSignal(),
+            i_rst=own_reset(m, "litedram"),
             o_init_done=self.memory_ready,
             o_init_error=Signal(name="init_error"),
             o_user_clk=Signal(name="user_clk"),

@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.copies import copies
 from hw.repeating_fifo import RepeatingFIFO, repeat_members
 from hw.word_ring import WordRing
 
@@ -36,10 +37,10 @@ class BlockQueue(wiring.Component):
     w_data : ``In(width)``, w_en : ``In(1)``
         An entry to be written; there must be room for it.
     output : ``Out(stream.Signature(width))``
-    gives : ``Out(1)``
-        Strobe: an entry leaves the memory.
-    frees : ``Out(1)``
-        With it: and makes room for another.
+    gave : ``Out(1)``
+        Strobe: an entry has left the memory in the cycle before.
+    freed : ``Out(1)``
+        Strobe: and it made room for another.
     waits : ``Out(1)``
         An entry that has left the memory waits at the output, or in front of it.
     again, repeats, drop
@@ -54,8 +55,8 @@ class BlockQueue(wiring.Component):
             "w_data": In(width),
             "w_en": In(1),
             "output": Out(stream.Signature(width)),
-            "gives": Out(1),
-            "frees": Out(1),
+            "gave": Out(1),
+            "freed": Out(1),
             "waits": Out(1),
             **(repeat_members(depth) if repeats else {}),
         })
@@ -68,6 +69,9 @@ class BlockQueue(wiring.Component):
         waiting, left = Signal(range(WAITING + 1)), Signal()      # read from the memory and not given
         held, next_held = Signal(range(WAITING + 1)), Signal(range(WAITING + 1))   # those in the ring
         room = Signal()
+        # whoever counts lies elsewhere
+        [gave] = copies(m, fifo.r_valid, 1, "gave", init=0)
+        [freed] = copies(m, fifo.r_valid & fifo.frees, 1, "freed", init=0)
         m.d.comb += [
             fifo.w_data.eq(self.w_data),
             fifo.w_en.eq(self.w_en),
@@ -78,8 +82,8 @@ class BlockQueue(wiring.Component):
             left.eq(self.output.valid & self.output.ready),
             next_held.eq(held + entry_valid - left),
             self.output.payload.eq(ring.r_data),
-            self.gives.eq(fifo.r_valid),
-            self.frees.eq(fifo.frees),
+            self.gave.eq(gave),
+            self.freed.eq(freed),
             self.waits.eq(entry_valid | self.output.valid),
         ]
         m.d.sync += [

@@ -132,18 +132,16 @@ class ReadClient(wiring.Component):
         enough = Signal()
         ask = Signal()
         asked = Signal(range(self.maximum_burst + 1))
-        taken = Signal(2)
         length = splitter.bursts.payload.length
         few: Value = room > self.depth - self.urgent_below  # beats are held or on their way
         if self.may_repeat:
             wiring.connect(m, wiring.flipped(self.repeats), queue.repeats)
             m.d.comb += queue.drop.eq(self.drop)
             # what is held to be given again later is not what comes next
-            unread, more, fewer = Signal(range(2 * self.depth)), Signal(range(self.depth + 1)), Signal(2)
+            unread, more = Signal(range(2 * self.depth)), Signal(range(self.depth + 1))
             m.d.sync += [
-                unread.eq(unread + asked + more - fewer),
+                unread.eq(unread + asked + more - Mux(queue.gave, self.beats_together, 0)),
                 more.eq(queue.again << exact_log2(self.beats_together)),
-                fewer.eq(Mux(queue.gives, self.beats_together, 0)),
             ]
             few = unread < self.urgent_below
         m.d.comb += [
@@ -156,8 +154,7 @@ class ReadClient(wiring.Component):
             m.d.comb += asked.eq(length + 1)
         m.d.sync += [
             enough.eq(splitter.bursts.valid & ~ask & (room > length)),
-            taken.eq(Mux(queue.gives & queue.frees, self.beats_together, 0)),
-            room.eq(room - asked + taken),
+            room.eq(room - asked + Mux(queue.freed, self.beats_together, 0)),
             self.port.urgent.eq(few & (
                 reserved.output.valid | (~splitter.idle & (room >= self.maximum_burst)))),
             self.idle.eq(self.asked & ~splitter.transfers.valid & (room == self.depth)

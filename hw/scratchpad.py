@@ -11,7 +11,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -33,6 +33,10 @@ READ_LATENCY = 2 + PORT_LATENCY + 1
 #: Cycles from a read's place to its word through port B: a register before the banks, one behind them, and
 #: two for the words' choice, because banks and those who read them lie far from each other.
 PORT_B_LATENCY = 1 + PORT_LATENCY + 1 + 2
+
+
+#: Banks that share the registers of the slots' rows.
+_BANKS = 4
 
 
 def place_layout(banks: int) -> data.StructLayout:
@@ -160,16 +164,13 @@ class Scratchpad(wiring.Component):
         writes = computing.bank & compute.write_enable.replicate(banks)
         steers = copies(m, writes, self.machine.word_bytes, "writes", levels=PLACES_LATENCY)
 
-        # Port A: each bank gets the row of that slot whose address lies in it.
+        # Port A: each bank gets the row of that slot whose address lies in it, with a bit for each.
         read_enable, read_all = Signal(), Signal(reset_less=True)
-        slot_rows = Signal(data.ArrayLayout(row_bits, banks), reset_less=True)
-        m.d.sync += [
-            read_enable.eq(compute.read_enable),
-            read_all.eq(compute.read_all),
-            *(row.eq(row_of(address))
-              for row, address in zip(slot_rows, compute.read_addresses, strict=True)),
-        ]
-        *first_banks, rotation = copies(m, compute.read_addresses[0][:bank_bits], banks + 1, "first_bank")
+        m.d.sync += [read_enable.eq(compute.read_enable), read_all.eq(compute.read_all)]
+        slot_rows = copies(m, Cat(row_of(address) for address in compute.read_addresses),
+                           -(-banks // _BANKS), "slot_rows")
+        first_bank = compute.read_addresses[0][:bank_bits]
+        [rotation] = copies(m, first_bank, 1, "first_bank")
         a_words, b_words = [], []
         for bank in range(banks):
             # Reads and writes at the same address in the same cycle do not happen where the word
@@ -179,10 +180,13 @@ class Scratchpad(wiring.Component):
             m.submodules[f"bank_{bank}"] = memory
             row = Signal(row_bits, reset_less=True, name=f"row_{bank}")
             enable = Signal(name=f"enable_{bank}")
-            rows = Array(slot_rows[(bank - first_bank) % banks] for first_bank in range(banks))
+            [slots] = copies(m, Cat(first_bank == (bank - slot) % banks for slot in range(banks)), 1,
+                             f"slot_{bank}")
+            rows = slot_rows[bank // _BANKS]
             m.d.sync += [
-                row.eq(rows[first_banks[bank]]),
-                enable.eq(read_enable & (read_all | (first_banks[bank] == bank))),
+                row.eq(reduce(or_, (rows.word_select(slot, row_bits) & slots[slot].replicate(row_bits)
+                                    for slot in range(banks)))),
+                enable.eq(read_enable & (read_all | slots[0])),
             ]
             m.d.comb += [memory.a_enable.eq(enable), memory.a_address.eq(row)]
             a_words.append(memory.a_data)

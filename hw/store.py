@@ -125,7 +125,7 @@ class Store(wiring.Component):
         # `more_room` is a cycle late, so it leaves one for what was asked in the meantime
         room = Signal(range(self.depth + 1), init=self.depth)
         more_room = Signal(init=1)
-        asked, word_done, word_left = Signal(), Signal(), Signal()
+        asked = Signal()
         # between two block RAMs, which are slow and far from each other
         arrived = Signal(8 * machine.word_bytes, reset_less=True)
         arrived_valid = Signal()
@@ -140,7 +140,7 @@ class Store(wiring.Component):
             queue.w_en.eq(arrived_valid),
         ]
         m.d.sync += [arrived.eq(self.read_data), arrived_valid.eq(self.read_valid)]
-        m.d.sync += [word_left.eq(word_done), room.eq(room - asked + word_left), more_room.eq(room > 1)]
+        m.d.sync += [room.eq(room - asked + queue.gave), more_room.eq(room > 1)]
 
         # addresses: `held` counts beats in the buffer that no burst has claimed; that they are enough
         # is seen in one cycle and used in the next
@@ -195,7 +195,6 @@ class Store(wiring.Component):
         m.d.comb += [
             step.eq(queue.output.valid & in_burst & output.input.ready),
             burst_done.eq(step & (beats_left == 0)),
-            word_done.eq(queue.gives),
             queue.output.ready.eq(in_burst & output.input.ready & (part == parts - 1)),
             length.input.payload.eq(lengths.r_data),
             length.input.valid.eq(lengths.r_rdy),
