@@ -47,7 +47,7 @@ class Divider(wiring.Component):
         Exact from -512 to 512; beyond that, -512 or 511.
     """
 
-    LATENCY = _STEPS + 4
+    LATENCY = _STEPS + 5
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -67,16 +67,23 @@ class Divider(wiring.Component):
         m.d.sync += [places.eq(_SCALE - self.shift), scaled.eq(self.divisor << places)]
 
         # one bit that walks through the steps, so that no counter is compared
-        start = delay_line(m, self.start, 2, "start", init=0)[-1]
+        start = delay_line(m, self.start, 3, "start", init=0)
         steps = Signal(_STEPS + 2)
-        m.d.sync += [steps.eq(Cat(start, steps)), self.done.eq(steps[-1])]
+        m.d.sync += [steps.eq(Cat(start[-1], steps)), self.done.eq(steps[-1])]
 
-        starts = copies(m, self.start, self.lanes, "start", levels=2)
+        starts = copies(m, start[1], self.lanes, "start", levels=2)
         divisors = copies(m, scaled, self.lanes, "divisor", levels=2)
         for lane, (lane_start, divisor) in enumerate(zip(starts, divisors, strict=True)):
+            # nothing but a choice is behind the carry of a step
             dividend = Signal(signed(32), reset_less=True, name=f"dividend{lane}")
-            m.d.sync += dividend.eq(self.dividends[lane])
+            positive = Signal(32, reset_less=True, name=f"positive{lane}")
+            below_zero = Signal(reset_less=True, name=f"below_zero{lane}")
             negative = Signal(reset_less=True, name=f"negative{lane}")
+            m.d.sync += [
+                dividend.eq(self.dividends[lane]),
+                positive.eq(Mux(dividend < 0, -dividend, dividend)),
+                below_zero.eq(dividend < 0),
+            ]
             # A remainder below zero is one from which the divisor should not have been taken: the next step
             # adds it instead, so that nothing is chosen behind the carry.
             remainder = Signal(signed(34), reset_less=True, name=f"remainder{lane}")
@@ -92,8 +99,8 @@ class Divider(wiring.Component):
             ]
             with m.If(lane_start):
                 m.d.sync += [
-                    negative.eq(dividend < 0),
-                    remainder.eq(Mux(dividend < 0, -dividend, dividend)),
+                    negative.eq(below_zero),
+                    remainder.eq(positive),
                 ]
             with m.Else():
                 m.d.sync += [remainder.eq(stepped), quotient.eq(Cat(fits, quotient))]
