@@ -110,9 +110,9 @@ class WriteChannels(Module):
         self.submodules.open = open_bursts = stream.SyncFIFO([("id", axi.id_width)], buffer_depth)
         self.submodules.answers = answers = stream.SyncFIFO([("id", axi.id_width)], buffer_depth)
 
-        # beats in the buffer whose command has been given
-        claimed = Signal(max=buffer_depth + 1)
-        claim, leave = Signal(), Signal()
+        # beats in the buffer whose command has not been given
+        unclaimed = Signal(max=buffer_depth + 2)
+        enter, claim, leave = Signal(), Signal(), Signal()
         there = Signal()
         self.comb += [
             self.cmd_request.eq(beat.valid & there),
@@ -123,12 +123,13 @@ class WriteChannels(Module):
                 port.cmd.addr.eq((beat.addr - base_address) >> log2_int(port.data_width // 8)),
                 beat.ready.eq(port.cmd.ready),
             ),
+            enter.eq(data.sink.valid & data.sink.ready),
             claim.eq(beat.valid & beat.ready),
             leave.eq(data.source.valid & data.source.ready),
         ]  # fmt: skip
         self.sync += [
-            claimed.eq(claimed + claim - leave),
-            there.eq((data.level > claimed) & ~claim),
+            unclaimed.eq(unclaimed + enter - claim),
+            there.eq((unclaimed != 0) & ~claim),
         ]
 
         self.comb += [

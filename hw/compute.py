@@ -132,10 +132,11 @@ class Compute(wiring.Component):
         ]
         corners = copies(m, Cat(issue.address, issue.row, issue.column), -(-machine.input_lanes // _SLOTS),
                          "corner")
-        image = delay_line(m, Cat(issue.image_rows, issue.image_columns), address + 1, "image")[-1]
+        images = copies(m, delay_line(m, Cat(issue.image_rows, issue.image_columns), address, "image")[-1],
+                        len(corners), "image")
         inside = []
         for number, slot in enumerate(sequencer.slots):
-            corner = data.View(_CORNER, corners[number // _SLOTS])
+            corner, image = data.View(_CORNER, corners[number // _SLOTS]), images[number // _SLOTS]
             row = Signal(signed(POSITION_BITS + 1), reset_less=True, name=f"row_{number}")
             column = Signal(signed(POSITION_BITS + 1), reset_less=True, name=f"column_{number}")
             used = Signal(reset_less=True, name=f"used_{number}")

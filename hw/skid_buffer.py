@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.copies import copies
+
 __all__ = ["SkidBuffer"]
+
+#: Bits of a payload that are steered by the same register.
+_PART = 36
 
 
 class SkidBuffer(wiring.Component):
@@ -29,18 +34,27 @@ class SkidBuffer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        held = Signal(self.shape, reset_less=True)
-        spilled = Signal(self.shape, reset_less=True)  # what came while the output was full and not taken
-        empty = Signal(init=1)                         # nothing has been spilled
-        m.d.comb += [self.input.ready.eq(empty), self.output.payload.eq(held)]
-        with m.If(~self.output.valid | self.output.ready):
-            m.d.sync += [self.output.valid.eq(self.input.valid | ~empty), empty.eq(1)]
-            with m.If(empty):
-                m.d.sync += held.eq(self.input.payload)
-            with m.Else():
-                m.d.sync += held.eq(spilled)
-        with m.Else():
-            m.d.sync += empty.eq(empty & ~self.input.valid)
-        with m.If(empty):
-            m.d.sync += spilled.eq(self.input.payload)
+        empty, next_empty = Signal(init=1), Signal()  # nothing has been spilled
+        takes = Signal()                              # what is at the output may be another
+        m.d.comb += [
+            self.input.ready.eq(empty),
+            takes.eq(~self.output.valid | self.output.ready),
+            next_empty.eq(takes | (empty & ~self.input.valid)),
+        ]
+        m.d.sync += empty.eq(next_empty)
+        with m.If(takes):
+            m.d.sync += self.output.valid.eq(self.input.valid | ~empty)
+        given, output = Value.cast(self.input.payload), Value.cast(self.output.payload)
+        width = len(given)
+        starts = range(0, width, _PART)
+        empties = copies(m, next_empty, len(starts), "empty", init=1)
+        for start, part_empty in zip(starts, empties, strict=True):
+            part = slice(start, min(start + _PART, width))
+            held = Signal(part.stop - start, reset_less=True, name=f"held{start}")
+            spilled = Signal.like(held, reset_less=True, name=f"spilled{start}")  # while that is not taken
+            m.d.comb += output[part].eq(held)
+            with m.If(takes):
+                m.d.sync += held.eq(Mux(part_empty, given[part], spilled))
+            with m.If(part_empty):
+                m.d.sync += spilled.eq(given[part])
         return m
