@@ -178,17 +178,19 @@ class Scratchpad(wiring.Component):
             # are being written.
             memory = DualPortMemory(8 * self.machine.word_bytes, 1 << row_bits, kind=self.memory)
             m.submodules[f"bank_{bank}"] = memory
-            row = Signal(row_bits, reset_less=True, name=f"row_{bank}")
             enable = Signal(name=f"enable_{bank}")
             [slots] = copies(m, Cat(first_bank == (bank - slot) % banks for slot in range(banks)), 1,
                              f"slot_{bank}")
-            rows = slot_rows[bank // _BANKS]
+            # two slots' rows before a register, and all of them behind it, on the way to the memory's own
+            rows = [slot_rows[bank // _BANKS].word_select(slot, row_bits) & slots[slot].replicate(row_bits)
+                    for slot in range(banks)]
+            pairs = [Signal(row_bits, reset_less=True, name=f"row_{bank}_{slot}")
+                     for slot in range(0, banks, 2)]
             m.d.sync += [
-                row.eq(reduce(or_, (rows.word_select(slot, row_bits) & slots[slot].replicate(row_bits)
-                                    for slot in range(banks)))),
+                *(pair.eq(reduce(or_, rows[2 * number:2 * number + 2])) for number, pair in enumerate(pairs)),
                 enable.eq(read_enable & (read_all | slots[0])),
             ]
-            m.d.comb += [memory.a_enable.eq(enable), memory.a_address.eq(row)]
+            m.d.comb += [memory.a_enable.eq(enable), memory.a_address.eq(reduce(or_, pairs))]
             a_words.append(memory.a_data)
             b_word = Signal.like(memory.b_data, reset_less=True, name=f"b_word_{bank}")
             m.d.sync += b_word.eq(memory.b_data)

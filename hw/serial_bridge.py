@@ -200,10 +200,12 @@ class SerialBridge(Component):
         length = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + CRC_BYTES + 1))  # of the answer's bytes
         content_bytes = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + 1))
         is_content, is_last = Signal(), Signal()
+        last_position = Signal(range(MAXIMUM_DATA), reset_less=True)
         identifies, reads_memory = Signal(), Signal()
         m.d.sync += [
             identifies.eq(command == Command.IDENTIFY),
             reads_memory.eq(command == Command.READ_MEMORY),
+            last_position.eq(count - 1),
             content_bytes.eq(RESPONSE_HEADER_BYTES + answer_bytes),
             is_content.eq(length < content_bytes),
             is_last.eq(length == content_bytes + (CRC_BYTES - 1)),
@@ -278,7 +280,7 @@ class SerialBridge(Component):
                 with m.If(lane == _BEAT_BYTES - 1):
                     m.d.sync += address.eq(address + _BEAT_BYTES)
                     m.next = "READ"
-                    with m.If(position == (count - 1)[: len(position)]):
+                    with m.If(position == last_position):
                         m.d.sync += answer_bytes.eq(count)
                         m.next = "ANSWER"
 
