@@ -11,12 +11,12 @@ __all__ = ["add_with_own_reset", "own_reset"]
 
 
 def own_reset(m: Module, name: str) -> Signal:
-    """The reset three cycles later, from registers that drive nothing else.
+    """The reset two cycles later, from registers that drive nothing else.
 
     One reset for all is a wire to 1,500 flip-flops all over a part, the longest path there is; and the
     synchronizer that it comes from may lie at the other end of the part.
     """
-    return copies(m, ResetSignal("sync"), 1, f"{name}_reset", levels=3)[0]
+    return copies(m, ResetSignal("sync"), 1, f"{name}_reset", levels=2)[0]
 
 
 def add_with_own_reset(m: Module, name: str, part: Component) -> None:
