@@ -130,6 +130,9 @@ class WriteChannels(Module):
         self.sync += [
             unclaimed.eq(unclaimed + enter - claim),
             there.eq((unclaimed != 0) & ~claim),
+            # a cycle late: that data goes is decided far away
+            answers.sink.valid.eq(leave & data.source.last),
+            answers.sink.id.eq(open_bursts.source.id),
         ]
 
         self.comb += [
@@ -139,8 +142,6 @@ class WriteChannels(Module):
             open_bursts.sink.valid.eq(claim & beat.first),
             open_bursts.sink.id.eq(beat.id),
             open_bursts.source.ready.eq(leave & data.source.last),
-            answers.sink.valid.eq(leave & data.source.last),
-            answers.sink.id.eq(open_bursts.source.id),
             axi.b.valid.eq(answers.source.valid),
             axi.b.id.eq(answers.source.id),
             axi.b.resp.eq(RESP_OKAY),

@@ -56,24 +56,27 @@ class BankMachine(Module):
         self.cmd = cmd = stream.Endpoint(cmd_request_rw_layout(settings.geom.addressbits, bank_bits))
         column_bits = settings.geom.colbits - address_align
 
-        # the queue, and behind it the access that is being executed
+        # a register for what comes, the queue, and behind it the access that is being executed
         layout = [("we", 1), ("addr", address_width), ("same", 1)]  # same: the row of the access before
         self.submodules.queue = queue = stream.SyncFIFO(layout, settings.cmd_buffer_depth)
         self.submodules.access = access = stream.Buffer(layout)
         newest_row = Signal(address_width - column_bits)
         self.comb += [
-            queue.sink.valid.eq(req.valid),
+            queue.sink.same.eq(queue.sink.addr[column_bits:] == newest_row),
+            queue.source.connect(access.sink),
+        ]
+        self.sync += [
+            queue.sink.valid.eq(req.valid & req.ready),
             queue.sink.we.eq(req.we),
             queue.sink.addr.eq(req.addr),
-            queue.sink.same.eq(req.addr[column_bits:] == newest_row),
-            req.ready.eq(queue.sink.ready),
-            queue.source.connect(access.sink),
+            # a cycle late, and what comes is in the queue two cycles later
+            req.ready.eq(queue.level < settings.cmd_buffer_depth - 2),
         ]
         # from a register, because all other banks' queues hang on it; it may end a cycle late
         self.sync += req.lock.eq(
-            queue.source.valid | access.source.valid | (req.valid & req.ready)
+            queue.source.valid | queue.sink.valid | access.source.valid | (req.valid & req.ready)
         )
-        self.sync += If(req.valid & req.ready, newest_row.eq(req.addr[column_bits:]))
+        self.sync += If(queue.sink.valid, newest_row.eq(queue.sink.addr[column_bits:]))
 
         # One flip-flop for each thing that the bank may be doing, and one for each cycle of waiting.
         regular, refreshing = Signal(reset=1), Signal()

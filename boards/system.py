@@ -13,7 +13,7 @@ from amaranth.lib.wiring import Component, In, Out, connect
 
 from boards.host_link import HostLink, join_managers
 from boards.litedram import MemoryController
-from boards.own_reset import add_with_own_reset, own_reset
+from boards.own_reset import add_with_own_resets, own_reset
 from boards.sdram_start import SDRAMStart, start_sequence
 from hw.axi_register import AXI4Register
 
@@ -101,7 +101,7 @@ class System(Component):
         link = HostLink(self.controller.memory_bytes, self.clock_hz, self.baud)
         register = AXI4Register(core.m_axi.signature.data_width)
         for name, part in (("core", core), ("start", start), ("link", link), ("core_register", register)):
-            add_with_own_reset(m, name, part)
+            add_with_own_resets(m, name, part, platform)
         m.d.comb += [
             link.rx.eq(self.rx),
             self.tx.eq(link.tx),

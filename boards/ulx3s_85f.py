@@ -77,7 +77,7 @@ class ULX3STop(Elaboratable):
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
         m.submodules.tx = tx = io.Buffer("o", uart.tx)
         m.d.comb += [system.rx.eq(rx.i), tx.o.eq(system.tx)]
-        blink = Signal(range(clock_hz))
+        blink = Signal(range(clock_hz), reset_less=True)
         m.d.sync += blink.eq(blink - 1)
         for index, signal in enumerate((blink[-1], system.memory_ready, system.executing)):
             if ("led", index) not in platform.resources:

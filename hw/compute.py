@@ -206,9 +206,7 @@ class Compute(wiring.Component):
         ]
         # from registers, because load and store wait for what is not used
         place = place_at(m, Mux(requantize.write.valid, write_addresses.address, residual_addresses.address),
-                         machine.input_lanes)
-        with m.If(~requantize.write.valid & ~requantize.residual.valid):
-            m.d.comb += place.bank.eq(0)
+                         machine.input_lanes, wanted=requantize.write.valid | requantize.residual.valid)
         m.d.sync += [
             port.write_enable.eq(requantize.write.valid),
             written_end.eq(requantize.write.end),

@@ -158,7 +158,8 @@ class ControlRegisters(wiring.Component):
 
         # reads; which word is known with the address, the word is chosen one cycle later
         wanted_held = Signal()
-        high = Signal(32)  # of the counter whose low word was read last
+        high = Signal(32, reset_less=True)  # of the counter whose low word was read last
+        read_word = Signal(32, reset_less=True)
         read = Signal()
         words = {register: Value.cast(word) for register, word in {
             Register.ID_LOW: Const(self.machine.digest() & 0xFFFFFFFF, 32),
@@ -174,6 +175,7 @@ class ControlRegisters(wiring.Component):
         m.d.comb += [
             bus.arready.eq(~wanted_held),
             bus.rresp.eq(Response.OKAY),
+            bus.rdata.eq(read_word),
             read.eq(wanted_held & ~bus.rvalid),
         ]
         with m.If(bus.rready):
@@ -192,7 +194,7 @@ class ControlRegisters(wiring.Component):
             m.d.sync += [
                 wanted_held.eq(0),
                 bus.rvalid.eq(1),
-                bus.rdata.eq(of_wanted([*zip(wanted, words.values(), strict=True), (high_wanted, high)])),
+                read_word.eq(of_wanted([*zip(wanted, words.values(), strict=True), (high_wanted, high)])),
             ]
             counts = [(wanted[number], self._counters[register][32:]) for number, register in enumerate(words)
                       if register in self._counters]

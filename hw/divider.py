@@ -19,6 +19,8 @@ _STEPS = _QUOTIENT_BITS + 2
 #: The divisor is compared with twice the remainder at the weight of the first step.
 _SCALE = _QUOTIENT_BITS + 1
 _LARGEST_SHIFT = 8
+#: Bits of a remainder whose adder has a register of its own for "add or take away".
+_LOWER = 14
 #: Bits of a remainder that are compared with zero in a cycle.
 _REST_PART = 12
 
@@ -92,9 +94,12 @@ class Divider(wiring.Component):
             below = remainder[-1]
             stepped = Signal(signed(34), name=f"stepped{lane}")
             fits = Signal(name=f"fits{lane}")
-            added = Cat(divisor, Const(0, 34 - len(divisor))) ^ (~below).replicate(34)
+            # `below` again, for the lower bits, at which the carry begins, and for the others
+            adds = copies(m, stepped[-1] & ~lane_start, 2, f"adds{lane}")
+            taken = ~Cat(adds[0].replicate(_LOWER), adds[1].replicate(34 - _LOWER))
+            added = Cat(divisor, Const(0, 34 - len(divisor))) ^ taken
             m.d.comb += [
-                stepped.eq(with_carry(remainder << 1, added.as_signed(), ~below)),
+                stepped.eq(with_carry(remainder << 1, added.as_signed(), ~adds[0])),
                 fits.eq(~stepped[-1]),
             ]
             with m.If(lane_start):

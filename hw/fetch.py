@@ -100,7 +100,7 @@ class Fetch(wiring.Component):
         # gathering words, one cycle late, into an instruction, then handing it out
         words = Signal(8 * INSTRUCTION_BYTES, reset_less=True)
         part = Signal(range(INSTRUCTION_BYTES // WORD_BYTES))
-        left_out = Signal(LEFT_OUT.stop - LEFT_OUT.start)  # of the words from this one on
+        left_out = Signal(LEFT_OUT.stop - LEFT_OUT.start, reset_less=True)  # of the words from this one on
         kind = Signal(2)  # of the instruction, except in its first word
         m.submodules.newest = newest = Memory(
             shape=8 * WORD_BYTES, depth=4 * INSTRUCTION_BYTES // WORD_BYTES, init=[])

@@ -69,30 +69,34 @@ class ReadPort(wiring.Component):
         turn_layout = data.StructLayout({"client": range(count), "tag": 1})
         m.submodules.order = order = SyncFIFOBuffered(width=turn_layout.size, depth=self.outstanding)
 
-        # addresses: a free address register is given to the next client after the last one served
-        newest = Signal(range(count))
-        chosen = Signal(range(count))
+        # addresses: the next client after the last one is chosen in one cycle, and its burst goes to the
+        # address register in the next, if that is free
+        chosen, some_chosen = Signal(range(count)), Signal()
+        has_turn = Cat(some_chosen & (chosen == n) for n in range(count))
         wanted, urgent, served = Signal(count), Signal(count), Signal(count)
         free = Signal()
         entry = Signal(turn_layout)
         m.d.comb += [
-            wanted.eq(sum(client.bursts.valid << n for n, client in enumerate(self.clients))),
+            # what is behind a client's burst is not known yet while that goes
+            wanted.eq(Cat(client.bursts.valid for client in self.clients) & ~has_turn),
             urgent.eq(Cat(client.urgent for client in self.clients)),
             served.eq(Mux(urgent.any(), wanted & urgent, wanted)),
             free.eq((~axi.arvalid | axi.arready) & order.w_rdy),
             entry.client.eq(chosen),
             order.w_data.eq(entry.as_value()),
-            order.w_en.eq(free & served.any()),
+            order.w_en.eq(free & some_chosen),
         ]
-        with m.Switch(newest):
-            for n in range(count):
-                with m.Case(n):
-                    for distance in range(count, 0, -1):
-                        candidate = (n + distance) % count
-                        with m.If(served[candidate]):
-                            m.d.comb += chosen.eq(candidate)
+        with m.If(~some_chosen | free):
+            m.d.sync += some_chosen.eq(served.any())
+            with m.Switch(chosen):
+                for n in range(count):
+                    with m.Case(n):
+                        for distance in range(count, 0, -1):
+                            candidate = (n + distance) % count
+                            with m.If(served[candidate]):
+                                m.d.sync += chosen.eq(candidate)
         for n, client in enumerate(self.clients):
-            m.d.comb += client.bursts.ready.eq(free & served.any() & (chosen == n))
+            m.d.comb += client.bursts.ready.eq(free & has_turn[n])
         address, length = Signal.like(axi.araddr, reset_less=True), Signal.like(axi.arlen, reset_less=True)
         burst = Signal.like(self.clients[0].bursts.payload)
         m.d.comb += [
@@ -111,7 +115,6 @@ class ReadPort(wiring.Component):
                 axi.arvalid.eq(1),
                 address.eq(burst.address),
                 length.eq(burst.length),
-                newest.eq(chosen),
             ]
 
         # data: a register, then to whose turn it is

@@ -159,12 +159,12 @@ class RepeatingFIFO(wiring.Component):
         single = Signal(reset_less=True)    # there is one entry
         at_first, at_last = Signal(reset_less=True), Signal(reset_less=True)
         left = Signal(16)  # times that they are still to be given after this time
-        enters, ends, again = Signal(), Signal(), Signal()
+        enters, ends = Signal(), Signal()
+        again = Signal(reset_less=True)     # that is not zero
         m.d.comb += [
             ahead.r_en.eq(~active),
             enters.eq(inside | (active & at_first)),
             ends.eq(enters & at_last),
-            again.eq(left != 0),
             following.eq(Mux(ends & again, first, succeeding)),
             # not past the first entry of a repeat that is not seen yet
             step.eq(may_step & (active | ~ahead.r_rdy)),
@@ -174,7 +174,13 @@ class RepeatingFIFO(wiring.Component):
             m.d.sync += [inside.eq(enters & ~ends), self.frees.eq(~(enters & again))]
             with m.If(ends & again):
                 m.d.comb += self.again.eq(entries)
-                m.d.sync += [left.eq(left - 1), succeeding.eq(second), at_first.eq(1), at_last.eq(single)]
+                m.d.sync += [
+                    left.eq(left - 1),
+                    again.eq(left != 1),
+                    succeeding.eq(second),
+                    at_first.eq(1),
+                    at_last.eq(single),
+                ]
             with m.Else():
                 m.d.sync += [
                     succeeding.eq(succeeding + 1),
@@ -192,8 +198,9 @@ class RepeatingFIFO(wiring.Component):
                 last.eq(coming.first + coming.entries - 1),
                 single.eq(coming.entries == 1),
                 left.eq(coming.repeats),
+                again.eq(coming.repeats != 0),
                 # nobody looks at the last one before the first
                 at_first.eq(place == coming.first), at_last.eq(coming.entries == 1),
             ]
         with m.If(self.drop & (left > 1)):
-            m.d.sync += left.eq(1)  # the next turn frees all
+            m.d.sync += [left.eq(1), again.eq(1)]  # the next turn frees all

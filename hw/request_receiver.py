@@ -66,8 +66,8 @@ class RequestReceiver(wiring.Component):
         length, place = Signal.like(self.frame_bytes), Signal.like(self.data_place)
         escaped, too_long = Signal(), Signal()
 
-        # what is known of `length`, a cycle late
-        settled = Signal()
+        # what is known of `length` and the checksum, a cycle late
+        settled, matches = Signal(), Signal()
         is_full, is_header, is_data, is_word, is_whole = (Signal() for _ in range(5))
         m.d.sync += [
             is_full.eq(length == _LONGEST),
@@ -75,6 +75,7 @@ class RequestReceiver(wiring.Component):
             is_data.eq(length < REQUEST_HEADER_BYTES + MAXIMUM_DATA),
             is_word.eq(length < REQUEST_HEADER_BYTES + 4),
             is_whole.eq(length >= REQUEST_HEADER_BYTES + CRC_BYTES),
+            matches.eq(crc.match_detected),
         ]
 
         # a byte that finds no room is lost; the checksum will say so
@@ -101,7 +102,7 @@ class RequestReceiver(wiring.Component):
         with m.If(taking):
             with m.If(flag):
                 m.d.sync += [escaped.eq(0), too_long.eq(0)]
-                with m.If(crc.match_detected & ~escaped & ~too_long & is_whole):
+                with m.If(matches & ~escaped & ~too_long & is_whole):
                     m.d.comb += self.request.eq(1)
                 with m.Else():
                     m.d.comb += crc.start.eq(1)

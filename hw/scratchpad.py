@@ -41,15 +41,15 @@ _BANKS = 4
 
 def place_layout(banks: int) -> data.StructLayout:
     """Where a word is, as port B is told: ``row`` of its bank, and one bit of ``bank`` for each bank, so that
-    nobody who asks for port B hangs on a comparison of addresses."""
+    nobody who asks for port B hangs on a comparison of addresses.  Without a wish for port B none is set."""
     return data.StructLayout({"row": ADDRESS_WIDTH - exact_log2(banks), "bank": banks})
 
 
-def place_at(m: Module, address: Value, banks: int) -> Any:
-    """The place of the word with this address: a signal of `place_layout`."""
+def place_at(m: Module, address: Value, banks: int, *, wanted: Value) -> Any:
+    """The place of the word with this address, if it is ``wanted``: a signal of `place_layout`."""
     place = Signal(place_layout(banks))
     bits = exact_log2(banks)
-    m.d.comb += [place.row.eq(address[bits:]), place.bank.eq(1 << address[:bits])]
+    m.d.comb += [place.row.eq(address[bits:]), place.bank.eq(wanted << address[:bits])]
     return place
 
 
@@ -144,11 +144,13 @@ class Scratchpad(wiring.Component):
         def row_of(address: Any) -> Any:
             return address[bank_bits:bank_bits + row_bits]
 
-        # Who has port B.  Load and store meet in one bank only; then they take turns.
+        # Who has port B.  Load and store meet in one bank only; then they take turns.  One bit for each bank
+        # that is asked for, and nothing else, because the buffers of load's and store's places lie far from
+        # each other.
         load_has, store_has, load_was_last = Signal(), Signal(), Signal()
         loading, storing, computing = self.write.payload, self.read.payload, compute.b_place
-        load_waits = computing.bank | (storing.bank & (self.read.valid & load_was_last).replicate(banks))
-        store_waits = computing.bank | (loading.bank & (self.write.valid & ~load_was_last).replicate(banks))
+        load_waits = computing.bank | (storing.bank & load_was_last.replicate(banks))
+        store_waits = computing.bank | (loading.bank & (~load_was_last).replicate(banks))
         m.d.comb += [
             self.write.ready.eq((loading.bank & load_waits) == 0),
             self.read.ready.eq((storing.bank & store_waits) == 0),
@@ -200,8 +202,8 @@ class Scratchpad(wiring.Component):
             b_write, b_read = Signal(name=f"write_{bank}"), Signal(name=f"read_{bank}")
             b_row = Signal(row_bits, reset_less=True, name=f"b_row_{bank}")
             m.d.comb += [
-                loads.eq(self.write.valid & loading.bank[bank] & ~load_waits[bank]),
-                stores.eq(self.read.valid & storing.bank[bank] & ~store_waits[bank]),
+                loads.eq(loading.bank[bank] & ~load_waits[bank]),
+                stores.eq(storing.bank[bank] & ~store_waits[bank]),
                 memory.b_write.eq(b_write), memory.b_read.eq(b_read), memory.b_address.eq(b_row),
             ]
             m.d.sync += [

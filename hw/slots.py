@@ -13,6 +13,7 @@ from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.copies import copies
 from hw.isa import Mode, Opcode, layout_of
 from hw.machine import Machine
 
@@ -58,6 +59,7 @@ class Slots(wiring.Component):
     done : ``Out(1)``
         Strobe: ``slots`` and ``phase`` are those of the pass from the next cycle on, until ``fill``.
     slots : ``Out``
+        Where one lies is open if it is not used.
     phase : ``Out(2)``
     """
 
@@ -79,8 +81,10 @@ class Slots(wiring.Component):
         code, lanes = self.instruction, self.machine.input_lanes
         tap = data.StructLayout({
             "offset": unsigned(16), "next_row": unsigned(16), "row": unsigned(9), "column": unsigned(9),
-            "columns_left": unsigned(9),
+            "columns_left": unsigned(9), "last_column": 1,
         })
+        one_column = Signal(reset_less=True)
+        m.d.sync += one_column.eq(code.slot_columns == 1)
         cursor = Signal(tap, reset_less=True)   # the next tap to enter
         resume = Signal(tap, reset_less=True)   # the first tap of the pass after this one
         slots = Signal(slots_layout(self.machine), reset_less=True)
@@ -89,10 +93,13 @@ class Slots(wiring.Component):
         next_phase = Signal.like(self.phase, reset_less=True)
         step = Signal(range(lanes + 1), reset_less=True)
         filling = Signal()
+        shifting, next_shifting = Signal(), Signal()  # a tap enters, and the slots move
         m.d.comb += [
             self.slots.eq(slots), self.phase.eq(phase), self.filling.eq(filling),
-            self.done.eq(filling & (step == lanes)),
+            self.done.eq(filling & ~shifting),
+            next_shifting.eq(self.fill | (shifting & (step != lanes - 1))),
         ]
+        m.d.sync += shifting.eq(next_shifting)
 
         # seen from the second step on, and no pass needs it earlier
         m.d.sync += [taps.eq(lanes), next_phase.eq(0)]
@@ -114,31 +121,37 @@ class Slots(wiring.Component):
             m.d.sync += [step.eq(step + 1), filling.eq(~self.done)]
             with m.If(step == taps):
                 m.d.sync += resume.eq(cursor)
-            with m.If(~self.done):
-                m.d.sync += [slots[number].eq(slots[number + 1]) for number in range(lanes - 1)]
-                m.d.sync += [
-                    slots[-1].offset.eq(cursor.offset),
-                    slots[-1].row.eq(cursor.row),
-                    slots[-1].column.eq(cursor.column),
-                    slots[-1].used.eq((cursor.row < code.kernel_rows)
-                                      & (cursor.column < code.kernel_columns)),
-                ]
-            with m.If(cursor.columns_left == 1):
+            with m.If(cursor.last_column):
                 m.d.sync += [
                     cursor.offset.eq(cursor.next_row),
                     cursor.next_row.eq(cursor.next_row + code.source_tap_row_step),
                     cursor.row.eq(cursor.row + ~cursor.row[-1]),  # stays at 256, where no kernel has a row
                     cursor.column.eq(0),
                     cursor.columns_left.eq(code.slot_columns),
+                    cursor.last_column.eq(one_column),
                 ]
             with m.Else():
                 m.d.sync += [
                     cursor.offset.eq(cursor.offset + 1),
                     cursor.column.eq(cursor.column + 1),
                     cursor.columns_left.eq(cursor.columns_left - 1),
+                    cursor.last_column.eq(cursor.columns_left == 2),
                 ]
+        entering = Signal.like(slots[-1])
+        m.d.comb += [
+            entering.offset.eq(cursor.offset),
+            entering.row.eq(cursor.row),
+            entering.column.eq(cursor.column),
+            entering.used.eq((cursor.row < code.kernel_rows) & (cursor.column < code.kernel_columns)),
+        ]
+        # each slot by its own copy
+        for number, shifts in enumerate(copies(m, next_shifting, lanes, "shifting", init=0)):
+            with m.If(shifts):
+                m.d.sync += slots[number].eq(slots[number + 1] if number < lanes - 1 else entering)
         with m.If(self.clear):
-            m.d.sync += [slots.eq(0), slots[0].used.eq(1)]
+            # what is not used may be anything
+            m.d.sync += slots[0].eq(0)
+            m.d.sync += [slot.used.eq(number == 0) for number, slot in enumerate(slots)]
         with m.If(self.fill):
             m.d.sync += [
                 filling.eq(1),
@@ -153,5 +166,6 @@ class Slots(wiring.Component):
                     cursor.row.eq(0),
                     cursor.column.eq(0),
                     cursor.columns_left.eq(code.slot_columns),
+                    cursor.last_column.eq(one_column),
                 ]
         return m

@@ -132,7 +132,8 @@ class Store(wiring.Component):
         m.submodules.reads = reads = SkidBuffer(place_layout(machine.input_lanes))
         wiring.connect(m, reads.output, wiring.flipped(self.read))
         m.d.comb += [
-            reads.input.payload.eq(place_at(m, words.words.payload.address, machine.input_lanes)),
+            reads.input.payload.eq(place_at(m, words.words.payload.address, machine.input_lanes,
+                                            wanted=reads.input.valid)),
             reads.input.valid.eq(words.words.valid & more_room),
             words.words.ready.eq(reads.input.ready & more_room),
             asked.eq(words.words.valid & words.words.ready),
@@ -189,7 +190,7 @@ class Store(wiring.Component):
         m.submodules.length = length = SkidBuffer(8)
         m.submodules.output = output = SkidBuffer(data.StructLayout({"data": machine.bus_width, "last": 1}))
         part = Signal(range(parts))  # of the word, that is the next beat
-        beats_left = Signal(8)                 # after the next one
+        beats_left = Signal(8, reset_less=True)  # after the next one
         in_burst = Signal()
         step, burst_done = Signal(), Signal()
         m.d.comb += [

@@ -50,7 +50,8 @@ class WordRing(wiring.Component):
             pointer, following = Signal(bits, name=name), Signal(bits, name=f"next_{name}")
             m.d.comb += following.eq(pointer + moves)
             m.d.sync += pointer.eq(following)
-            pointers[name] = copies(m, following, len(parts), name, init=0)
+            # they are right a cycle after a reset, before which no word comes or leaves
+            pointers[name] = copies(m, following, len(parts), name)
         for number, part in enumerate(parts):
             memory = Memory(shape=part.stop - part.start, depth=self.depth, init=[],
                             attrs={"ram_style": "distributed"})

@@ -15,7 +15,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 from cocotb_bench import pauses, reset, start_clock
-from scratchpad_places import place_bits, place_of
+from scratchpad_places import place_of, unwanted
 
 from hw.dual_port_memory import PLACES_LATENCY
 from hw.machine import Machine
@@ -111,7 +111,7 @@ class Bench:
             address, dut.compute_write_data.value = write or self._garbage()
             place = place_of(address if residual is None else residual, BANKS)
             used = write is not None or residual is not None
-            dut.compute_b_place.value = place if used else place & ((1 << place_bits(BANKS) - BANKS) - 1)
+            dut.compute_b_place.value = place if used else unwanted(place, BANKS)
             dut.compute_residual_enable.value = residual is not None
             dut.compute_read_enable.value = reads
             dut.compute_read_all.value = read_all
@@ -119,10 +119,11 @@ class Bench:
                 address << ADDRESS_WIDTH * slot for slot, address in enumerate(addresses)
             )
             dut.write_valid.value = load is not None
-            dut.write_payload.value = place_of((load or self._garbage())[0], BANKS)
+            garbage = unwanted(place_of(self._garbage()[0], BANKS), BANKS)
+            dut.write_payload.value = garbage if load is None else place_of(load[0], BANKS)
             dut.write_data.value = loaded
             dut.read_valid.value = store is not None
-            dut.read_payload.value = place_of(self._garbage()[0] if store is None else store, BANKS)
+            dut.read_payload.value = garbage if store is None else place_of(store, BANKS)
             await edge
 
             # what they get

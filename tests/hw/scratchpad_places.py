@@ -6,12 +6,7 @@ from amaranth.utils import exact_log2
 
 from hw.scratchpad import ADDRESS_WIDTH
 
-__all__ = ["place_bits", "address_of", "place_of"]
-
-
-def place_bits(banks: int) -> int:
-    """Bits of a place."""
-    return ADDRESS_WIDTH - exact_log2(banks) + banks
+__all__ = ["address_of", "place_of", "unwanted"]
 
 
 def place_of(address: int, banks: int) -> int:
@@ -25,3 +20,8 @@ def address_of(place: int, banks: int) -> int:
     bank = place >> row_bits
     assert bank.bit_count() == 1, f"not one bank: {bank:b}"
     return (place & ((1 << row_bits) - 1)) * banks + bank.bit_length() - 1
+
+
+def unwanted(place: int, banks: int) -> int:
+    """The same row, and nobody who wants it."""
+    return place & ((1 << ADDRESS_WIDTH - exact_log2(banks)) - 1)

@@ -53,7 +53,8 @@ class Ports:
             self.dut.read.valid,
         ):
             self.ctx.set(enable, 0)
-        self.ctx.set(compute.b_place.bank, 0)
+        for place in (compute.b_place, self.dut.write.payload, self.dut.read.payload):
+            self.ctx.set(place.bank, 0)
 
     def _place(self, address: int) -> dict[str, int]:
         banks = self.dut.machine.input_lanes

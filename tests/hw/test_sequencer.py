@@ -25,8 +25,8 @@ MACHINE = Machine(input_lanes=4, output_lanes=16, bus_width=32, scratchpad_words
 FLAGS = ("new_tile", "new_block", "first", "last", "chain", "maximum", "row_end", "block_end", "end")
 COPIES = ("mode", "thin_channels", "input_signed", "image_rows", "image_columns", "pairs")
 
-#: Offset, row, column and whether it is used of each slot.
-Slots = tuple[tuple[int, int, int, int], ...]
+#: Offset, row and column of each slot; None if it is not used.
+Slots = tuple[tuple[int, int, int] | None, ...]
 
 
 def slots(code: Instruction, pass_number: int) -> tuple[int, Slots]:
@@ -37,7 +37,8 @@ def slots(code: Instruction, pass_number: int) -> tuple[int, Slots]:
     for slot in range(first, first + MACHINE.input_lanes):
         row, column = divmod(slot, code["slot_columns"])
         used = row < code["kernel_rows"] and column < code["kernel_columns"]
-        found.append(((row * code["source_tap_row_step"] + column) % 65536, row, column, int(used)))
+        offset = (row * code["source_tap_row_step"] + column) % 65536
+        found.append((offset, row, column) if used else None)
     return phase, tuple(found)
 
 
@@ -52,7 +53,7 @@ def words(code: Instruction) -> list[tuple[bool, tuple]]:
         for ib in range(code["input_blocks"]):
             plane, half = divmod(code["first_block"] + ib, MACHINE.blocks_per_word >> code["pairs"])
             taps = [(ky, kx) for ky in range(code["kernel_rows"]) for kx in range(code["kernel_columns"])]
-            phase, present = 0, ((0, 0, 0, 1), *[(0, 0, 0, 0)] * (MACHINE.input_lanes - 1))
+            phase, present = 0, ((0, 0, 0), *[None] * (MACHINE.input_lanes - 1))
             if mode is Mode.MAXIMUM:
                 plane = ob
             if mode.reads_taps:
@@ -135,8 +136,8 @@ def test_words(seed: int) -> None:
                 number, new_pass, wanted = slots_due
                 slots_due = None
                 if new_pass:
-                    present = tuple(tuple(ctx.get(slot[name]) for name in ("offset", "row", "column", "used"))
-                                    for slot in dut.slots)
+                    present = tuple(tuple(ctx.get(slot[name]) for name in ("offset", "row", "column"))
+                                    if ctx.get(slot.used) else None for slot in dut.slots)
                     state = int(ctx.get(Value.cast(dut.slots)))
                 assert ctx.get(Value.cast(dut.slots)) == state
                 assert present == wanted, f"slots of word {number} of all"
