@@ -13,6 +13,7 @@ from amaranth.lib.wiring import Component, In, Out
 from boards.ddr3 import DDR3Controller, burst_script, start_script
 from boards.ddr3_control import DDR3Control
 from boards.host_link import HostLink, join_managers
+from boards.own_reset import add_with_own_resets
 from boards.system import CORE_PORT, HOST_PORT, port_arguments
 from hw.ddr3_description import REGISTER_ADDRESS_BITS
 
@@ -75,18 +76,19 @@ class DDR3System(Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        controller = self.controller
-        m.submodules.core = core = self.core
-        m.submodules.link = link = HostLink(
+        controller, core = self.controller, self.core
+        link = HostLink(
             controller.memory_bytes,
             self.clock_hz,
             self.baud,
             register_address_bits=REGISTER_ADDRESS_BITS,
             started_by_host=True,
         )
-        m.submodules.control = control = DDR3Control(
+        control = DDR3Control(
             controller.description, [start_script(controller, self.clock_hz), burst_script(controller)]
         )
+        for name, part in (("core", core), ("link", link), ("control", control)):
+            add_with_own_resets(m, name, part, platform)
         m.d.comb += [
             link.rx.eq(self.rx),
             self.tx.eq(link.tx),

@@ -109,7 +109,7 @@ class PixelLoops(wiring.Component):
             Signal(name=f"takes_{part}") for part in ("settings", "place", "flags", "counts")]
         # A pass starts where none is under way, or its last word is issued: what that hangs on is known a
         # cycle before, and where it is wanted.
-        starts = copies(m, Cat(self.next_startable, next_active, next_go & next_pass_end), 1 + len(takes),
+        starts = copies(m, Cat(self.next_startable, next_active, next_go, next_pass_end), 1 + len(takes),
                         "starts", init=0)
         m.d.comb += [
             has_tile.eq(~settings.fold | self.tile_available),
@@ -117,8 +117,8 @@ class PixelLoops(wiring.Component):
             self.folds.eq(issue & settings.fold),
             self.waits_to_fold.eq(active & settings.fold & ~self.tile_available),
             self.free.eq(~active | (issue & pass_end)),
-            *(taken.eq(startable & (~busy | (ends & has_tile)))
-              for taken, (startable, busy, ends) in zip((self.take, *takes), starts, strict=True)),
+            *(taken.eq(startable & (~busy | (goes & ends & has_tile)))
+              for taken, (startable, busy, goes, ends) in zip((self.take, *takes), starts, strict=True)),
             next_active.eq(self.take | (active & ~(issue & pass_end))),
             next_go.eq(~next_slow | next_turn),
             next_slow.eq(slow),
