@@ -20,6 +20,9 @@ __all__ = ["ADDRESS_WIDTH", "ControlRegisters"]
 #: Bits of a register's byte address.
 ADDRESS_WIDTH = 8
 
+#: Words among which one is chosen in a cycle.
+_CHOICE = 4
+
 _ERRORS = (Status.READ_ERROR, Status.WRITE_ERROR, Status.BAD_OPCODE, Status.TOKEN_ERROR)
 _COUNTED = tuple(counter for counter in COUNTERS if counter is not Register.CYCLES)
 
@@ -156,8 +159,8 @@ class ControlRegisters(wiring.Component):
                     with m.If(strobes[2]):
                         m.d.sync += one_layer.eq(value[16])
 
-        # reads; which word is known with the address, the word is chosen one cycle later
-        wanted_held = Signal()
+        # reads; which word is known with the address, the word is chosen in the two cycles after it
+        wanted_held, several = Signal(), Signal()
         high = Signal(32, reset_less=True)  # of the counter whose low word was read last
         read_word = Signal(32, reset_less=True)
         read = Signal()
@@ -176,7 +179,7 @@ class ControlRegisters(wiring.Component):
             bus.arready.eq(~wanted_held),
             bus.rresp.eq(Response.OKAY),
             bus.rdata.eq(read_word),
-            read.eq(wanted_held & ~bus.rvalid),
+            read.eq(several & ~bus.rvalid),
         ]
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
@@ -190,14 +193,17 @@ class ControlRegisters(wiring.Component):
         def of_wanted(values: Iterable[tuple[Value, Value]]) -> Value:
             return reduce(or_, (value & bit.replicate(32) for bit, value in values))
 
-        with m.If(read):
-            m.d.sync += [
-                wanted_held.eq(0),
-                bus.rvalid.eq(1),
-                read_word.eq(of_wanted([*zip(wanted, words.values(), strict=True), (high_wanted, high)])),
-            ]
-            counts = [(wanted[number], self._counters[register][32:]) for number, register in enumerate(words)
-                      if register in self._counters]
+        values = [*zip(wanted, words.values(), strict=True), (high_wanted, high)]
+        counts = [(wanted[number], self._counters[register][32:]) for number, register in enumerate(words)
+                  if register in self._counters]
+        parts = [values[first:first + _CHOICE] for first in range(0, len(values), _CHOICE)]
+        chosen = [Signal(32, reset_less=True, name=f"chosen{number}") for number in range(len(parts))]
+        with m.If(wanted_held & ~several):
+            m.d.sync += several.eq(1)
+            m.d.sync += [word.eq(of_wanted(part)) for word, part in zip(chosen, parts, strict=True)]
             with m.If(Cat(bit for bit, _ in counts).any()):
                 m.d.sync += high.eq(of_wanted(counts))
+        with m.If(read):
+            m.d.sync += [wanted_held.eq(0), several.eq(0), bus.rvalid.eq(1)]
+            m.d.sync += read_word.eq(reduce(or_, chosen))
         return m

@@ -155,6 +155,6 @@ class Load(wiring.Component):
             self.tokens.signal.eq(output.output.payload.signal),
             self.tokens.signal_valid.eq(self.write.valid & self.write.ready & output.output.payload.last),
         ]
-        m.d.comb += self.busy.eq(rows.rows.valid | walks.r_rdy | words.words.valid | self.write.valid
+        m.d.comb += self.busy.eq(~rows.walks.ready | walks.r_rdy | words.words.valid | self.write.valid
                                  | self.tokens.signal_valid)
         return m

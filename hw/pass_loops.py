@@ -107,6 +107,8 @@ class PassLoops(wiring.Component):
         steps_row = Signal(reset_less=True)
         steps_input = Signal(reset_less=True)
         steps_output = Signal(reset_less=True)
+        steps_half = Signal(reset_less=True)    # with steps_input: the other half of the same words
+        steps_plane = Signal(reset_less=True)   # with steps_input: another plane
         # One flip-flop for each step of preparing a pass: go on to the one after that which was
         # taken; if it enters another plane, its address; is it the first, the last; its weights.
         advance = Signal()
@@ -176,12 +178,10 @@ class PassLoops(wiring.Component):
                     prepared.row.eq(code.origin_row),
                     input_blocks_left.eq(input_blocks_left - 1),
                 ]
-                with m.If(taps):
-                    pass  # the same words, other taps
-                with m.Elif(half == last_half):
-                    m.d.sync += [half.eq(0), plane.eq(plane + code.source_plane_step)]
-                with m.Else():
-                    m.d.sync += half.eq(half + 1)
+            with m.If(steps_half):
+                m.d.sync += half.eq(half + 1)
+            with m.If(steps_plane):
+                m.d.sync += [half.eq(0), plane.eq(plane + code.source_plane_step)]
             with m.If(steps_output):
                 m.d.sync += [
                     prepared.first_block.eq(0),
@@ -209,6 +209,11 @@ class PassLoops(wiring.Component):
                 steps_row.eq(last_kernel_column & ~last_kernel_row),
                 steps_input.eq(last_kernel_column & last_kernel_row & ~last_input_block),
                 steps_output.eq(last_kernel_column & last_kernel_row & last_input_block),
+                # where input lanes are taps: the same words, other taps
+                steps_half.eq(last_kernel_column & last_kernel_row & ~last_input_block
+                              & ~taps & (half != last_half)),
+                steps_plane.eq(last_kernel_column & last_kernel_row & ~last_input_block
+                               & ~taps & (half == last_half)),
             ]
 
         with m.If(self.enter):

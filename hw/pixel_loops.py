@@ -105,8 +105,9 @@ class PixelLoops(wiring.Component):
         pass_end, next_pass_end = Signal(), Signal()  # both are last
         has_tile = Signal()
         # as `take`, each for a part of what it steers
-        takes_settings, takes_place, takes_flags, takes_counts = takes = [
-            Signal(name=f"takes_{part}") for part in ("settings", "place", "flags", "counts")]
+        takes_settings, takes_address, takes_row, takes_column, takes_flags, takes_counts = takes = [
+            Signal(name=f"takes_{part}")
+            for part in ("settings", "address", "row", "column", "flags", "counts")]
         # A pass starts where none is under way, or its last word is issued: what that hangs on is known a
         # cycle before, and where it is wanted.
         starts = copies(m, Cat(self.next_startable, next_active, next_go, next_pass_end), 1 + len(takes),
@@ -169,27 +170,25 @@ class PixelLoops(wiring.Component):
                 *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns", "residual",
                                                              "output_columns", "fold", "layer")),
             ]
-        with m.If(takes_place):
+        with m.If(takes_address):
             m.d.sync += [
                 word.address.eq(prepared.address),
-                word.row.eq(prepared.row),
-                word.column.eq(prepared.column),
-                first_column.eq(prepared.column),
                 next_row.eq(prepared.address + code.source_row_step),
             ]
         with m.Elif(issue):
+            m.d.sync += word.address.eq(word.address + settings.stride_columns)
             with m.If(last_column):
-                m.d.sync += [
-                    word.address.eq(next_row),
-                    next_row.eq(next_row + settings.row_step),
-                    word.row.eq(word.row + settings.stride_rows),
-                    word.column.eq(first_column),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    word.address.eq(word.address + settings.stride_columns),
-                    word.column.eq(word.column + settings.stride_columns),
-                ]
+                m.d.sync += [word.address.eq(next_row), next_row.eq(next_row + settings.row_step)]
+        with m.If(takes_row):
+            m.d.sync += word.row.eq(prepared.row)
+        with m.Elif(issue & last_column):
+            m.d.sync += word.row.eq(word.row + settings.stride_rows)
+        with m.If(takes_column):
+            m.d.sync += [word.column.eq(prepared.column), first_column.eq(prepared.column)]
+        with m.Elif(issue):
+            m.d.sync += word.column.eq(word.column + settings.stride_columns)
+            with m.If(last_column):
+                m.d.sync += word.column.eq(first_column)
         with m.If(takes_flags):
             m.d.sync += [
                 first_pixel.eq(next_pixel),

@@ -337,17 +337,21 @@ class SerialBridge(Component):
             with m.State("SEND"):
                 m.d.comb += [self.sent.valid.eq(1), self.sent.payload.eq(answer_byte)]
                 with m.If(self.sent.ready):
-                    m.d.sync += length.eq(length + 1)
-                    with m.If(length >= RESPONSE_HEADER_BYTES):
-                        m.d.sync += position.eq(position + 1)
-                    m.next = "FETCH"
-                    with m.If(is_last):
-                        m.next = "END"
+                    m.next = "SENT"
+            with m.State("SENT"):
+                m.d.sync += length.eq(length + 1)
+                with m.If(length >= RESPONSE_HEADER_BYTES):
+                    m.d.sync += position.eq(position + 1)
+                m.next = "FETCH"
+                with m.If(is_last):
+                    m.next = "END"
             with m.State("END"):
                 m.d.comb += [self.sent.valid.eq(1), self.sent.payload.eq(FLAG)]
                 with m.If(self.sent.ready):
-                    m.d.comb += receiver.forget.eq(1)
-                    m.next = "RECEIVE"
+                    m.next = "FORGET"
+            with m.State("FORGET"):
+                m.d.comb += receiver.forget.eq(1)
+                m.next = "RECEIVE"
 
         m.d.comb += [
             buffer_read.addr.eq(position),

@@ -11,6 +11,7 @@ from amaranth.utils import exact_log2
 from hw.axi import ADDRESS_WIDTH, BURST_INCR, ID_WIDTH, Response
 from hw.block_queue import BlockQueue
 from hw.bursts import BurstSplitter
+from hw.copies import copies
 from hw.isa import Opcode, layout_of
 from hw.machine import Machine
 from hw.scratchpad import place_at, place_layout
@@ -20,6 +21,8 @@ from hw.walk import MEMORY_WALK, SCRATCH_WALK, RowWalker, WordWalker, beats_widt
 
 __all__ = ["DEPTH", "AXI4Write", "Store"]
 
+#: Bits of a beat that are chosen by the same register.
+_PIECE = 32
 #: What the buffer holds unless its depth is given: words.
 DEPTH = 512
 
@@ -187,12 +190,14 @@ class Store(wiring.Component):
             ]
 
         # data: words into beats, each burst's beats counted
+        pieces = [slice(low, low + _PIECE) for low in range(0, machine.bus_width, _PIECE)]
         m.submodules.length = length = SkidBuffer(8)
         m.submodules.output = output = SkidBuffer(data.StructLayout({"data": machine.bus_width, "last": 1}))
-        part = Signal(range(parts))  # of the word, that is the next beat
+        part, next_part = Signal(range(parts)), Signal(range(parts))  # of the word, that is the next beat
         beats_left = Signal(8, reset_less=True)  # after the next one
         in_burst = Signal()
         step, burst_done = Signal(), Signal()
+        chosen_parts = copies(m, next_part, len(pieces), "part", init=0)
         m.d.comb += [
             step.eq(queue.output.valid & in_burst & output.input.ready),
             burst_done.eq(step & (beats_left == 0)),
@@ -202,7 +207,10 @@ class Store(wiring.Component):
             lengths.r_en.eq(length.input.ready),
             length.output.ready.eq(~in_burst | burst_done),
             output.input.valid.eq(step),
-            output.input.payload.data.eq(queue.output.payload.word_select(part, machine.bus_width)),
+            *(output.input.payload.data[piece].eq(
+                queue.output.payload.word_select(chosen, machine.bus_width)[piece])
+              for piece, chosen in zip(pieces, chosen_parts, strict=True)),
+            next_part.eq(part),
             output.input.payload.last.eq(beats_left == 0),
             axi.wvalid.eq(output.output.valid),
             axi.wdata.eq(output.output.payload.data),
@@ -211,8 +219,10 @@ class Store(wiring.Component):
             axi.wstrb.eq(-1),
             self.beat.eq(axi.wvalid & axi.wready),
         ]
+        m.d.sync += part.eq(next_part)
         with m.If(step):
-            m.d.sync += [part.eq(Mux(part == parts - 1, 0, part + 1)), beats_left.eq(beats_left - 1)]
+            m.d.comb += next_part.eq(Mux(part == parts - 1, 0, part + 1))
+            m.d.sync += beats_left.eq(beats_left - 1)
         with m.If(length.output.ready):
             m.d.sync += [in_burst.eq(length.output.valid), beats_left.eq(length.output.payload)]
 
@@ -222,7 +232,7 @@ class Store(wiring.Component):
             axi.bready.eq(1),
             answers.r_en.eq(answered),
             self.error.eq(answered & wrong),
-            self.busy.eq(rows.rows.valid | ~splitter.idle | answers.r_rdy | self.tokens.signal_valid),
+            self.busy.eq(~rows.walks.ready | ~splitter.idle | answers.r_rdy | self.tokens.signal_valid),
         ]
         m.d.sync += [
             answered.eq(axi.bvalid),

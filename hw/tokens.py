@@ -38,7 +38,7 @@ class Tokens(wiring.Component):
     clear : ``In(1)``
         Forget all tokens (at the start of a program).
     error : ``Out(1)``
-        Strobe, two cycles later: a token was given where `hw.isa.MAXIMUM_TOKENS` already waited. That token
+        Strobe, three cycles later: a token was given where `hw.isa.MAXIMUM_TOKENS` already waited. That token
         is lost.
     """
 
@@ -51,7 +51,7 @@ class Tokens(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lost = Signal(len(Unit) ** 2)
+        full, given_more = Signal(len(Unit) ** 2), Signal(len(Unit) ** 2)  # both of the cycle before
         for taker in Unit:
             port = self.units[taker]
             counters = {giver: Signal(range(MAXIMUM_TOKENS + 1),
@@ -66,15 +66,17 @@ class Tokens(wiring.Component):
             for giver, counter in counters.items():
                 given = self.units[giver].signal_valid & self.units[giver].signal[taker]
                 taken = take & port.wait[giver]
-                with m.If(given & ~taken):
-                    with m.If(counter == MAXIMUM_TOKENS):
-                        m.d.comb += lost[giver * len(Unit) + taker].eq(1)
-                    with m.Else():
-                        m.d.sync += [counter.eq(counter + 1), there[giver].eq(1)]
+                number = giver * len(Unit) + taker
+                m.d.sync += [
+                    full[number].eq(counter == MAXIMUM_TOKENS),
+                    given_more[number].eq(given & ~taken),
+                ]
+                with m.If(given & ~taken), m.If(counter != MAXIMUM_TOKENS):
+                    m.d.sync += [counter.eq(counter + 1), there[giver].eq(1)]
                 with m.Elif(taken & ~given):
                     m.d.sync += [counter.eq(counter - 1), there[giver].eq(counter != 1)]
                 with m.If(self.clear):
                     m.d.sync += [counter.eq(0), there[giver].eq(0)]
-        lost_before = Signal.like(lost)
-        m.d.sync += [lost_before.eq(lost), self.error.eq(lost_before.any())]
+        lost = Signal.like(full)
+        m.d.sync += [lost.eq(full & given_more), self.error.eq(lost.any())]
         return m

@@ -59,16 +59,20 @@ class _Rows:
     advance : Value
         Strobe: go on to the next row. If it comes with ``load``, ``load`` wins.
 
+    slow : bool
+        ``advance`` does not come in the cycle after ``load`` or another ``advance``, so that no multiplexer
+        is in front of the adder.
+
     Attributes
     ----------
     last : Value
         This is the last row.
     next : Value
-        Address of the row that follows.
+        Address of the row that follows; if ``slow``, from the second cycle of a row on.
     """
 
     def __init__(self, m: Module, *, address: Signal, plane_step: Any, row_step: Any, rows: Any,
-                 new: Any, new_address: Any, load: Any, advance: Any) -> None:
+                 new: Any, new_address: Any, load: Any, advance: Any, slow: bool = False) -> None:
         plane_address = Signal.like(address)
         rows_left, planes_left = (Signal(16, reset_less=True) for _ in range(2))  # this one included
         last_row, last_plane, one_row = Signal(), Signal(), Signal()
@@ -77,10 +81,10 @@ class _Rows:
         self.next = Signal.like(address)
         # last_row again, for what is wide
         of_address, of_step = copies(m, next_last_row, 2, "last_row", init=0)
-        m.d.comb += [
-            self.next.eq(Mux(of_address, plane_address, address) + Mux(of_step, plane_step, row_step)),
-            next_last_row.eq(last_row),
-        ]
+        base, step = Mux(of_address, plane_address, address), Mux(of_step, plane_step, row_step)
+        if slow:
+            base, step = copies(m, base, 1, "base")[0], copies(m, step, 1, "step")[0]
+        m.d.comb += [self.next.eq(base + step), next_last_row.eq(last_row)]
         m.d.sync += last_row.eq(next_last_row)
         with m.If(load):
             m.d.sync += [
@@ -100,8 +104,7 @@ class _Rows:
 
 
 class RowWalker(wiring.Component):
-    """Gives the rows of one LOAD or STORE in external memory, one a cycle; the next one's after
-    a pause of one.
+    """Gives the rows of one LOAD or STORE in external memory, one in every second cycle.
 
     Members
     -------
@@ -126,20 +129,23 @@ class RowWalker(wiring.Component):
         walk = Signal(MEMORY_WALK, reset_less=True)
         address = Signal(32, reset_less=True)
         busy = Signal()
+        settled = Signal()  # the row after this one is known
         advance = Signal()
         load = Signal()
         loops = _Rows(m, address=address, plane_step=walk.memory_plane_step, row_step=walk.memory_row_step,
-                      rows=walk.rows, new=new, new_address=new.memory_address, load=load, advance=advance)
+                      rows=walk.rows, new=new, new_address=new.memory_address, load=load, advance=advance,
+                      slow=True)
         m.d.comb += [
-            self.rows.valid.eq(busy),
+            self.rows.valid.eq(busy & settled),
             self.rows.payload.address.eq(address),
             self.rows.payload.beats.eq(walk.words << exact_log2(self.machine.beats_per_word)),
             self.rows.payload.tag.last.eq(loops.last),
             self.rows.payload.tag.signal.eq(walk.signal),
-            advance.eq(busy & self.rows.ready),
+            advance.eq(busy & settled & self.rows.ready),
             self.walks.ready.eq(~busy),
             load.eq(self.walks.valid & self.walks.ready),
         ]
+        m.d.sync += settled.eq(~load & ~advance)
         with m.If(load):
             m.d.sync += [walk.eq(new), busy.eq(1)]
         with m.Elif(advance & loops.last):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from typing import Any
 
 from amaranth.sim import Simulator
@@ -20,7 +21,7 @@ def test_random_tokens() -> None:
     seen = {"error": 0, "clear": 0, "taken": 0, "refused": 0}
 
     async def bench(ctx: Any) -> None:
-        error, before = False, False
+        errors = deque([False] * 3)  # of this cycle and those before
         # phases in which tokens pile up, run out, and are balanced
         for cycle in range(6000):
             give, take = [(0.9, 0.1), (0.2, 0.9), (0.5, 0.5)][cycle // 700 % 3]
@@ -36,8 +37,8 @@ def test_random_tokens() -> None:
                 ctx.set(port.signal_valid, signals[unit] is not None)
                 ctx.set(port.signal, signals[unit] if signals[unit] is not None else rng.randrange(8))
             await ctx.delay(1e-8)
-            assert ctx.get(dut.error) == before
-            error, before = False, error
+            assert ctx.get(dut.error) == errors.popleft()
+            error = False
             taken = set()
             for taker, mask in waits.items():
                 if mask is None:
@@ -57,6 +58,7 @@ def test_random_tokens() -> None:
                 counts[pair] = 0 if clear else count + bool(given) - (pair in taken)
             if clear:
                 counts.update(dict.fromkeys(counts, 0))
+            errors.append(error)
             seen["error"] += error
             seen["clear"] += clear
             await ctx.tick()
