@@ -99,7 +99,7 @@ class Requantize(wiring.Component):
         for stage in range(_ALIGN_CYCLES - 1):
             m.d.sync += align[stage + 1].eq(align[stage])
         # copies for each lane, because they steer all that is wide
-        lane_again = copies(m, align[-1].valid, lanes, "again")
+        lane_again = copies(m, align[-2].valid, lanes, "again", levels=2)
         averages = copies(m, code.average, lanes, "average", levels=2)
         goes_round = Signal()
         m.d.comb += [

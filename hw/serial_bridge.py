@@ -197,20 +197,26 @@ class SerialBridge(Component):
             (self.m_axil.arvalid, self.m_axil.arready),
         )
 
+        plain = Signal(8)  # the byte that is sent next, not escaped
         length = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + CRC_BYTES + 1))  # of the answer's bytes
         content_bytes = Signal(range(RESPONSE_HEADER_BYTES + MAXIMUM_DATA + 1))
         is_content, is_last = Signal(), Signal()
-        last_position = Signal(range(MAXIMUM_DATA), reset_less=True)
+        before_last = Signal(range(MAXIMUM_DATA), reset_less=True)  # position of the last byte but one
+        # of the cycle before, so that little hangs on a state but the next one
+        was_before_last, was_end, is_special = Signal(), Signal(), Signal()
         identifies, reads_memory = Signal(), Signal()
         m.d.sync += [
             identifies.eq(command == Command.IDENTIFY),
             reads_memory.eq(command == Command.READ_MEMORY),
-            last_position.eq(count - 1),
+            before_last.eq(count - 2),
+            was_before_last.eq(position == before_last),
+            was_end.eq(position == count[: len(position)]),
+            is_special.eq((plain == FLAG) | (plain == ESCAPE)),
             content_bytes.eq(RESPONSE_HEADER_BYTES + answer_bytes),
             is_content.eq(length < content_bytes),
             is_last.eq(length == content_bytes + (CRC_BYTES - 1)),
         ]
-        answer_byte, plain = Signal(8), Signal(8)
+        answer_byte = Signal(8)
         with m.If(length == 0):
             m.d.sync += plain.eq(sequence)
         with m.Elif(length == 1):
@@ -280,7 +286,7 @@ class SerialBridge(Component):
                 with m.If(lane == _BEAT_BYTES - 1):
                     m.d.sync += address.eq(address + _BEAT_BYTES)
                     m.next = "READ"
-                    with m.If(position == last_position):
+                    with m.If(was_before_last):
                         m.d.sync += answer_bytes.eq(count)
                         m.next = "ANSWER"
 
@@ -300,7 +306,7 @@ class SerialBridge(Component):
             with m.State("WRITE NEXT"):
                 m.d.sync += address.eq(address + _BEAT_BYTES)
                 m.next = "GATHER"
-                with m.If(position == count[: len(position)]):
+                with m.If(was_end):
                     m.next = "ANSWER"
 
             with m.State("READ REGISTER"):
@@ -326,8 +332,10 @@ class SerialBridge(Component):
             with m.State("LATCH"):
                 m.d.sync += answer_byte.eq(plain)
                 m.d.comb += [crc_out.data.eq(plain), crc_out.valid.eq(is_content)]
+                m.next = "COMPARED"
+            with m.State("COMPARED"):
                 m.next = "SEND"
-                with m.If((plain == FLAG) | (plain == ESCAPE)):
+                with m.If(is_special):
                     m.next = "SEND ESCAPE"
             with m.State("SEND ESCAPE"):
                 m.d.comb += [self.sent.valid.eq(1), self.sent.payload.eq(ESCAPE)]
