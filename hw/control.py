@@ -160,7 +160,8 @@ class ControlRegisters(wiring.Component):
                         m.d.sync += one_layer.eq(value[16])
 
         # reads; which word is known with the address, the word is chosen in the two cycles after it
-        wanted_held, several = Signal(), Signal()
+        wanted_held = Signal()
+        several = Signal()  # the first of them has passed: one of several words is left to choose
         high = Signal(32, reset_less=True)  # of the counter whose low word was read last
         read_word = Signal(32, reset_less=True)
         read = Signal()
