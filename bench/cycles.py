@@ -170,7 +170,7 @@ class Row:
 def measure(
     work: Work, machine: Machine, memories: Sequence[str], *, progress: bool = False
 ) -> Iterator[Row]:
-    """Run a work on each memory, every layer's tensor compared with the reference.
+    """Run a work on each memory, every layer's tensor compared with the reference.  The last image counts.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def measure(
             outcome = simulate(
                 compiled.program,
                 compiled.model,
-                compiled.inputs,
+                compiled.inputs.repeat(work.images, axis=0),
                 memory=memory,
                 progress=lambda image, layer, cycles, bar=bar: bar.update(cycles),
             )
@@ -207,7 +207,7 @@ def measure(
 def _row(work: Work, memory: str, program: ProgramFile, outcome: Outcome) -> Row:
     machine, layers = program.machine, []
     for layer in program.layers:
-        counters = outcome.counters.get(layer.number, LayerCounters())
+        counters = outcome.counters[-1].get(layer.number, LayerCounters())
         layers.append(
             LayerRow(
                 layer.name,
@@ -228,7 +228,7 @@ def _row(work: Work, memory: str, program: ProgramFile, outcome: Outcome) -> Row
         memory,
         machine.products,
         machine.bus_bytes,
-        outcome.cycles[0],
+        outcome.cycles[-1],
         tuple(layers),
         outcome.seconds,
     )

@@ -72,8 +72,8 @@ def record(work: Work, machine: Machine, memory: str) -> Timeline:
     outcome = simulate(compiled.program, compiled.model, compiled.inputs, memory=memory, record=True)
     if not outcome.bit_exact:
         raise BenchError(f"{work.name} with the memory {memory}: {outcome.problem}")
-    numbered = [layer for layer in compiled.program.layers if layer.number in outcome.counters]
-    layers = [(layer.name, outcome.counters[layer.number].cycles) for layer in numbered]
+    numbered = [layer for layer in compiled.program.layers if layer.number in outcome.counters[-1]]
+    layers = [(layer.name, outcome.counters[-1][layer.number].cycles) for layer in numbered]
     return Timeline(work.name, memory, outcome.cycles[0], layers, outcome.busy)
 
 

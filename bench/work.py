@@ -55,6 +55,8 @@ class Work:
         As `compiler.compile.compile_model`'s.
     machine : Machine
         That runs it.
+    images : int
+        How often; the last time counts.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Work:
     memories: tuple[str, ...] = ("ideal", "stalling", "ulx3s")
     store_all: bool = True
     machine: Machine = field(default_factory=Machine)
+    images: int = 1
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ def _fully_connected() -> torch.nn.Module:
 
 _DECODER = Machine(weight_decoder=True)
 _PAIRS = Machine(weight_pairs=True)
+_KEPT = Machine(kept_weight_words=16384)
 _L4 = _layer(_fully_connected, (1024, 1, 1))
 
 WORK: Mapping[str, Work] = {
@@ -178,6 +182,31 @@ WORK: Mapping[str, Work] = {
         Work("N3", "MobileNetV1 0.25, 96x96x3", _network("vww")),
         Work("N2-lean", "N2, stores only what is read", _network("resnet8"), ("ulx3s",), store_all=False),
         Work("N3-lean", "N3, stores only what is read", _network("vww"), ("ulx3s",), store_all=False),
+        Work(
+            "L3-kept",
+            "L3, its weights on the chip",
+            _layer(lambda: torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), (64, 28, 28)),
+            machine=_KEPT,
+            images=2,
+        ),
+        Work(
+            "N2-kept",
+            "N2-lean, weights on the chip as far as they fit",
+            _network("resnet8"),
+            ("ulx3s",),
+            store_all=False,
+            machine=_KEPT,
+            images=2,
+        ),
+        Work(
+            "N3-kept",
+            "N3-lean, weights on the chip as far as they fit",
+            _network("vww"),
+            ("ulx3s",),
+            store_all=False,
+            machine=_KEPT,
+            images=2,
+        ),
         Work("N4", "SqueezeNet v1.0, 227x227x3", _network("squeezenet")),
         Work(
             "N4-sparse",

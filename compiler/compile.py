@@ -11,8 +11,10 @@ from tqdm import tqdm
 
 from compiler.dependencies import insert_tokens
 from compiler.error import CompileError
+from compiler.kept_weights import keep_weights
 from compiler.lower import Lowered, lower
 from compiler.memory_map import MemoryMap
+from compiler.placement import MEMORY_ALIGNMENT
 from compiler.residency import Plan, plan
 from compiler.schedule import Schedule, schedule
 from hw.isa import INSTRUCTION_BYTES, Instruction
@@ -130,6 +132,7 @@ def compile_passes(
         machine=machine,
         memory_bytes=memory.end,
         program_address=memory.instructions,
+        kept_address=memory.weights if machine.kept_weight_words else 0,
         segments=segments,
         input=places[graph.input],
         output=places[graph.output],
@@ -167,12 +170,14 @@ def place_instructions(
     views = [lowered.views[name] for name in model.graph.shapes if name in lowered.views]
     outputs = None if store_all else {lowered.views[model.graph.output].storage}
     scheduled = schedule(planned, _layer_of_step(lowered), views, machine, outputs)
+    keep_weights(scheduled, machine)
     passed()
     insert_tokens(scheduled.program, machine.scratchpad_words, scheduled.maps.words)
     passed()
     # no more than these; how many fewer depends on the addresses
     code_bytes = (len(scheduled.program) + 1) * INSTRUCTION_BYTES
-    memory = MemoryMap.of(code_bytes, scheduled.weights.byte_count, scheduled.maps.byte_count)
+    alignment = machine.kept_alignment if machine.kept_weight_words else MEMORY_ALIGNMENT
+    memory = MemoryMap.of(code_bytes, scheduled.weights.byte_count, scheduled.maps.byte_count, alignment)
     base = {"weights": memory.weights, "maps": memory.maps, "": 0}
     for entry in scheduled.program:
         if entry.base:

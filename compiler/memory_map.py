@@ -73,15 +73,17 @@ class MemoryMap:
     end: int
 
     @classmethod
-    def of(cls, instruction_bytes: int, weight_bytes: int, map_bytes: int) -> MemoryMap:
-        """Areas of these sizes.
+    def of(
+        cls, instruction_bytes: int, weight_bytes: int, map_bytes: int, weight_alignment: int = MEMORY_ALIGNMENT
+    ) -> MemoryMap:
+        """Areas of these sizes; that of the weights starts at a multiple of ``weight_alignment``.
 
         Raises
         ------
         CompileError
             If they pass the 4 GiB that addresses reach.
         """
-        weights = align(instruction_bytes)
+        weights = -(-instruction_bytes // weight_alignment) * weight_alignment
         maps = align(weights + weight_bytes)
         end = align(maps + map_bytes)
         if end > _ADDRESS_LIMIT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from compiler.error import CompileError
@@ -39,6 +39,11 @@ class WeightRun:
     blocks: int
     words: int
 
+    def beats(self, machine: Machine) -> int:
+        """Bus beats that it takes."""
+        size = machine.parameter_bytes + self.words * machine.weight_word_bytes
+        return self.blocks * size // machine.bus_bytes
+
 
 @dataclass(frozen=True)
 class _Placed:
@@ -65,7 +70,6 @@ class WeightArea:
         # what is valid in the machine by now
         self._codebook = b""
         self._table: HuffmanTable | None = None
-        #: in the order of offsets
         self._placed: dict[Hashable, _Placed] = {}
 
     def place(self, request: WeightRequest) -> tuple[tuple[WeightRun, ...], bool]:
@@ -89,34 +93,51 @@ class WeightArea:
         front = len(block_front(codebook, table, machine))
         for sizes in _runs_of(encoded.sizes, front, fill=encoded.may_be_filled):
             words = max(sizes) // machine.weight_word_bytes
-            runs.append(WeightRun(self.byte_count, first, len(sizes), words))
+            run = WeightRun(self.byte_count, first, len(sizes), words)
+            runs.append(run)
             size = machine.parameter_bytes + words * machine.weight_word_bytes
             if machine.in_order and size > BLOCK_BEATS * machine.bus_bytes:
                 raise CompileError(
                     f"{request.operation.name}: {size} bytes of weights for {machine.output_lanes} output "
                     f"channels, the small core reads at most {BLOCK_BEATS * machine.bus_bytes}"
                 )
-            self.byte_count = align(self.byte_count + len(sizes) * size)
+            self.byte_count = align(self.byte_count + run.beats(machine) * machine.bus_bytes)
             first += len(sizes)
         return _Placed(request, encoded, codebook, table, tuple(runs))
 
+    def runs(self) -> list[WeightRun]:
+        """All runs in the order of their offsets."""
+        found = [run for placed in self._placed.values() for run in placed.runs]
+        return sorted(found, key=lambda run: run.offset)
+
+    def order(self, first: Sequence[WeightRun]) -> dict[int, int]:
+        """Move runs to the area's start, in this order; the others follow in theirs.  New offsets by the old ones."""
+        before, moved, offset = {run.offset for run in first}, dict[int, int](), 0
+        for run in [*first, *(run for run in self.runs() if run.offset not in before)]:
+            moved[run.offset] = offset
+            offset = align(offset + run.beats(self.machine) * self.machine.bus_bytes)
+        for key, placed in self._placed.items():
+            runs = tuple(replace(run, offset=moved[run.offset]) for run in placed.runs)
+            self._placed[key] = replace(placed, runs=runs)
+        return moved
+
     def contents(self) -> Iterator[tuple[int, int, bytes]]:
-        """(step, offset, bytes) of every run."""
+        """(step, offset, bytes) of every run, in the order of their offsets."""
         machine = self.machine
-        for placed in self._placed.values():
+        everything = [(run, placed) for placed in self._placed.values() for run in placed.runs]
+        for run, placed in sorted(everything, key=lambda one: one[0].offset):
             request, encoded = placed.request, placed.encoded
             later = BlockHeader(encoded.encoding, huffman=encoded.table is not None)
             brings = replace(later, codebook=bool(placed.codebook), table=placed.table is not None)
             front = block_front(placed.codebook, placed.table, machine)
-            for run in placed.runs:
-                blocks = encoded.contents(machine, request, run.first, run.blocks)
-                headers = [later] * run.blocks
-                if run.first == request.first:
-                    headers[0], blocks[0] = brings, front + blocks[0]
-                size = run.words * machine.weight_word_bytes
-                blocks = [block.ljust(size, b"\0") for block in blocks]
-                stream = weight_stream(machine, request.operation, run.first, blocks, headers)
-                yield request.step, run.offset, stream
+            blocks = encoded.contents(machine, request, run.first, run.blocks)
+            headers = [later] * run.blocks
+            if run.first == request.first:
+                headers[0], blocks[0] = brings, front + blocks[0]
+            size = run.words * machine.weight_word_bytes
+            blocks = [block.ljust(size, b"\0") for block in blocks]
+            stream = weight_stream(machine, request.operation, run.first, blocks, headers)
+            yield request.step, run.offset, stream
 
 
 def _runs_of(sizes: tuple[int, ...], front: int, *, fill: bool) -> list[list[int]]:

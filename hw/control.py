@@ -50,6 +50,9 @@ class ControlRegisters(wiring.Component):
     start : ``Out(1)``
         Strobe: a program starts at ``program_address``.
     program_address : ``Out(32)``
+    kept_address : ``Out(32)``, kept : ``Out(1)``
+        `Register.KEPT_ADDRESS`, and whether the program was started with `Control.KEPT`; only of machines that keep
+        weights.
     finished : ``In(1)``
         The program's END was reached and all units are idle; looked at only while a program runs, and
         not before the second cycle after ``start``.
@@ -72,6 +75,7 @@ class ControlRegisters(wiring.Component):
             "bus": In(AXI4Lite(ADDRESS_WIDTH)),
             "start": Out(1),
             "program_address": Out(32),
+            **({"kept_address": Out(32), "kept": Out(1)} if machine.kept_weight_words else {}),
             "finished": In(1),
             **{error.name.lower(): In(1) for error in _ERRORS if error.name},
             **{counter.name.lower(): In(1) for counter in _COUNTED},
@@ -141,17 +145,22 @@ class ControlRegisters(wiring.Component):
         with m.If(bus.wvalid & bus.wready):
             m.d.sync += [value.eq(bus.wdata), strobes.eq(bus.wstrb), value_held.eq(1)]
         m.d.sync += self.start.eq(0)
+        addresses = {Register.PROGRAM_ADDRESS: self.program_address}
+        if self.machine.kept_weight_words:
+            addresses[Register.KEPT_ADDRESS] = self.kept_address
         with m.If(write):
             m.d.sync += [address_held.eq(0), value_held.eq(0), bus.bvalid.eq(1)]
             with m.Switch(address[2:]):
                 with m.Case(Register.CONTROL >> 2):
                     m.d.sync += self.start.eq(value[Control.START.bit_length() - 1] & strobes[0]
                                               & ~busy & ~self.start)
-                with m.Case(Register.PROGRAM_ADDRESS >> 2):
-                    m.d.sync += self.program_address.eq(Cat(
-                        Mux(strobes[n], value.word_select(n, 8), self.program_address.word_select(n, 8))
-                        for n in range(4)))
-
+                    if self.machine.kept_weight_words:
+                        with m.If(strobes[0] & ~busy & ~self.start):
+                            m.d.sync += self.kept.eq(value[Control.KEPT.bit_length() - 1])
+                for register, held in addresses.items():
+                    with m.Case(register >> 2):
+                        m.d.sync += held.eq(Cat(
+                            Mux(strobes[n], value.word_select(n, 8), held.word_select(n, 8)) for n in range(4)))
                 with m.Case(Register.COUNTED_LAYER >> 2):
                     for number in range(2):
                         with m.If(strobes[number]):
@@ -169,7 +178,7 @@ class ControlRegisters(wiring.Component):
             Register.ID_LOW: Const(self.machine.digest() & 0xFFFFFFFF, 32),
             Register.ID_HIGH: Const(self.machine.digest() >> 32, 32),
             Register.STATUS: status,
-            Register.PROGRAM_ADDRESS: self.program_address,
+            **addresses,
             Register.LAYER: self.layer,
             Register.COUNTED_LAYER: Cat(counted_layer, one_layer),
             **{counter: count[:32] for counter, count in self._counters.items()},

@@ -14,6 +14,7 @@ from hw.copies import copies
 from hw.core_signature import CoreSignature
 from hw.fetch import Fetch
 from hw.isa import Unit
+from hw.kept_weights import KeptWeights
 from hw.load import Load
 from hw.machine import Machine
 from hw.read_port import ReadPort
@@ -65,8 +66,14 @@ class Core(wiring.Component):
             for name, member in part.signature.members.items():
                 inside, outside = getattr(part, name), getattr(self.m_axi, name)
                 m.d.comb += outside.eq(inside) if member.flow is Out else inside.eq(outside)
-        for client, unit in zip(read_port.clients, (fetch, load, weights), strict=True):
-            wiring.connect(m, unit.port, client)
+        weights_port = weights.port
+        if machine.kept_weight_words:
+            m.submodules.kept = kept = KeptWeights(machine, memory=self.multiplier)
+            wiring.connect(m, weights.port, kept.client)
+            m.d.comb += [kept.address.eq(control.kept_address), kept.kept.eq(control.kept)]
+            weights_port = kept.port
+        for client, port in zip(read_port.clients, (fetch.port, load.port, weights_port), strict=True):
+            wiring.connect(m, port, client)
 
         # instructions, tokens, weights, words
         wiring.connect(m, fetch.load, load.instructions)

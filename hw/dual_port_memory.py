@@ -13,7 +13,7 @@ from amaranth.utils import ceil_log2, exact_log2
 from hw.copies import copies
 from hw.delay_line import delay_line
 
-__all__ = ["PLACES_LATENCY", "PORT_LATENCY", "DualPortMemory", "MemoryKind", "block_rams"]
+__all__ = ["PLACES_LATENCY", "PORT_LATENCY", "DualPortMemory", "MemoryKind", "block_ram", "block_rams", "block_shape"]
 
 MemoryKind = Literal["portable", "ecp5"]
 
@@ -25,7 +25,7 @@ PORT_LATENCY = PLACES_LATENCY + 2
 _WORD_WIDTHS = {14: 1, 13: 2, 12: 4, 11: 9, 10: 18}
 
 
-def _block_shape(depth: int) -> tuple[int, int]:
+def block_shape(depth: int) -> tuple[int, int]:
     """Address bits and width of the block RAMs that are used for a memory of this depth."""
     address_bits = min(max(ceil_log2(depth), 10), 14)
     return address_bits, _WORD_WIDTHS[address_bits]
@@ -33,7 +33,7 @@ def _block_shape(depth: int) -> tuple[int, int]:
 
 def block_rams(width: int, depth: int) -> int:
     """How many ECP5 block RAMs a memory takes."""
-    address_bits, block_width = _block_shape(depth)
+    address_bits, block_width = block_shape(depth)
     return -(-width // block_width) * -(-depth // (1 << address_bits))
 
 
@@ -107,7 +107,7 @@ class DualPortMemory(wiring.Component):
         m.d.sync += [self.a_data.eq(read_a.data), self.b_data.eq(read_b.data)]
 
     def _ecp5(self, m: Module, write_data: Signal) -> None:
-        address_bits, block_width = _block_shape(self.depth)
+        address_bits, block_width = block_shape(self.depth)
         banks = -(-self.depth // (1 << address_bits))
         slices = -(-self.width // block_width)
         # the same for all blocks, so that a block has whole bytes where words have
@@ -126,7 +126,7 @@ class DualPortMemory(wiring.Component):
             m.d.comb += data.eq(write_data)
             for number in range(slices):
                 part = slice(number * used, (number + 1) * used)
-                m.submodules[f"block_{bank}_{number}"] = _block(
+                m.submodules[f"block_{bank}_{number}"] = block_ram(
                     block_width, address_bits,
                     a_address=a_addresses[bank * slices + number], a_data=a_word[part],
                     b_address=b_addresses[bank * slices + number], b_data=b_word[part],
@@ -145,7 +145,7 @@ class DualPortMemory(wiring.Component):
             m.d.comb += output.eq(chosen)
 
 
-def _block(width: int, address_bits: int, *, a_address: Any, a_data: Any, b_address: Any, b_data: Any,
+def block_ram(width: int, address_bits: int, *, a_address: Any, a_data: Any, b_address: Any, b_data: Any,
            b_write: Any, b_write_data: Any) -> Instance:
     """One DP16KD (Lattice FPGA-TN-02204): address bits at the top of ADx, data bits at the bottom."""
     pins: dict[str, Any] = {}

@@ -11,13 +11,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-__all__ = ["IN_ORDER", "ISA_VERSION", "OPTIONS", "Machine", "MachineError"]
+__all__ = ["IN_ORDER", "ISA_VERSION", "KEPT_STEP", "OPTIONS", "Machine", "MachineError"]
 
 #: Raised whenever the meaning or the encoding of an instruction changes; part of every digest.
 ISA_VERSION = 5
 
 #: Fields that say whether something is built that a machine does without by default.
-OPTIONS = ("weight_decoder", "huffman_decoder", "weight_pairs", "in_order")
+OPTIONS = ("weight_decoder", "huffman_decoder", "weight_pairs", "kept_weight_words", "in_order")
+
+#: `Machine.kept_weight_words` is a multiple of this.
+KEPT_STEP = 1024
 
 
 class MachineError(ValueError):
@@ -58,6 +61,9 @@ class Machine:
     weight_pairs : bool
         Whether a multiplier may take two weights of 4 bits (`hw.weight_pairs`), so that twice as many input
         channels are multiplied in one cycle; needs twice as many output lanes as input lanes.
+    kept_weight_words : int
+        Bus words of weights that stay on the chip from one inference to the next (`hw.kept_weights`): a multiple
+        of 1,024 up to 65,536, or 0.
     in_order : bool
         Whether instructions are executed one after another by the small core (`docs/small-core.md`): 4x4
         lanes, a bus of 32 bits, no divider, no decoder, and at most 2,048 words in the scratchpad and 256
@@ -79,6 +85,7 @@ class Machine:
     weight_decoder: bool = False
     huffman_decoder: bool = False
     weight_pairs: bool = False
+    kept_weight_words: int = 0
     in_order: bool = False
 
     def __post_init__(self) -> None:
@@ -87,7 +94,7 @@ class Machine:
                 raise MachineError(f"{field} must be {limit}, not {getattr(self, field)!r}")
 
         for field in ("input_lanes", "output_lanes", "bus_width", "scratchpad_words",
-                      "accumulator_depth", "weight_fifo_words"):
+                      "accumulator_depth", "weight_fifo_words", "kept_weight_words"):
             require(type(getattr(self, field)) is int, field, "an integer")
         require(type(self.average_pooling) is bool, "average_pooling", "True or False")
         require(type(self.weight_decoder) is bool, "weight_decoder", "True or False")
@@ -114,9 +121,12 @@ class Machine:
         require(not self.weight_pairs or self.blocks_per_word >= 2, "weight_pairs",
                 f"False with {self.output_lanes} output lanes and {self.input_lanes} input lanes (a word "
                 "must have twice as many channels as there are input lanes)")
+        require(self.kept_weight_words % KEPT_STEP == 0 and 0 <= self.kept_weight_words <= 65536,
+                "kept_weight_words", f"a multiple of {KEPT_STEP} from 0 to 65536")
         if self.in_order:
             for field, limit in (("input_lanes", 4), ("output_lanes", 4), ("bus_width", 32),
-                                 ("average_pooling", False), ("weight_decoder", False)):
+                                 ("average_pooling", False), ("weight_decoder", False),
+                                 ("kept_weight_words", 0)):
                 require(getattr(self, field) == limit, field, f"{limit} where in_order is True")
             for field, most in (("scratchpad_words", 2048), ("accumulator_depth", 256)):
                 require(getattr(self, field) <= most, field, f"at most {most} where in_order is True")
@@ -174,6 +184,16 @@ class Machine:
     def parameter_bytes(self) -> int:
         """Bytes of one parameter block: eight for each output lane (`docs/machine.md`)."""
         return 8 * self.output_lanes
+
+    @property
+    def kept_weight_bytes(self) -> int:
+        """Bytes of weights that stay on the chip from one inference to the next."""
+        return self.kept_weight_words * self.bus_bytes
+
+    @property
+    def kept_alignment(self) -> int:
+        """Bytes of which the address of the weights that stay on the chip is a multiple: the longest burst."""
+        return 64 * self.bus_bytes
 
     def digest(self) -> int:
         """64-bit number that names this machine and its instruction set; held in the ID register."""

@@ -125,6 +125,8 @@ class ProgramFile:
         External memory that is used, from address 0.
     program_address : int
         Byte address of the first instruction.
+    kept_address : int
+        Byte address of the weights that stay on the chip, on a machine with ``kept_weight_words``.
     input, output : TensorPlace
     output_shape : tuple
         The output's shape in the original model.
@@ -146,6 +148,7 @@ class ProgramFile:
     preparation: dict[str, Any] = field(default_factory=dict)
     host_operations: tuple[str, ...] = ()
     input_layout: str = "NCHW"
+    kept_address: int = 0
 
     @property
     def stored_layers(self) -> list[Layer]:
@@ -162,7 +165,7 @@ class ProgramFile:
         header = {
             "format": FORMAT_VERSION, "name": self.name, "machine": self.machine.to_json(),
             "digest": f"{self.machine.digest():016x}", "memory_bytes": self.memory_bytes,
-            "program_address": self.program_address,
+            "program_address": self.program_address, "kept_address": self.kept_address,
             "segments": [{"name": s.name, "address": s.address} for s in self.segments],
             "input": asdict(self.input), "output": asdict(self.output),
             "output_shape": self.output_shape, "layers": [asdict(layer) for layer in self.layers],
@@ -223,7 +226,8 @@ class ProgramFile:
         try:
             return cls(
                 name=header["name"], machine=machine, memory_bytes=header["memory_bytes"],
-                program_address=header["program_address"], segments=segments,
+                program_address=header["program_address"],
+                kept_address=header["kept_address"], segments=segments,
                 input=place(header["input"]), output=place(header["output"]),
                 output_shape=tuple(header["output_shape"]),
                 layers=[Layer(**{**layer, "tensor": place(layer["tensor"])}) for layer in header["layers"]],

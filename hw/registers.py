@@ -21,6 +21,7 @@ class Register(IntEnum):
     PROGRAM_ADDRESS = 0x10   #: byte address of the first instruction, a multiple of 64
     LAYER = 0x14             #: layer number of the instruction being computed, or of the last one (read only)
     COUNTED_LAYER = 0x18     #: which cycles are counted: `counted_layer`; zero: all
+    KEPT_ADDRESS = 0x1C      #: byte address of the weights that stay on the chip, on machines that keep some
     CYCLES = 0x40            #: cycles from start to done
     COMPUTE_BUSY = 0x48      #: cycles in which the array took a scratchpad word
     COMPUTE_TOKEN_WAIT = 0x50   #: cycles in which compute waited for a token
@@ -50,6 +51,8 @@ class Control(IntFlag):
     """Bits of `Register.CONTROL`."""
 
     START = 1  #: clear counters and errors, then run the program; ignored while busy
+    KEPT = 2   #: with START: the weights from `Register.KEPT_ADDRESS` on are those of the run before, which ended
+               #: without an error; they are not read again
 
 
 class Status(IntFlag):

@@ -21,8 +21,9 @@ def layer_rows(program: ProgramFile, outcome: Outcome) -> list[dict[str, Any]]:
     rows = []
     images = max(outcome.images, 1)
     beat = program.machine.bus_bytes
+    counted = outcome.layer_counters()
     for layer in program.layers:
-        counters = outcome.counters.get(layer.number, LayerCounters())
+        counters = counted.get(layer.number, LayerCounters())
         cycles = counters.cycles / images
         whole = max(counters.cycles, 1)
         waits = counters.compute_busy + counters.compute_token_wait + counters.compute_weight_wait

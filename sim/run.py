@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.program_file import Layer, ProgramFile, TensorPlace
-from hw.registers import Register, Status
+from hw.registers import Control, Register, Status
 from quant.fixed_model import FixedModel
 from sim import reference
 from sim.memory_settings import MemorySettings
@@ -61,8 +61,8 @@ class Outcome:
         What the core computed.
     cycles : list of int
         Clock cycles of each image from start to done.
-    counters : dict
-        `LayerCounters` by layer number, summed over the images.
+    counters : list of dict
+        `LayerCounters` by layer number, of each image.
     seconds : float
         Time spent in the simulator.
     busy : dict
@@ -75,7 +75,7 @@ class Outcome:
     difference: LayerDifference | None = None
     outputs: list[NDArray[np.int64]] = field(default_factory=list)
     cycles: list[int] = field(default_factory=list)
-    counters: dict[int, LayerCounters] = field(default_factory=dict)
+    counters: list[dict[int, LayerCounters]] = field(default_factory=list)
     seconds: float = 0.0
     busy: dict[str, NDArray[np.uint64]] = field(default_factory=dict)
 
@@ -83,6 +83,14 @@ class Outcome:
     def bit_exact(self) -> bool:
         """Whether every layer of every image equals the reference."""
         return self.problem is None
+
+    def layer_counters(self) -> dict[int, LayerCounters]:
+        """`LayerCounters` by layer number, summed over the images."""
+        total: dict[int, LayerCounters] = {}
+        for image in self.counters:
+            for number, counters in image.items():
+                total[number] = total.get(number, LayerCounters()) + counters
+        return total
 
 
 def simulate(
@@ -101,7 +109,8 @@ def simulate(
 
     Before each image everything in memory but the program and its weights is overwritten with
     random bytes, so that a result left over from the image before, or memory that nobody wrote,
-    cannot pass.  The run ends at the first image that differs.
+    cannot pass.  From the second image on the machine uses the weights that it has kept, if it keeps some.  The
+    run ends at the first image that differs.
 
     Parameters
     ----------
@@ -135,6 +144,9 @@ def simulate(
         free = _free_ranges(program, core.memory_bytes)
         contents = [zlib.crc32(segment.content) for segment in program.segments]
         core.write_register(Register.PROGRAM_ADDRESS, program.program_address)
+        keeps = program.machine.kept_weight_words > 0
+        if keeps:
+            core.write_register(Register.KEPT_ADDRESS, program.kept_address)
         if record:
             core.record_intervals(_weight_range(program))
         for image, integers in enumerate(inputs):
@@ -147,7 +159,8 @@ def simulate(
                     progress(image, core.layer, cycles)
 
             try:
-                result = core.run(limit, progress=moved)
+                control = Control.START | Control.KEPT if keeps and image else Control.START
+                result = core.run(limit, progress=moved, control=control)
             except SimulationError as error:
                 layer = next((layer for layer in program.layers if layer.number == error.layer), None)
                 outcome.problem = f"image {image}: {error}" + (f": {layer.name}" if layer else "")
@@ -155,8 +168,7 @@ def simulate(
             outcome.images += 1
             outcome.cycles.append(result.cycles)
             outcome.seconds += result.seconds
-            for number, counters in core.layer_counters().items():
-                outcome.counters[number] = outcome.counters.get(number, LayerCounters()) + counters
+            outcome.counters.append(core.layer_counters())
             if record:
                 outcome.busy = core.busy_intervals()
             outcome.outputs.append(_read(core, program, program.output))

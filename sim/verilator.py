@@ -236,11 +236,12 @@ class VerilatedCore:
         """Hold the core in reset for some cycles; the bus forgets what was in flight."""
         self._library.harness_reset(self._handle, cycles)
 
-    def start(self) -> None:
-        """Clear the counters of the layers and what was recorded, and set the START bit."""
+    def start(self, control: Control = Control.START) -> None:
+        """Clear the counters of the layers and what was recorded, and write the START bit to CONTROL, with others
+        if ``control`` has them."""
         self._library.harness_clear_layers(self._handle)
         self._started = self.cycles
-        self.write_register(Register.CONTROL, int(Control.START))
+        self.write_register(Register.CONTROL, int(control))
 
     def advance(self, cycles: int, hang: int = 20_000) -> bool:
         """Run until the program is done (True) or so many cycles have passed (False).
@@ -260,7 +261,11 @@ class VerilatedCore:
         return bool(self._library.harness_done(self._handle))
 
     def run(
-        self, limit: int = 10**9, hang: int = 20_000, progress: Callable[[int], None] | None = None
+        self,
+        limit: int = 10**9,
+        hang: int = 20_000,
+        progress: Callable[[int], None] | None = None,
+        control: Control = Control.START,
     ) -> RunResult:
         """Start the program and run it to its end.
 
@@ -272,6 +277,8 @@ class VerilatedCore:
             Cycles without any movement on the bus or in the array after which to give up.
         progress : callable or None
             Called now and then with the cycles simulated since the last call.
+        control : Control
+            As in `start`.
 
         Raises
         ------
@@ -279,7 +286,7 @@ class VerilatedCore:
             If a rule of the bus is broken, nothing moves any more, or the limit is reached.
         """
         began, first = time.perf_counter(), self.cycles
-        self.start()
+        self.start(control)
         done = False
         while not done:
             before = self.cycles

@@ -102,7 +102,7 @@ def test_every_memory_setting(small_model: FixedModel) -> None:
         assert outcome.bit_exact, (memory, outcome.problem)
         assert outcome.images == 3
         cycles[memory] = outcome.cycles[0]
-        counted = sum(counters.cycles for counters in outcome.counters.values())
+        counted = sum(counters.cycles for counters in outcome.layer_counters().values())
         # the cycle in which the counters are cleared, and the one of the register's answer
         assert abs(counted - sum(outcome.cycles)) <= 2 * outcome.images
     assert cycles["ideal"] < cycles["stalling"] < cycles["random"]
