@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from boards.decoder_area import decoder_area, decoder_block_rams
 from boards.inferred_rams import LINK_RAMS, inferred_rams
 from hw.dual_port_memory import block_rams as dual_port_block_rams
+from hw.kept_memory import kept_block_rams
 from hw.machine import Machine
 
 __all__ = [
@@ -149,6 +150,7 @@ def machine_block_rams(machine: Machine) -> int:
     return (
         machine.input_lanes * dual_port_block_rams(8 * machine.word_bytes, rows)
         + sum(inferred_rams(machine).values())
+        + kept_block_rams(machine.bus_width, machine.kept_weight_words)
         + decoder_block_rams(machine)
     )
 

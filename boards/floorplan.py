@@ -15,6 +15,7 @@ from boards.board import BoardBuild
 from boards.inferred_rams import LINK_RAMS, inferred_rams
 from boards.parts import Part, Sites
 from hw.dual_port_memory import block_rams
+from hw.kept_memory import kept_block_rams, sections
 from hw.machine import Machine
 
 __all__ = ["Floorplan", "floorplan", "floorplan_script"]
@@ -69,7 +70,9 @@ def floorplan(machine: Machine, sites: Sites) -> Floorplan:
         centres.append((ram_row, (starts[0] + starts[-1]) // 2))
     rams = _FreeRams(sites)
     try:
-        return Floorplan(chosen | _scratchpad(machine, rams, centres), _inferred(machine, rams, centres))
+        chosen |= _scratchpad(machine, rams, centres)
+        inferred = _inferred(machine, rams, centres)
+        return Floorplan(chosen | _kept_weights(machine, rams, centres), inferred)
     except _NoSites:
         return Floorplan({}, {})
 
@@ -109,6 +112,15 @@ def _scratchpad(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]
         for bank, place in enumerate(places):
             chosen[f"core.scratchpad.bank_{bank}.block_0_{block}"] = place
     return chosen
+
+
+def _kept_weights(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]]) -> dict[str, str]:
+    """The memory of kept weights: what is left, as near as can be to the last lane, where weights enter the array."""
+    counts = [kept_block_rams(machine.bus_width, size) for size in sections(machine.kept_weight_words)]
+    places = rams.take(*centres[-1], sum(counts))
+    names = [f"core.kept.memory.block_{section}_{number}" for section, count in enumerate(counts)
+             for number in range(count)]
+    return dict(zip(names, places, strict=True))
 
 
 def _inferred(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from compiler.traffic import LONGEST_BURST, Bus, MemoryTiming, transfer_of
 from hw.compute_cycles import AFTER_RESULTS, TAKE_CYCLES, ComputeCycles, compute_cycles
+from hw.fetch import QUEUED
 from hw.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit
 from hw.machine import Machine
 from hw.program_code import WORD_BYTES, bytes_of
@@ -22,14 +23,13 @@ from hw.weights import urgent_beats
 
 __all__ = ["REASONS", "Estimate", "LayerEstimate", "estimate"]
 
-#: Instructions in a unit's queue (`hw.instruction_queue.InstructionQueue`).
-_QUEUE = 16
 #: Beats that a load may ask for ahead (`hw.load.Load`).
 _LOAD_AHEAD = 512
 #: Cycles besides the memory's latency: from START to the first instruction's request and from the last
 #: unit's end to DONE; from a request to an instruction in its queue, a word in the scratchpad, a weight at
-#: the array; from a store's tokens to its first burst; from the memory's answer to the store's tokens.
+#: the array (also if they are kept on the chip); from a store's tokens to its first burst; from the memory's answer to the store's tokens.
 _BEGIN, _END = 4, 10
+_KEPT_PIPELINE = 16
 _FETCH_PIPELINE, _LOAD_PIPELINE, _WEIGHT_PIPELINE, _STORE_PIPELINE, _ANSWER_PIPELINE = 8, 14, 13, 12, 4
 #: Cycles to hand out an instruction.
 _DISPATCH = 2
@@ -101,7 +101,13 @@ class Estimate:
         return total
 
 
-def estimate(program: Sequence[Instruction], machine: Machine, memory: MemoryTiming) -> Estimate:
+def estimate(
+    program: Sequence[Instruction],
+    machine: Machine,
+    memory: MemoryTiming,
+    *,
+    kept_address: int | None = None,
+) -> Estimate:
     """Estimate the cycles of one run.
 
     Parameters
@@ -111,10 +117,12 @@ def estimate(program: Sequence[Instruction], machine: Machine, memory: MemoryTim
     machine : Machine
     memory : MemoryTiming
         `sim.memory_settings.MemorySettings`; what is random in them is left out.
+    kept_address : int or None
+        First byte of the weights that a run before has brought onto the chip; None: it is the first run.
     """
     if machine.in_order:
         return _in_order(program, machine, memory)
-    return _Run(program, machine, memory).run()
+    return _Run(program, machine, memory, kept_address).run()
 
 
 def _in_order(program: Sequence[Instruction], machine: Machine, memory: MemoryTiming) -> Estimate:
@@ -158,6 +166,7 @@ class _Flow:
     instruction: int = -1
     free_at: float = 0.0  # when the last beat of the instruction before moved
     busy_until: float = 0.0  # when that instruction ended
+    on_chip: bool = False  # weights that do not come over the bus
 
 
 @dataclass(slots=True)
@@ -191,8 +200,17 @@ def _block_words(program: Sequence[Instruction]) -> dict[int, float]:
 
 
 class _Run:
-    def __init__(self, program: Sequence[Instruction], machine: Machine, memory: MemoryTiming) -> None:
+    def __init__(
+        self,
+        program: Sequence[Instruction],
+        machine: Machine,
+        memory: MemoryTiming,
+        kept_address: int | None = None,
+    ) -> None:
         self.program = program
+        start = 0 if kept_address is None else kept_address
+        size = 0 if kept_address is None else machine.kept_weight_bytes
+        self.kept = range(start, start + size)
         self.machine = machine
         self.memory = memory
         self.bus = Bus(machine, memory)
@@ -262,7 +280,7 @@ class _Run:
             return False
         flow.active = False
         queue = self.queues[self.program[self.fetched].opcode]
-        if len(queue) == _QUEUE:
+        if len(queue) == QUEUED[self.program[self.fetched].opcode]:
             return False
         queue.append(self.fetched)
         self.fetched += 1
@@ -339,14 +357,26 @@ class _Run:
         if self._finished(_WEIGHTS):
             flow.busy_until = self.ends[flow.instruction] = self.now
             again = self.program[flow.instruction]["repeats"]
-            again *= transfer_of(self.program[flow.instruction], self.machine).beats
+            again *= self._weight_beats(flow.instruction)
             self.level, self.repeated = self.level + again, self.repeated + again
             return True
         if flow.active or not queue:
             return False
-        delay = self.memory.read_latency + _WEIGHT_PIPELINE
-        self._start(_WEIGHTS, queue.popleft(), delay + self._backlog(_LOAD, _LOAD_AHEAD))
+        number = queue.popleft()
+        # one that lies across the end of the range counts where most of it is
+        middle = self.program[number]["memory_address"] + self._weight_beats(number) * self.bus.bus_bytes // 2
+        on_chip = middle in self.kept
+        delay = _KEPT_PIPELINE
+        if not on_chip:
+            delay = self.memory.read_latency + _WEIGHT_PIPELINE + self._backlog(_LOAD, _LOAD_AHEAD)
+        if on_chip != flow.on_chip:
+            flow.free_at = -1.0  # the one waits for the other
+        flow.on_chip = on_chip
+        self._start(_WEIGHTS, number, delay)
         return True
+
+    def _weight_beats(self, number: int) -> int:
+        return transfer_of(self.program[number], self.machine).beats
 
     def _compute(self) -> bool:
         return self._end_words() or self._next_words() or self._next_compute()
@@ -405,9 +435,12 @@ class _Run:
         for flow in self.flows:
             flow.rate = 0.0
         demand = array.demand if array.work is not None else 0.0
-        self._share(moving, 1.0)
         freed = 0.0 if self.repeated else demand
-        if weights.rate > freed and self._held() > self.capacity - _NOTHING:
+        if weights.on_chip and any(flow is weights for flow in moving):
+            moving = [flow for flow in moving if flow is not weights]
+            weights.rate = freed if self._held() > self.capacity - _NOTHING and freed < 1.0 else 1.0
+        self._share(moving, 1.0)
+        if not weights.on_chip and weights.rate > freed and self._held() > self.capacity - _NOTHING:
             # a full FIFO takes what the array takes; the others share the rest
             weights.rate = freed
             moving = [flow for flow in moving if flow is not weights]

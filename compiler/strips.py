@@ -22,14 +22,14 @@ _LOADED, _COMPUTED, _STORED = 24, 40, 14
 _BURST_WORDS = 32
 #: Strips whose instructions are read ahead, and how many beats of weights and instructions there are for one
 #: of the words meanwhile.
-_QUEUED, _OTHERS_SHARE = 16, 0.3
+_QUEUED, _OTHERS_SHARE = 8, 0.3
 #: Beats' time that such a memory loses with each strip, to rows of its own and turns of the bus.
 _TURN = 6
 #: Cycles of a beat of a narrow memory; the weight of a fast one in the choice, as large as it is because
 #: only there strips count for much, and the narrow one's traffic has been weighed when tiles were chosen.
 _NARROW, _FAST_WEIGHT = 4.0, 0.7
 #: Costs for which strips are tried, in beats.
-_TRIED = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 56, 80)
+_TRIED = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 40, 56, 80)
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,16 @@ ROW_OVERHEAD = 3
 LEAST_LAST_WORDS = 8
 #: Most places for inputs and for outputs of one operation.
 MOST_SLOTS = 4
+#: The same of outputs, where strips are low.
+MOST_LOW_SLOTS = 8
 #: How many cycles a bus beat takes, the weight of such a memory in the choice, and whether it reads and
 #: writes at once: one that is nearly as fast as the bus, and a narrow SDRAM.  So little traffic is preferred
 #: where it costs no cycles.
 MEMORIES = ((1.3, 0.4, True), (4.0, 0.6, False))
-#: Bytes of the instructions of a strip, without the words that are left out.
-_STRIP_BYTES = 56
+#: Cycles between the words of two strips in the array; bytes of a strip's instructions, without the words that
+#: are left out.
+_STRIP_GAP = 1
+_STRIP_BYTES = 48
 #: Most parts of the inputs that the first tile of an operation is loaded and computed in, and the output
 #: pixels from which on it is: with fewer the bus sets the pace, not the array.
 PARTS = 8
@@ -261,6 +265,8 @@ class TilingProblem:
         weights += group * machine.parameter_bytes
         kept = weights <= most_repeated_bytes(machine)
         weights /= machine.bus_bytes
+        if groups * weights <= machine.kept_weight_words:
+            weights = 0.0  # they are on the chip
         extent = self._extent(0, operation.rows)
         costs = StripCosts(
             rows=operation.rows,
@@ -273,14 +279,22 @@ class TilingProblem:
             store_row=group * columns * machine.beats_per_word,
             loads_whole=not self.source_resident,
             compute_row=passes * columns,
-            compute_strip=COMPUTE_OVERHEAD,
+            compute_strip=_STRIP_GAP,
             strip=_STRIP_BYTES / machine.bus_bytes + (0.0 if kept else weights),
             group=weights if kept else 0.0,
-            slots=tiling.destination_slots,
+            slots=MOST_LOW_SLOTS if tiling.destination_slots else 0,
         )
         present = tuple(tuple(tiling.heights(operation.rows, number, groups)) for number in range(groups))
         strips = lower_strips(costs, present)
-        return tiling if strips is None else replace(tiling, strips=strips)
+        if strips is None:
+            return tiling
+        if not self.destination_resident:
+            # the same room for more strips, so that none waits for a store that is late
+            room = tiling.destination_slots * tiling.destination_words
+            words = tiling.chunk_blocks * max(map(max, strips)) * columns
+            slots = min(room // words, MOST_LOW_SLOTS)
+            tiling = replace(tiling, destination_slots=slots, destination_words=words)
+        return replace(tiling, strips=strips)
 
     def _widened(self, tiling: Tiling, words: int) -> Tiling:
         """The same with more than two slots, as far as there is room, for memory that is late to answer."""

@@ -13,18 +13,18 @@ from hw.machine import Machine
 from hw.program_code import LEFT_OUT, WORD_BYTES
 from hw.read_client import ReadClient, ReadPortSignature
 
-__all__ = ["QUEUED_OPCODES", "READ_AHEAD", "Fetch"]
+__all__ = ["QUEUED", "READ_AHEAD", "Fetch"]
 
-#: The opcodes that have a unit and a queue.
-QUEUED_OPCODES = (Opcode.LOAD, Opcode.WEIGHTS, Opcode.COMPUTE, Opcode.STORE)
-
+#: The opcodes that have a unit, and the instructions that wait for it, at most.  Few LOADs: with as many as others, the instructions of low
+#: strips would be read long before the words that the first strips wait for.
+QUEUED = {Opcode.LOAD: 4, Opcode.WEIGHTS: 16, Opcode.COMPUTE: 16, Opcode.STORE: 8}
 #: How many times the bytes of a whole instruction are read ahead; past END they are read for nothing.
 READ_AHEAD = 4
 
 
 def _is_queued(opcode: Value) -> Value:
     """Whether an instruction has a unit."""
-    return (opcode != Opcode.END.value) & (opcode <= max(code.value for code in QUEUED_OPCODES))
+    return (opcode != Opcode.END.value) & (opcode <= max(code.value for code in QUEUED))
 
 
 class Fetch(wiring.Component):
@@ -60,7 +60,7 @@ class Fetch(wiring.Component):
             "start": In(1),
             "address": In(32),
             "port": Out(ReadPortSignature(machine.bus_width)),
-            **{opcode.name.lower(): Out(stream.Signature(layout_of(opcode))) for opcode in QUEUED_OPCODES},
+            **{opcode.name.lower(): Out(stream.Signature(layout_of(opcode))) for opcode in QUEUED},
             "busy": Out(1),
             "read_error": Out(1),
             "bad_opcode": Out(1),
@@ -138,7 +138,7 @@ class Fetch(wiring.Component):
             with m.If(comes):
                 m.d.sync += words.word_select(number, 8 * WORD_BYTES).eq(found)
 
-        queues = {opcode: InstructionQueue(opcode) for opcode in QUEUED_OPCODES}
+        queues = {opcode: InstructionQueue(opcode, depth=depth) for opcode, depth in QUEUED.items()}
         for known, queue in queues.items():
             m.submodules[f"{known.name.lower()}_queue"] = queue
             wiring.connect(m, queue.output, wiring.flipped(getattr(self, known.name.lower())))

@@ -77,14 +77,15 @@ END: dict[str, Any] = {}
 #: number is in scratchpad words.
 LOAD: dict[str, Any] = {
     "memory_address": unsigned(32),
+    # the second word: with these a strip of a layer differs from the one before
+    "scratch_address": unsigned(16),
+    "words": unsigned(16),
+    "rows": unsigned(16),
+    "planes": unsigned(16),
     "memory_plane_step": unsigned(32),
     "memory_row_step": unsigned(32),
-    "scratch_address": unsigned(16),
     "scratch_plane_step": unsigned(16),
     "scratch_row_step": unsigned(16),
-    "planes": unsigned(16),
-    "rows": unsigned(16),
-    "words": unsigned(16),
 }
 
 #: Scratchpad to memory; the same fields as `LOAD`.
@@ -101,16 +102,20 @@ WEIGHTS: dict[str, Any] = {
 }
 
 COMPUTE: dict[str, Any] = {
-    # where input words are
+    # these make up the first two words, with which a strip of a layer differs from the one before
     "source_address": unsigned(16),      # word of the first window's corner, modulo 2^16
+    "destination_address": unsigned(16),  # first word of the output
+    "origin_row": signed(16),            # where the first window lies on the image part in the scratchpad
+    "origin_column": signed(16),
+    "output_rows": unsigned(16),
+    "output_columns": unsigned(16),
+    # where input words are
     "source_plane_step": unsigned(16),
     "source_row_step": unsigned(16),     # stride_rows * row pitch
     "source_tap_row_step": unsigned(16),  # dilation_rows * row pitch
-    # where the windows lie on the image part that is in the scratchpad
+    # the image part that is in the scratchpad, and the windows on it
     "image_rows": unsigned(16),
     "image_columns": unsigned(16),
-    "origin_row": signed(16),
-    "origin_column": signed(16),
     "stride_rows": unsigned(8),
     "stride_columns": unsigned(8),
     "dilation_rows": unsigned(8),
@@ -130,10 +135,7 @@ COMPUTE: dict[str, Any] = {
     "partial": unsigned(1),              # and are left for the next one, instead of being written; with
                                          # either, sums of all output blocks are kept, one behind the other
     "fold": unsigned(1),                 # pixels are further products of one sum, each with a tile of its own
-    "output_rows": unsigned(16),
-    "output_columns": unsigned(16),
     # where output words go
-    "destination_address": unsigned(16),
     "destination_plane_step": unsigned(16),
     "destination_row_step": unsigned(16),
     # post-processing

@@ -55,6 +55,8 @@ class Accelerator:
         self.link = link
         self.run_timeout = link.run_seconds if run_timeout is None else run_timeout
         self._loaded: _Loaded | None = None
+        #: the weights that stay on the chip are those of the loaded program
+        self._kept = False
 
     def identify(self) -> int:
         """The digest of the machine, from its ID registers (`hw.machine.Machine.digest`)."""
@@ -95,7 +97,7 @@ class Accelerator:
         self.check(program)
         if self.status() & Status.BUSY:
             raise AcceleratorError(f"{self.link.name}: a program is still running; wait, or reset the board")
-        self._loaded = None
+        self._loaded, self._kept = None, False
         for segment in program.segments:
             self.write(segment.address, segment.content, progress)
         self.link.write_register(Register.PROGRAM_ADDRESS, program.program_address)
@@ -103,6 +105,7 @@ class Accelerator:
 
     def write(self, address: int, content: bytes, progress: Progress | None = None) -> None:
         """Write external memory, reporting progress."""
+        self._kept = False  # they may be what is written
         for start in range(0, len(content), _CHUNK):
             piece = content[start : start + _CHUNK]
             self.link.write_memory(address + start, piece)
@@ -130,7 +133,8 @@ class Accelerator:
         return self._current().program
 
     def run(self, image: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Run the loaded program on one input.
+        """Run the loaded program on one input; the weights that the machine keeps are read only by the first run
+        after `load`.
 
         Parameters
         ----------
@@ -168,7 +172,12 @@ class Accelerator:
         """Start the loaded program and wait for its end; raises as `run` does."""
         loaded = self._current()
         self.link.write_register(Register.PROGRAM_ADDRESS, loaded.program.program_address)
-        self.link.write_register(Register.CONTROL, Control.START)
+        control = Control.START
+        if loaded.program.machine.kept_weight_words:
+            self.link.write_register(Register.KEPT_ADDRESS, loaded.program.kept_address)
+            control |= Control.KEPT if self._kept else Control(0)
+        self._kept = False
+        self.link.write_register(Register.CONTROL, control)
         deadline = time.monotonic() + self.run_timeout
         pause = 0.0005
         while True:
@@ -188,6 +197,7 @@ class Accelerator:
         reasons = [reason for bit, reason in _ERRORS.items() if status & bit]
         if reasons:
             raise AcceleratorError(f"{loaded.program.name}: {'; '.join(reasons)}; run the self-test")
+        self._kept = loaded.program.machine.kept_weight_words > 0
 
     def counters(self) -> dict[str, int]:
         """The counters of the last run, by the names of `hw.registers.Register` in lower case."""

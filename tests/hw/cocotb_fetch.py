@@ -17,7 +17,7 @@ from cocotb_bench import FaultyRamRead, Receiver, never, pauses, quiet, reset, s
 from cocotbext.axi import AxiReadBus
 from random_transfers import fields_of, random_instruction
 
-from hw.fetch import QUEUED_OPCODES
+from hw.fetch import QUEUED
 from hw.isa import Instruction, Opcode, assemble, disassemble
 from hw.machine import Machine
 
@@ -49,11 +49,11 @@ class Bench:
         return Receiver(self.dut, opcode.name.lower(), held, lambda payload: self._take(opcode, payload))
 
     async def reset(self) -> None:
-        low = ["start", *(f"{opcode.name.lower()}_ready" for opcode in QUEUED_OPCODES)]
+        low = ["start", *(f"{opcode.name.lower()}_ready" for opcode in QUEUED)]
         await reset(self.dut, self.tasks, low)
-        self.expected: dict[Opcode, list[Instruction]] = {opcode: [] for opcode in QUEUED_OPCODES}
+        self.expected: dict[Opcode, list[Instruction]] = {opcode: [] for opcode in QUEUED}
         self.read_errors = self.bad_opcodes = 0
-        self.tasks = [self._unit(opcode).task for opcode in QUEUED_OPCODES]
+        self.tasks = [self._unit(opcode).task for opcode in QUEUED]
         self.tasks.append(cocotb.start_soon(self._watch()))
         if self.stalls:
             self.memory.ar_channel.set_pause_generator(self._stall())
@@ -134,13 +134,13 @@ async def full_queues(dut: Any, seed: int) -> None:
     start_clock(dut)
     bench = Bench(dut, seed)
     await bench.reset()
-    for opcode in QUEUED_OPCODES:
+    for opcode in QUEUED:
         codes = [random_instruction(bench.rng) for _ in range(150)]
         bench.blocked = opcode
         await bench.start(codes)
         await ClockCycles(dut.clk, 6000)
         assert int(dut.busy.value)
-        places = {one: [n for n, code in enumerate(codes) if code.opcode is one] for one in QUEUED_OPCODES}
+        places = {one: [n for n, code in enumerate(codes) if code.opcode is one] for one in QUEUED}
         mine = places.pop(opcode)
         assert len(bench.expected[opcode]) == len(mine), "taken by a unit that takes nothing"
         # the first one that another unit has not got stands behind the first one that found no room
@@ -211,6 +211,6 @@ async def reset_in_the_middle(dut: Any, seed: int) -> None:
     await bench.reset()
     assert not int(dut.busy.value)
     assert not int(dut.m_axi_arvalid.value)
-    assert not any(int(getattr(dut, f"{opcode.name.lower()}_valid").value) for opcode in QUEUED_OPCODES)
+    assert not any(int(getattr(dut, f"{opcode.name.lower()}_valid").value) for opcode in QUEUED)
     await bench.start([random_instruction(bench.rng) for _ in range(20)])
     assert await bench.finish() == (0, 0)

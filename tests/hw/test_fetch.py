@@ -13,7 +13,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 from amaranth.sim import Simulator
 
-from hw.fetch import QUEUED_OPCODES, Fetch
+from hw.fetch import QUEUED, Fetch
 from hw.isa import Instruction, Opcode, assemble
 from hw.machine import Machine
 from hw.program_code import assemble_program, leave_out_words
@@ -64,7 +64,7 @@ def run(
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     memory.attach_read(sim, dut.axi)
-    expected: dict[Opcode, list[Instruction]] = {opcode: [] for opcode in QUEUED_OPCODES}
+    expected: dict[Opcode, list[Instruction]] = {opcode: [] for opcode in QUEUED}
     strobes: list[tuple[int, int]] = []
     read_errors, bad_opcodes = 0, 0
     release = False
@@ -121,7 +121,7 @@ def run(
 
         sim.add_testbench(unit, background=True)
 
-    for opcode in QUEUED_OPCODES:
+    for opcode in QUEUED:
         add_unit(opcode)
     sim.add_testbench(counter, background=True)
     sim.add_testbench(host)
@@ -156,7 +156,7 @@ def test_words_left_out(bus_width: int, stall: float) -> None:
     assert found == [(0, 0)] * 6
 
 
-@pytest.mark.parametrize("opcode", QUEUED_OPCODES)
+@pytest.mark.parametrize("opcode", QUEUED)
 def test_a_full_queue_holds_back_only_what_follows(opcode: Opcode) -> None:
     rng = random.Random(1)
     codes = [random_instruction(rng) for _ in range(20)]
