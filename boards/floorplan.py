@@ -118,7 +118,7 @@ def _kept_weights(machine: Machine, rams: _FreeRams, centres: list[tuple[int, in
     """The memory of kept weights: what is left, as near as can be to the last lane, where weights enter the array."""
     counts = [kept_block_rams(machine.bus_width, size) for size in sections(machine.kept_weight_words)]
     places = rams.take(*centres[-1], sum(counts))
-    names = [f"core.kept.memory.block_{section}_{number}" for section, count in enumerate(counts)
+    names = [f"core.kept_weights.memory.block_{section}_{number}" for section, count in enumerate(counts)
              for number in range(count)]
     return dict(zip(names, places, strict=True))
 

@@ -68,7 +68,7 @@ class Core(wiring.Component):
                 m.d.comb += outside.eq(inside) if member.flow is Out else inside.eq(outside)
         weights_port = weights.port
         if machine.kept_weight_words:
-            m.submodules.kept = kept = KeptWeights(machine, memory=self.multiplier)
+            m.submodules.kept_weights = kept = KeptWeights(machine, memory=self.multiplier)
             wiring.connect(m, weights.port, kept.client)
             m.d.comb += [kept.address.eq(control.kept_address), kept.kept.eq(control.kept)]
             weights_port = kept.port

@@ -60,8 +60,6 @@ class KeptMemory(wiring.Component):
     """
 
     def __init__(self, width: int, words: int, *, kind: MemoryKind = "portable") -> None:
-        if kind not in ("portable", "ecp5"):
-            raise ValueError(f"kind must be 'portable' or 'ecp5', not {kind!r}")
         self.width = width
         self.words = words
         self.kind: MemoryKind = kind

@@ -102,12 +102,14 @@ class Requantize(wiring.Component):
         lane_again = copies(m, align[-2].valid, lanes, "again", levels=2)
         averages = copies(m, code.average, lanes, "average", levels=2)
         goes_round = Signal()
+        # the same as ahead[1], at the other end of the part, where residuals are addressed
+        reads = OutputFlags(copies(m, self.flags, 1, "reads", init=0)[0])
         m.d.comb += [
             goes_round.eq(code.residual & ~again[_CLIPPED]),
             align[0].eq(stages[_CLIPPED]),
             align[0].valid.eq(stages[_CLIPPED].valid & goes_round),
-            self.residual.eq(ahead[1]),
-            self.residual.valid.eq(ahead[1].valid & code.residual),
+            self.residual.eq(reads),
+            self.residual.valid.eq(reads.valid & code.residual),
         ]
         m.d.sync += [
             self.write.eq(stages[_CLIPPED]),

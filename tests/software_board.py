@@ -98,6 +98,7 @@ class MemoryLink(Link):
         self.memory = bytearray(memory_bytes)
         self.digest = program.machine.digest()
         self.starts = 0
+        self.controls: list[Control] = []  # with which programs were started
         self.status = Status.DONE
         self.errors = Status(0)
         self.writes = 0
@@ -131,6 +132,7 @@ class MemoryLink(Link):
     def write_register(self, register: Register | int, value: int) -> None:
         if register == Register.CONTROL and value & Control.START:
             self.starts += 1
+            self.controls.append(Control(value))
             self._left = self._polls
             self.status = Status.BUSY
 

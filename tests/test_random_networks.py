@@ -19,7 +19,7 @@ from compiler.listing import instructions_of
 from hw.isa import Opcode
 from hw.machine import IN_ORDER, Machine
 from hw.program_file import Layer, ProgramFile
-from hw.registers import Register, Status
+from hw.registers import Control, Register, Status
 from quant.fixed_model import FixedModel
 from quant.qdq import write_fixed_model
 from quant.qdq_import import read_fixed_model
@@ -38,6 +38,8 @@ MACHINES = {
     "8x8-32-huffman": Machine(output_lanes=8, bus_width=32, scratchpad_words=2048, accumulator_depth=64,
                               weight_fifo_words=128, weight_decoder=True, huffman_decoder=True),
     "8x16-64-pairs": Machine(scratchpad_words=2048, accumulator_depth=64, weight_pairs=True),
+    "8x16-64-kept": Machine(scratchpad_words=2048, accumulator_depth=64, weight_fifo_words=128,
+                            kept_weight_words=1024),
     "4x4-32-in-order": IN_ORDER,
 }
 MEMORIES = ("ideal", "stalling", "ulx3s", "random")
@@ -83,6 +85,21 @@ def check_layers(program: ProgramFile, read, expected: dict[str, np.ndarray], wh
                 f"{found[at]}, not {expected[place.name][0][at]}; {len(wrong)} elements differ")
 
 
+def check_kept(core: VerilatedCore, program: ProgramFile, expected: dict[str, np.ndarray]) -> None:
+    """The same again, twice, with the weights that are kept, and others in memory."""
+    machine = program.machine
+    core.write_register(Register.KEPT_ADDRESS, program.kept_address)
+    for control in (Control.START, Control.START | Control.KEPT, Control.START | Control.KEPT):
+        assert core.run(control=control).status == Status.DONE
+        check_layers(program, core.read_memory, expected, f"RTL, {control!r}")
+        size = min(machine.kept_weight_bytes, program.memory_bytes - program.kept_address)
+        for segment in program.segments:
+            first, end = segment.address, segment.address + len(segment.content)
+            first, end = max(first, program.kept_address), min(end, program.kept_address + size)
+            if first < end:
+                core.write_memory(first, bytes(end - first))
+
+
 def program_of(model, machine: Machine, seed: int, *, lean: bool) -> ProgramFile:
     """Compile; networks whose smallest tile needs a larger machine are no counterexample."""
     known_input = random_input(model, seed)
@@ -101,7 +118,7 @@ def program_of(model, machine: Machine, seed: int, *, lean: bool) -> ProgramFile
     ("name", "memory"),
     [(name, memory) for name in MACHINES for memory in MEMORIES
      if memory == "random" or not (MACHINES[name].weight_decoder or MACHINES[name].weight_pairs
-                                   or MACHINES[name].in_order)],
+                                   or MACHINES[name].in_order or MACHINES[name].kept_weight_words)],
 )
 def test_random_networks(tmp_path_factory, name, memory):
     machine = MACHINES[name]
@@ -146,6 +163,8 @@ def test_random_networks(tmp_path_factory, name, memory):
             core.write_register(Register.PROGRAM_ADDRESS, program.program_address)
             assert core.run().status == Status.DONE
             check_layers(program, core.read_memory, expected, f"RTL, {memory} memory")
+            if machine.kept_weight_words:
+                check_kept(core, program, expected)
         checked += 1
         paired += any(one.opcode is Opcode.COMPUTE and one["pairs"] for one in instructions_of(program))
 

@@ -15,12 +15,14 @@ from boards.parts import Sites, ecp5
 from boards.registry import find_board
 from hw.accelerator import accelerator
 from hw.dual_port_memory import block_rams
+from hw.kept_memory import kept_block_rams
 from hw.machine import Machine
 
 PART = ecp5("LFE5U", "85F", "BG381", 6)
 MACHINES = {
     "8x16": Machine(),
     "4x8": Machine(input_lanes=4, output_lanes=8, scratchpad_words=2048, weight_fifo_words=512),
+    "8x16, kept weights": Machine(kept_weight_words=16384),
     "8x8": Machine(input_lanes=8, output_lanes=8),
     "4x32": Machine(input_lanes=4, output_lanes=32, weight_fifo_words=512),
     "4x4, many words": Machine(input_lanes=4, output_lanes=4, bus_width=32, scratchpad_words=16384),
@@ -47,6 +49,7 @@ def test_each_block_has_a_place(name: str) -> None:
     plan = floorplan(machine, PART.sites)
     rams = machine.input_lanes * block_rams(8 * machine.word_bytes,
                                             machine.scratchpad_words // machine.input_lanes)
+    rams += kept_block_rams(machine.bus_width, machine.kept_weight_words)
     assert len(plan.instantiated) == machine.multipliers + rams
     assert len(plan.inferred) == board_area(machine, "sdram")["block_rams"] - rams
     sites = [*plan.instantiated.values(), *plan.inferred.values()]
@@ -61,7 +64,7 @@ def test_each_block_has_a_place(name: str) -> None:
         assert max(columns) - min(columns) <= 3 * machine.input_lanes
 
 
-@pytest.mark.parametrize("name", ["4x8", "4x4, many words"])
+@pytest.mark.parametrize("name", ["4x8", "4x4, many words", "8x16, kept weights"])
 def test_the_netlist_has_the_names(name: str) -> None:
     assert PART.sites is not None
     netlist = rtlil.convert(accelerator(MACHINES[name], "ecp5"), emit_src=False)

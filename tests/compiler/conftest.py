@@ -26,7 +26,8 @@ MACHINES = {
         weight_fifo_words=32,
     ),
     "8x8-64": Machine(
-        input_lanes=8, output_lanes=8, scratchpad_words=1024, accumulator_depth=32, weight_fifo_words=128
+        input_lanes=8, output_lanes=8, scratchpad_words=1024, accumulator_depth=32, weight_fifo_words=128,
+        kept_weight_words=1024,
     ),
     "8x16-128": Machine(bus_width=128, scratchpad_words=1024, accumulator_depth=128),
     "16x16-64": Machine(input_lanes=16, scratchpad_words=512, accumulator_depth=16),

@@ -78,8 +78,8 @@ class Host:
 Story = Callable[[Any, Host, ControlRegisters], Awaitable[None]]
 
 
-def run(story: Story, wait: int) -> None:
-    dut = ControlRegisters(MACHINE)
+def run(story: Story, wait: int, machine: Machine = MACHINE) -> None:
+    dut = ControlRegisters(machine)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
 
@@ -258,3 +258,30 @@ def test_counter_bits() -> None:
     with pytest.raises(ValueError, match="counter_bits must be 32 to 64, not 31"):
         ControlRegisters(MACHINE, counter_bits=31)
     gc.collect()
+
+
+@pytest.mark.parametrize("wait", [0, 3])
+def test_kept_weights(wait: int) -> None:
+    async def story(ctx: Any, host: Host, dut: ControlRegisters) -> None:
+        await host.write(Register.PROGRAM_ADDRESS, 0x12340)
+        await host.write(Register.KEPT_ADDRESS, 0xABCDE00)
+        await host.write(Register.KEPT_ADDRESS, 0x00120000, 4)
+        assert await host.read(Register.KEPT_ADDRESS) == ctx.get(dut.kept_address) == 0xA12DE00
+        assert await host.read(Register.PROGRAM_ADDRESS) == 0x12340
+        for control, kept in (
+            (Control.START, 0),
+            (Control.START | Control.KEPT, 1),
+            (Control.START | Control.KEPT, 1),
+            (Control.START, 0),
+        ):
+            ctx.set(dut.finished, 0)
+            await host.write(Register.CONTROL, control)
+            assert await host.read(Register.STATUS) == Status.BUSY
+            # it stays as it is while the program runs
+            await host.write(Register.CONTROL, Control.START | (Control.KEPT * (1 - kept)))
+            assert ctx.get(dut.kept) == kept
+            ctx.set(dut.finished, 1)
+            await ctx.tick().repeat(3)
+            assert await host.read(Register.STATUS) == Status.DONE
+
+    run(story, wait, Machine(kept_weight_words=1024))

@@ -17,6 +17,8 @@ from hw.machine import IN_ORDER, OPTIONS, Machine, MachineError
     {"weight_fifo_words": 33}, {"average_pooling": 1},
     {"input_lanes": 16, "output_lanes": 64, "bus_width": 32, "weight_fifo_words": 256},
     {"input_lanes": 8, "output_lanes": 8, "weight_pairs": True}, {"weight_pairs": 1},
+    {"kept_weight_words": 1000}, {"kept_weight_words": 66560}, {"kept_weight_words": -1024},
+    {"kept_weight_words": True},
 ])
 def test_rejects(fields):
     with pytest.raises(MachineError, match=f"^{list(fields)[-1]} must be "):
@@ -48,7 +50,8 @@ def test_digest_names_every_field():
     machine = Machine()
     other = {"input_lanes": 4, "output_lanes": 32, "bus_width": 32, "scratchpad_words": 4096,
              "accumulator_depth": 256, "weight_fifo_words": 1024, "average_pooling": False,
-             "weight_decoder": True, "huffman_decoder": True, "weight_pairs": True}
+             "weight_decoder": True, "huffman_decoder": True, "weight_pairs": True,
+             "kept_weight_words": 2048}
     digests = {dataclasses.replace(machine, weight_decoder=True, **{name: other[name]}).digest()
                for name in machine.to_json() if name not in ("weight_decoder", "in_order")}
     digests |= {machine.digest(), dataclasses.replace(machine, weight_decoder=True).digest()}

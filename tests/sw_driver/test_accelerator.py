@@ -10,7 +10,7 @@ import pytest
 from software_board import MACHINE, MemoryLink, SoftwareBoard, small_program
 
 from hw.machine import Machine
-from hw.registers import COUNTERS, Register, Status
+from hw.registers import COUNTERS, Control, Register, Status
 from sw_driver.accelerator import Accelerator, AcceleratorError
 from sw_driver.serial_link import SerialLink
 
@@ -142,3 +142,36 @@ def test_failed_load_leaves_no_program() -> None:
     with pytest.raises(AcceleratorError):
         accelerator.load(dataclasses.replace(PROGRAM, memory_bytes=1 << 20))
     assert accelerator.program is PROGRAM  # nothing was transferred, so the first is still whole
+
+
+def test_weights_are_kept_from_one_run_to_the_next() -> None:
+    program = small_program(dataclasses.replace(MACHINE, kept_weight_words=1024))
+    program.kept_address = 0x1000
+    link = MemoryLink(program)
+    accelerator = Accelerator(link)
+    accelerator.load(program)
+    fresh, kept = Control.START, Control.START | Control.KEPT
+    for _ in range(3):
+        accelerator.run(program.known_input)
+    assert link.controls == [fresh, kept, kept]
+    # not after anything that may have changed them, or a run that failed
+    accelerator.write(0x1000, b"1234")
+    accelerator.run(program.known_input)
+    link.errors = Status.READ_ERROR
+    with pytest.raises(AcceleratorError, match="read"):
+        accelerator.run(program.known_input)
+    link.errors = Status(0)
+    for _ in range(2):
+        accelerator.run(program.known_input)
+    accelerator.load(program)
+    accelerator.run(program.known_input)
+    assert link.controls[3:] == [fresh, kept, fresh, kept, fresh]
+
+
+def test_a_machine_that_keeps_no_weights_is_started_plainly() -> None:
+    link = MemoryLink(PROGRAM)
+    accelerator = Accelerator(link)
+    accelerator.load(PROGRAM)
+    for _ in range(2):
+        accelerator.run(PROGRAM.known_input)
+    assert link.controls == [Control.START] * 2

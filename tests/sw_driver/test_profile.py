@@ -57,7 +57,7 @@ def test_layers_add_up_to_the_whole(work, memory):
     # the simulator counts the same without the registers
     outcome = simulate(program, model, program.known_input[None], memory=memory)
     for layer in result.layers:
-        expected = outcome.counters[layer.number]
+        expected = outcome.counters[0][layer.number]
         assert layer.counters["cycles"] == pytest.approx(expected.cycles, abs=16, rel=0.05), layer.name
         # the core takes part of a cycle's events a cycle later, and the array is busy when a layer ends
         assert layer.counters["compute_busy"] == pytest.approx(expected.compute_busy, abs=2)
