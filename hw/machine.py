@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 __all__ = ["IN_ORDER", "ISA_VERSION", "OPTIONS", "Machine", "MachineError"]
 
 #: Raised whenever the meaning or the encoding of an instruction changes; part of every digest.
-ISA_VERSION = 5
+ISA_VERSION = 6
 
 #: Fields that say whether something is built that a machine does without by default.
 OPTIONS = ("weight_decoder", "huffman_decoder", "weight_pairs", "in_order")
