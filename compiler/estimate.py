@@ -154,6 +154,7 @@ class _Flow:
     burst: float = 1.0  # beats of an average burst
     share: float = 1.0  # bursts in a turn of all readers
     cost: float = 1.0  # cycles of one on a memory that does nothing else
+    most: float = 1.0  # beats a cycle that the unit takes
     rate: float = 0.0  # beats a cycle until the next event
     instruction: int = -1
     free_at: float = 0.0  # when the last beat of the instruction before moved
@@ -302,6 +303,7 @@ class _Run:
         flow.ready_at = self.now + (0.0 if flow.free_at == self.now else first_delay)
         flow.burst = transfer.beats / transfer.bursts
         flow.cost = self.bus.burst_cycles(transfer)
+        flow.most = 1 / transfer.beat_cycles
 
     def _backlog(self, other: int, ahead: float) -> float:
         """Cycles until what another reader has asked for, at most ``ahead`` beats, has passed."""
@@ -405,13 +407,18 @@ class _Run:
         for flow in self.flows:
             flow.rate = 0.0
         demand = array.demand if array.work is not None else 0.0
-        self._share(moving, 1.0)
-        freed = 0.0 if self.repeated else demand
-        if weights.rate > freed and self._held() > self.capacity - _NOTHING:
-            # a full FIFO takes what the array takes; the others share the rest
-            weights.rate = freed
-            moving = [flow for flow in moving if flow is not weights]
-            self._share(moving, 1.0 - freed * weights.cost / weights.burst)
+        weights.most = 1.0
+        if self._held() > self.capacity - _NOTHING:
+            # a full FIFO takes what the array takes
+            weights.most = 0.0 if self.repeated else demand
+        free, limited = 1.0, True
+        while limited:
+            self._share(moving, free)
+            limited = [flow for flow in moving if flow.rate > flow.most + _NOTHING]
+            moving = [flow for flow in moving if flow.rate <= flow.most + _NOTHING]
+            for flow in limited:  # the others share the rest
+                flow.rate = flow.most
+                free -= flow.rate * flow.cost / flow.burst
         array.speed = 0.0
         if array.work is not None:
             array.speed = weights.rate / demand if self.level < _NOTHING and weights.rate < demand else 1.0

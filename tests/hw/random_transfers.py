@@ -11,8 +11,8 @@ from hw.fetch import QUEUED_OPCODES
 from hw.isa import HEADER, NARROW_BYTES, Instruction, Opcode, layout_of
 from hw.machine import Machine
 
-__all__ = ["MEMORY_BYTES", "beats_of", "expected_words", "fields_of", "loaded_word", "places", "random_instruction",
-           "random_load", "random_stores", "similar_instructions"]
+__all__ = ["MEMORY_BYTES", "beats_of", "expected_words", "fields_of", "loaded_word", "places",
+           "random_instruction", "random_load", "random_stores", "similar_instructions"]
 
 #: Bytes of the memory in which the data of LOAD and STORE lie.
 MEMORY_BYTES = 1 << 16
