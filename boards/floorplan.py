@@ -115,7 +115,7 @@ def _scratchpad(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]
 
 
 def _kept_weights(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]]) -> dict[str, str]:
-    """The memory of kept weights: what is left, as near as can be to the last lane, where weights enter the array."""
+    """The memory of kept weights: near the last lane, where weights enter, as far as there is room."""
     counts = [kept_block_rams(machine.bus_width, size) for size in sections(machine.kept_weight_words)]
     places = rams.take(*centres[-1], sum(counts))
     names = [f"core.kept_weights.memory.block_{section}_{number}" for section, count in enumerate(counts)

@@ -27,7 +27,8 @@ __all__ = ["REASONS", "Estimate", "LayerEstimate", "estimate"]
 _LOAD_AHEAD = 512
 #: Cycles besides the memory's latency: from START to the first instruction's request and from the last
 #: unit's end to DONE; from a request to an instruction in its queue, a word in the scratchpad, a weight at
-#: the array (also if they are kept on the chip); from a store's tokens to its first burst; from the memory's answer to the store's tokens.
+#: the array; from a store's tokens to its first burst; from the memory's answer to the store's tokens.
+#: The first one of what follows: to a weight that is kept on the chip.
 _BEGIN, _END = 4, 10
 _KEPT_PIPELINE = 16
 _FETCH_PIPELINE, _LOAD_PIPELINE, _WEIGHT_PIPELINE, _STORE_PIPELINE, _ANSWER_PIPELINE = 8, 14, 13, 12, 4
@@ -162,6 +163,7 @@ class _Flow:
     burst: float = 1.0  # beats of an average burst
     share: float = 1.0  # bursts in a turn of all readers
     cost: float = 1.0  # cycles of one on a memory that does nothing else
+    most: float = 1.0  # beats a cycle that the unit takes
     rate: float = 0.0  # beats a cycle until the next event
     instruction: int = -1
     free_at: float = 0.0  # when the last beat of the instruction before moved
@@ -320,6 +322,7 @@ class _Run:
         flow.ready_at = self.now + (0.0 if flow.free_at == self.now else first_delay)
         flow.burst = transfer.beats / transfer.bursts
         flow.cost = self.bus.burst_cycles(transfer)
+        flow.most = 1 / transfer.beat_cycles
 
     def _backlog(self, other: int, ahead: float) -> float:
         """Cycles until what another reader has asked for, at most ``ahead`` beats, has passed."""
@@ -435,16 +438,21 @@ class _Run:
         for flow in self.flows:
             flow.rate = 0.0
         demand = array.demand if array.work is not None else 0.0
-        freed = 0.0 if self.repeated else demand
+        weights.most = 1.0
+        if self._held() > self.capacity - _NOTHING:
+            # a full FIFO takes what the array takes
+            weights.most = 0.0 if self.repeated else demand
         if weights.on_chip and any(flow is weights for flow in moving):
             moving = [flow for flow in moving if flow is not weights]
-            weights.rate = freed if self._held() > self.capacity - _NOTHING and freed < 1.0 else 1.0
-        self._share(moving, 1.0)
-        if not weights.on_chip and weights.rate > freed and self._held() > self.capacity - _NOTHING:
-            # a full FIFO takes what the array takes; the others share the rest
-            weights.rate = freed
-            moving = [flow for flow in moving if flow is not weights]
-            self._share(moving, 1.0 - freed * weights.cost / weights.burst)
+            weights.rate = min(weights.most, 1.0)
+        free, limited = 1.0, True
+        while limited:
+            self._share(moving, free)
+            limited = [flow for flow in moving if flow.rate > flow.most + _NOTHING]
+            moving = [flow for flow in moving if flow.rate <= flow.most + _NOTHING]
+            for flow in limited:  # the others share the rest
+                flow.rate = flow.most
+                free -= flow.rate * flow.cost / flow.burst
         array.speed = 0.0
         if array.work is not None:
             array.speed = weights.rate / demand if self.level < _NOTHING and weights.rate < demand else 1.0

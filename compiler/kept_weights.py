@@ -56,22 +56,11 @@ def keep_weights(schedule: Schedule, machine: Machine) -> None:
     works = _works(schedule, machine)
     left = machine.kept_weight_words
     order: list[WeightRun] = []
-    while left > 0 and any(work.runs for work in works):
+    while left > 0 and (candidates := [work for work in works if work.runs]):
         now = _cycles(works, machine)
-
-        def gain(work: _Work) -> tuple[float, float]:
-            """Cycles that are won for each beat that is kept; as many, where the array waits most for weights."""
-            run, times = work.runs[0]
-            beats = min(run.beats(machine), left)
-            work.kept += times * beats
-            won = now - _cycles(works, machine)
-            work.kept -= times * beats
-            return won / beats, times * work.weights / max(work.array, 1.0)
-
-        best = max((work for work in works if work.runs), key=gain)
+        best = max(candidates, key=lambda work: _gain(work, works, now, left, machine))
         run, times = best.runs.popleft()
-        beats = min(run.beats(machine), left)
-        best.kept += times * beats
+        best.kept += times * min(run.beats(machine), left)
         left -= align(run.beats(machine) * machine.bus_bytes) // machine.bus_bytes
         order.append(run)
     moved = schedule.weights.order(order)
@@ -80,6 +69,18 @@ def keep_weights(schedule: Schedule, machine: Machine) -> None:
         if instruction.opcode is Opcode.WEIGHTS:
             fields = {**instruction.fields, "memory_address": moved[instruction["memory_address"]]}
             instruction.fields = fields
+
+
+def _gain(
+    work: _Work, works: Sequence[_Work], now: float, room: int, machine: Machine
+) -> tuple[float, float]:
+    """Cycles won for each beat if the layer's next run is kept, and how much the array waits for weights."""
+    run, times = work.runs[0]
+    beats = min(run.beats(machine), room)
+    work.kept += times * beats
+    won = now - _cycles(works, machine)
+    work.kept -= times * beats
+    return won / beats, times * work.weights / max(work.array, 1.0)
 
 
 def _works(schedule: Schedule, machine: Machine) -> list[_Work]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compiler.arithmetic import average_settings, clamp_right_shift, sum_settings
 from compiler.error import CompileError
 from compiler.operation import BLOCK_LIMIT, Average, Operation, Residual, Tail, View, WeightTiles
-from compiler.placement import fusable_additions, place_tensors
+from compiler.placement import fusable_additions, narrowed, place_tensors
 from compiler.weights import ChannelTaps, DenseTaps, DiagonalWeight, SameWeight, ThinTaps
 from hw.isa import Mode
 from hw.machine import Machine
@@ -90,7 +90,26 @@ def lower(model: FixedModel, machine: Machine) -> Lowered:
             layers.append(layer)
     if problems:
         raise CompileError.from_problems(problems)
-    return Lowered(layers, views)
+    return _with_narrow_input(Lowered(layers, views), model, machine)
+
+
+def _with_narrow_input(lowered: Lowered, model: FixedModel, machine: Machine) -> Lowered:
+    """The same, with the input's few channels in as few bytes where the machine can read them so."""
+    name, views = model.graph.input, lowered.views
+    operations = [operation for layer in lowered.layers for operation in layer.operations]
+    image, channels = views[name], model.graph.shapes[name][0]
+    storage = narrowed(image, channels, views.values(), operations, machine)
+    if storage is None:
+        return lowered
+
+    def changed(operation: Operation) -> Operation:
+        source = operation.source
+        if source.storage != image.storage:
+            return operation
+        return replace(operation, source=replace(source, storage=storage))
+
+    layers = [replace(layer, operations=tuple(map(changed, layer.operations))) for layer in lowered.layers]
+    return Lowered(layers, {**views, name: replace(image, storage=storage)})
 
 
 def _too_many_taps(operations: tuple[Operation, ...], machine: Machine) -> Iterator[str]:

@@ -69,7 +69,7 @@ def packed_offsets(
                 lives[storage] = old
 
     def size(life: _Life) -> int:
-        most = max(storage.words for storage in life.together) * word_bytes
+        most = max(storage.byte_count(word_bytes) for storage in life.together)
         return -(-most // MEMORY_ALIGNMENT) * MEMORY_ALIGNMENT
 
     places: list[tuple[_Life, int]] = []

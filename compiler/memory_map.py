@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from compiler.error import CompileError
 from compiler.operation import Storage, View
 from compiler.placement import MEMORY_ALIGNMENT
+from hw.isa import NARROW_BYTES
 from hw.machine import Machine
 from hw.program_file import TensorPlace
 from quant.number_format import Format
@@ -39,14 +40,14 @@ class MapArea:
         for storage in storages:
             if storage.name not in self.offsets:
                 self.offsets[storage.name] = self.byte_count
-                self.byte_count = align(self.byte_count + storage.words * self.machine.word_bytes)
+                self.byte_count = align(self.byte_count + storage.byte_count(self.machine.word_bytes))
 
     def place_at(self, offsets: Mapping[str, int], storages: Iterable[Storage]) -> None:
         """Give storages these places; those without one are never in memory, and get the area's start."""
         for storage in storages:
             self.offsets[storage.name] = offsets.get(storage.name, 0)
             if storage.name in offsets:
-                end = align(offsets[storage.name] + storage.words * self.machine.word_bytes)
+                end = align(offsets[storage.name] + storage.byte_count(self.machine.word_bytes))
                 self.byte_count = max(self.byte_count, end)
 
     @property
@@ -54,13 +55,10 @@ class MapArea:
         """Size in scratchpad words."""
         return -(-self.byte_count // self.machine.word_bytes)
 
-    def word_of(self, storage: Storage, plane: int, row: int, column: int) -> int:
-        """Where a pixel of a plane is, in words from the area's start."""
-        return (
-            self.offsets[storage.name] // self.machine.word_bytes
-            + (plane * storage.rows + row) * storage.columns
-            + column
-        )
+    def offset_of(self, storage: Storage, plane: int, row: int, column: int) -> int:
+        """Where a pixel of a plane is, in bytes from the area's start."""
+        pixel = (plane * storage.rows + row) * storage.columns + column
+        return self.offsets[storage.name] + pixel * storage.pixel_bytes(self.machine.word_bytes)
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,11 @@ class MemoryMap:
 
     @classmethod
     def of(
-        cls, instruction_bytes: int, weight_bytes: int, map_bytes: int, weight_alignment: int = MEMORY_ALIGNMENT
+        cls,
+        instruction_bytes: int,
+        weight_bytes: int,
+        map_bytes: int,
+        weight_alignment: int = MEMORY_ALIGNMENT,
     ) -> MemoryMap:
         """Areas of these sizes; that of the weights starts at a multiple of ``weight_alignment``.
 
@@ -97,5 +99,6 @@ class MemoryMap:
         self, area: MapArea, name: str, view: View, shape: tuple[int, int, int], form: Format
     ) -> TensorPlace:
         """Where a tensor is, for the program file."""
-        address = self.maps + area.word_of(view.storage, view.first_plane, 0, 0) * area.machine.word_bytes
-        return TensorPlace(name, shape, form.bits, form.signed, form.fl, address)
+        address = self.maps + area.offset_of(view.storage, view.first_plane, 0, 0)
+        pixel_bytes = NARROW_BYTES if view.storage.narrow else None
+        return TensorPlace(name, shape, form.bits, form.signed, form.fl, address, pixel_bytes)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.isa import Mode
+from hw.isa import NARROW_BYTES, Mode
 from hw.machine import Machine
 
 __all__ = ["BLOCK_LIMIT", "Average", "Operation", "Residual", "Storage", "Tail", "View", "WeightTiles"]
@@ -26,12 +26,29 @@ class Storage:
     """A place in external memory for ``planes`` planes of ``rows`` x ``columns`` words.
 
     A tensor lives in a `View` of a storage; several inputs of a Concat may share one.
+
+    A *narrow* one (`docs/machine.md`) has ``beat_pixels`` pixels in a beat of the bus, and whole beats in a
+    row; others have 0.
     """
 
     name: str
     planes: int
     rows: int
     columns: int
+    beat_pixels: int = 0
+
+    @property
+    def narrow(self) -> bool:
+        """Whether a pixel takes `NARROW_BYTES` in memory, not a whole word."""
+        return self.beat_pixels > 0
+
+    def pixel_bytes(self, word_bytes: int) -> int:
+        """Bytes of a pixel of a plane in memory."""
+        return NARROW_BYTES if self.narrow else word_bytes
+
+    def byte_count(self, word_bytes: int) -> int:
+        """Bytes that the whole of it takes in memory."""
+        return self.words * self.pixel_bytes(word_bytes)
 
     @property
     def words(self) -> int:
@@ -221,9 +238,13 @@ class Operation:
 
     def window(self, axis: int, first: int, count: int) -> tuple[int, int]:
         """Rows (axis 0) or columns (1) of the source, [low, high), that ``count`` outputs from ``first``
-        (counted in the destination) read.  At least one, so that an image part is never empty."""
+        (counted in the destination) read.  At least one, so that an image part is never empty; of a narrow
+        map whole beats."""
         size = (self.source.storage.rows, self.source.storage.columns)[axis]
         start = self.origin[axis] + first * self.stride[axis]
         end = start + (count - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
         low = min(max(start, 0), size - 1)
-        return low, max(min(end, size), low + 1)
+        high = max(min(end, size), low + 1)
+        if axis == 1 and (together := self.source.storage.beat_pixels):
+            return low // together * together, -(-high // together) * together
+        return low, high

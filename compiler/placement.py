@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from compiler.operation import Storage, View
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from compiler.operation import Operation, Storage, View
+from hw.isa import NARROW_BYTES
 from hw.machine import Machine
 from quant.fixed_model import FixedModel
 from quant.graph import Add, Concat, Graph, Node
 
-__all__ = ["MEMORY_ALIGNMENT", "fusable_additions", "place_tensors"]
+__all__ = ["MEMORY_ALIGNMENT", "fusable_additions", "narrowed", "place_tensors"]
 
 #: Feature maps and instructions start at multiples of this many bytes.
 MEMORY_ALIGNMENT = 64
@@ -84,3 +88,34 @@ def place_tensors(model: FixedModel, machine: Machine, hidden: set[str]) -> dict
         if tensor not in hidden:
             view(tensor)
     return views
+
+
+def narrowed(
+    image: View, channels: int, views: Collection[View], operations: Iterable[Operation], machine: Machine
+) -> Storage | None:
+    """The storage of the network's input with the few bytes of its ``channels`` for each pixel; None where it
+    must keep whole words: because of its channels, because its rows are no whole beats, because another
+    tensor lives there, or because it is written or added by an operation.
+
+    Parameters
+    ----------
+    image : View
+    channels : int
+    views : collection of View
+        Those of all tensors, ``image`` included.
+    operations : iterable of Operation
+    machine : Machine
+    """
+    storage, beat_pixels = image.storage, machine.bus_bytes // NARROW_BYTES
+    if (
+        channels > NARROW_BYTES
+        or machine.word_bytes <= NARROW_BYTES
+        or storage.columns % beat_pixels
+        or sum(view.storage == storage for view in views) > 1
+    ):
+        return None
+    for operation in operations:
+        residual = operation.residual
+        if operation.destination.storage == storage or (residual and residual.view.storage == storage):
+            return None
+    return replace(storage, beat_pixels=beat_pixels)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compiler.compile import Compilation
-from hw.isa import Opcode
+from hw.isa import NARROW_BYTES, Opcode
 
 __all__ = ["report_json", "report_table"]
 
@@ -27,7 +27,9 @@ def report_json(compilation: Compilation, cycles: Mapping[int, int] | None = Non
             weights[i.layer] = weights.get(i.layer, 0) + size
         elif i.opcode in (Opcode.LOAD, Opcode.STORE):
             counted = loaded if i.opcode is Opcode.LOAD else stored
-            size = i["planes"] * i["rows"] * i["words"] * machine.word_bytes
+            narrow = i.opcode is Opcode.LOAD and i["narrow"]
+            word_bytes = NARROW_BYTES if narrow else machine.word_bytes
+            size = i["planes"] * i["rows"] * i["words"] * word_bytes
             counted[i.layer] = counted.get(i.layer, 0) + size
     layers = []
     for layer in program.layers:

@@ -88,7 +88,8 @@ class _Emitter:
 
         ``scratch`` is where the rectangle's first word goes.
         """
-        first = self.maps.word_of(storage, plane, area.row, area.column)
+        offset = self.maps.offset_of(storage, plane, area.row, area.column)
+        pixel_bytes = storage.pixel_bytes(self.machine.word_bytes)
         memory_plane, memory_row = storage.rows * storage.columns, storage.columns
         scratch_plane, scratch_row = scratch.plane_step, scratch.row_step
         rows, words = area.rows, area.columns
@@ -100,14 +101,17 @@ class _Emitter:
             and planes * words <= _RUN_LIMIT
         ):
             planes, words = 1, planes * words
-        memory = Box(first, planes, memory_plane, rows, memory_row, words)
+        memory = []
+        if not storage.narrow:  # which no instruction writes
+            first = offset // self.machine.word_bytes
+            memory = [Box(first, planes, memory_plane, rows, memory_row, words)]
         place = Box(scratch.base, planes, scratch_plane, rows, scratch_row, words)
         instruction = Instruction(
             opcode,
             {
-                "memory_address": first * self.machine.word_bytes,
-                "memory_plane_step": memory_plane * self.machine.word_bytes if planes > 1 else 0,
-                "memory_row_step": memory_row * self.machine.word_bytes if rows > 1 else 0,
+                "memory_address": offset,
+                "memory_plane_step": memory_plane * pixel_bytes if planes > 1 else 0,
+                "memory_row_step": memory_row * pixel_bytes if rows > 1 else 0,
                 "scratch_address": scratch.base,
                 "scratch_plane_step": scratch_plane & _ADDRESS if planes > 1 else 0,
                 "scratch_row_step": scratch_row & _ADDRESS if rows > 1 else 0,
@@ -118,11 +122,13 @@ class _Emitter:
             layer=self.layer,
         )
         if opcode is Opcode.LOAD:
+            if storage.narrow:
+                instruction.fields["narrow"] = 1
             self.loaded.add(storage)
-            self.program.append(Scheduled(instruction, "maps", map_reads=[memory], scratch_writes=[place]))
+            self.program.append(Scheduled(instruction, "maps", map_reads=memory, scratch_writes=[place]))
         else:
             self.stores.setdefault(storage, []).append(len(self.program))
-            self.program.append(Scheduled(instruction, "maps", scratch_reads=[place], map_writes=[memory]))
+            self.program.append(Scheduled(instruction, "maps", scratch_reads=[place], map_writes=memory))
 
     @staticmethod
     def map_scratch(residency: Residency) -> Scratch:

@@ -58,8 +58,8 @@ MOST_LOW_SLOTS = 8
 #: writes at once: one that is nearly as fast as the bus, and a narrow SDRAM.  So little traffic is preferred
 #: where it costs no cycles.
 MEMORIES = ((1.3, 0.4, True), (4.0, 0.6, False))
-#: Cycles between the words of two strips in the array; bytes of a strip's instructions, without the words that
-#: are left out.
+#: Cycles between the words of two strips in the array; bytes of a strip's instructions, without the words
+#: that are left out.
 _STRIP_GAP = 1
 _STRIP_BYTES = 48
 #: Most parts of the inputs that the first tile of an operation is loaded and computed in, and the output
@@ -217,14 +217,18 @@ class TilingProblem:
 
     def _extent(self, axis: int, count: int) -> int:
         """Rows or columns of input, at most, for ``count`` outputs."""
-        operation = self.operation
-        size = (operation.source.storage.rows, operation.source.storage.columns)[axis]
-        return min(
-            size,
-            (count - 1) * operation.stride[axis]
-            + (operation.kernel[axis] - 1) * operation.dilation[axis]
-            + 1,
-        )
+        operation, storage = self.operation, self.operation.source.storage
+        size = (storage.rows, storage.columns)[axis]
+        kernel = (operation.kernel[axis] - 1) * operation.dilation[axis] + 1
+        extent = (count - 1) * operation.stride[axis] + kernel
+        if axis == 1 and storage.narrow:  # whole beats, also where the first pixel is the last of its beat
+            extent = ((extent - 2) // storage.beat_pixels + 2) * storage.beat_pixels
+        return min(size, extent)
+
+    @property
+    def _source_beats(self) -> float:
+        """Beats of a word of the source in memory."""
+        return self.operation.source.storage.pixel_bytes(self.machine.word_bytes) / self.machine.bus_bytes
 
     def best(self, words: int) -> Tiling | None:
         """The tiling with the fewest modelled cycles in ``words`` of the scratchpad; None if none fits."""
@@ -251,6 +255,7 @@ class TilingProblem:
             operation.mode.shares_inputs
             or operation.residual is not None
             or operation.average is not None
+            or operation.source.storage.narrow  # loaded in less time than stored
             or tiling.tile_columns != operation.columns
             or tiling.chunk_blocks != group
             or tiling.source_slots == 1
@@ -380,7 +385,7 @@ class TilingProblem:
         words = self._extent(0, rows) * self._extent(1, columns)
         whole = columns == self.operation.columns and pitch <= self._extent(1, columns)
         runs = 1 if whole else self._extent(0, rows)
-        return planes * (words * self.machine.beats_per_word + runs * ROW_OVERHEAD) + TRANSFER_OVERHEAD
+        return planes * (words * self._source_beats + runs * ROW_OVERHEAD) + TRANSFER_OVERHEAD
 
     def _cycles_in_order(self, tiling: Tiling) -> int:
         """Everything one after another."""
@@ -461,11 +466,12 @@ class TilingProblem:
             load = total(lambda rows: self._load(rows, columns, 1, pitch)) * planes / groups
             begin, second = (self._load(rows, columns, most, pitch) for rows in (first, following))
         elif self.source_arrives:
-            beats = self._extent(1, operation.columns) * machine.beats_per_word
+            beats = self._extent(1, operation.columns) * self._source_beats
             load = planes * beats * self._extent(0, operation.rows) + TRANSFER_OVERHEAD * tiles
             begin = most * beats * self._extent(0, first)
             # of the next strip only the rows that are new
             second = most * beats * min(following * operation.stride[0], self._extent(0, following))
+        source = load
         parts, hidden = 1, 0.0
         if operation.mode is Mode.DENSE and first * width >= LEAST_PIXELS_OF_PARTS:
             # the first output blocks are computed plane by plane while the others arrive
@@ -493,14 +499,20 @@ class TilingProblem:
         else:
             writes += store
 
+        narrow = operation.source.storage.narrow
+
         def duration(slowness: float, fast: bool) -> float:
+            # the words of a narrow beat are written one after another, however fast the memory
+            pace = max(slowness, 1 / self._source_beats) if narrow else slowness
             before = gap = 0.0
             if begin:
-                before = LOAD_LATENCY + max(slowness * begin / parts, slowness * begin - hidden)
+                before = LOAD_LATENCY + max(pace * begin / parts, pace * begin - hidden)
             if begin and tiles > 1:
-                gap = max(0.0, slowness * (second + weights) - compute_of(first))
+                gap = max(0.0, slowness * (second + weights) + (pace - slowness) * second - compute_of(first))
             bound_by_array = before + gap + slowness * tail + compute
             bound_by_bus = compute_of(last) + slowness * (reads + tail)
+            if narrow:
+                bound_by_bus = max(bound_by_bus, compute_of(last) + pace * source)
             after_first = before + slowness * writes + compute_of(first)
             if not fast:  # reads and writes share it
                 bound_by_bus = after_first = compute_of(last) + slowness * (reads + writes)

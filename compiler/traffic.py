@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.isa import Instruction, Opcode
+from hw.isa import NARROW_BYTES, Instruction, Opcode
 from hw.machine import Machine
 
 __all__ = ["LONGEST_BURST", "Bus", "MemoryTiming", "Transfer", "transfer_of"]
@@ -53,11 +53,15 @@ class MemoryTiming(Protocol):
 
 @dataclass(frozen=True)
 class Transfer:
-    """Beats of one LOAD, STORE or WEIGHTS, the bursts they are cut into, and separate runs of addresses."""
+    """Beats of one LOAD, STORE or WEIGHTS, the bursts they are cut into, and separate runs of addresses.
+
+    ``beat_cycles``: least cycles of a beat, however fast the memory: of a narrow LOAD, one for each word.
+    """
 
     beats: int
     bursts: int
     runs: int
+    beat_cycles: int = 1
 
 
 def transfer_of(instruction: Instruction, machine: Machine) -> Transfer:
@@ -68,13 +72,15 @@ def transfer_of(instruction: Instruction, machine: Machine) -> Transfer:
         blocks = np.arange(i["blocks"])[:, None]
         starts = i["memory_address"] // bus_bytes + blocks * sizes.sum() + [0, sizes[0]]
         return Transfer(int(i["blocks"] * sizes.sum()), _bursts(starts[:, sizes > 0], sizes[sizes > 0]), 1)
-    beats = i["words"] * machine.beats_per_word
+    beats, beat_cycles = i["words"] * machine.beats_per_word, 1
+    if i.opcode is Opcode.LOAD and i["narrow"]:
+        beats, beat_cycles = i["words"] * NARROW_BYTES // bus_bytes, bus_bytes // NARROW_BYTES
     starts = (
         i["memory_address"]
         + np.arange(i["planes"])[:, None] * i["memory_plane_step"]
         + np.arange(i["rows"]) * i["memory_row_step"]
     ) // bus_bytes
-    return Transfer(beats * starts.size, _bursts(starts, np.array(beats)), starts.size)
+    return Transfer(beats * starts.size, _bursts(starts, np.array(beats)), starts.size, beat_cycles)
 
 
 def _bursts(starts: NDArray[np.int64], beats: NDArray[np.int64]) -> int:

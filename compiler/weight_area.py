@@ -111,7 +111,10 @@ class WeightArea:
         return sorted(found, key=lambda run: run.offset)
 
     def order(self, first: Sequence[WeightRun]) -> dict[int, int]:
-        """Move runs to the area's start, in this order; the others follow in theirs.  New offsets by the old ones."""
+        """Move runs to the area's start, in this order; the others follow in theirs.
+
+        Returns the new offsets by the old ones.
+        """
         before, moved, offset = {run.offset for run in first}, dict[int, int](), 0
         for run in [*first, *(run for run in self.runs() if run.offset not in before)]:
             moved[run.offset] = offset

@@ -51,8 +51,8 @@ class ControlRegisters(wiring.Component):
         Strobe: a program starts at ``program_address``.
     program_address : ``Out(32)``
     kept_address : ``Out(32)``, kept : ``Out(1)``
-        `Register.KEPT_ADDRESS`, and whether the program was started with `Control.KEPT`; only of machines that keep
-        weights.
+        `Register.KEPT_ADDRESS`, and whether the program was started with `Control.KEPT`; only of machines
+        that keep weights.
     finished : ``In(1)``
         The program's END was reached and all units are idle; looked at only while a program runs, and
         not before the second cycle after ``start``.
@@ -160,7 +160,8 @@ class ControlRegisters(wiring.Component):
                 for register, held in addresses.items():
                     with m.Case(register >> 2):
                         m.d.sync += held.eq(Cat(
-                            Mux(strobes[n], value.word_select(n, 8), held.word_select(n, 8)) for n in range(4)))
+                            Mux(strobes[n], value.word_select(n, 8), held.word_select(n, 8))
+                            for n in range(4)))
                 with m.Case(Register.COUNTED_LAYER >> 2):
                     for number in range(2):
                         with m.If(strobes[number]):

@@ -13,7 +13,8 @@ from amaranth.utils import ceil_log2, exact_log2
 from hw.copies import copies
 from hw.delay_line import delay_line
 
-__all__ = ["PLACES_LATENCY", "PORT_LATENCY", "DualPortMemory", "MemoryKind", "block_ram", "block_rams", "block_shape"]
+__all__ = ["PLACES_LATENCY", "PORT_LATENCY", "DualPortMemory", "MemoryKind", "block_ram", "block_rams",
+           "block_shape"]
 
 MemoryKind = Literal["portable", "ecp5"]
 

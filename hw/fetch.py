@@ -15,8 +15,8 @@ from hw.read_client import ReadClient, ReadPortSignature
 
 __all__ = ["QUEUED", "READ_AHEAD", "Fetch"]
 
-#: The opcodes that have a unit, and the instructions that wait for it, at most.  Few LOADs: with as many as others, the instructions of low
-#: strips would be read long before the words that the first strips wait for.
+#: The opcodes that have a unit, and the instructions that wait for it, at most.  Few LOADs: with as many as
+#: others, the instructions of low strips would be read long before the words that the first strips wait for.
 QUEUED = {Opcode.LOAD: 4, Opcode.WEIGHTS: 16, Opcode.COMPUTE: 16, Opcode.STORE: 16}
 #: How many times the bytes of a whole instruction are read ahead; past END they are read for nothing.
 READ_AHEAD = 4

@@ -14,14 +14,17 @@ from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data, enum
 
 __all__ = [
-    "COMPUTE", "END", "HEADER", "INSTRUCTION_BYTES", "LOAD", "MAXIMUM_TOKENS", "STORE", "WEIGHTS",
-    "Instruction", "Mode", "Opcode", "Unit", "assemble", "disassemble", "layout_of",
+    "COMPUTE", "END", "HEADER", "INSTRUCTION_BYTES", "LOAD", "MAXIMUM_TOKENS", "NARROW_BYTES", "STORE",
+    "WEIGHTS", "Instruction", "Mode", "Opcode", "Unit", "assemble", "disassemble", "layout_of",
 ]
 
 INSTRUCTION_BYTES = 64
 
 #: Most tokens that may be waiting between one pair of units.
 MAXIMUM_TOKENS = 255
+
+#: Bytes of a pixel in memory where a LOAD is ``narrow``.
+NARROW_BYTES = 4
 
 
 class Opcode(enum.Enum, shape=unsigned(3)):
@@ -73,9 +76,9 @@ HEADER: dict[str, Any] = {
 
 END: dict[str, Any] = {}
 
-#: Memory to scratchpad.  Memory addresses and steps are bytes (multiples of a scratchpad word), every other
+#: Scratchpad to memory.  Memory addresses and steps are bytes (multiples of a scratchpad word), every other
 #: number is in scratchpad words.
-LOAD: dict[str, Any] = {
+STORE: dict[str, Any] = {
     "memory_address": unsigned(32),
     # the second word: with these a strip of a layer differs from the one before
     "scratch_address": unsigned(16),
@@ -88,8 +91,11 @@ LOAD: dict[str, Any] = {
     "scratch_row_step": unsigned(16),
 }
 
-#: Scratchpad to memory; the same fields as `LOAD`.
-STORE: dict[str, Any] = LOAD
+#: Memory to scratchpad: the fields of `STORE`, and one more.
+LOAD: dict[str, Any] = {
+    **STORE,
+    "narrow": unsigned(1),               # memory has `NARROW_BYTES` of each word, of beats that are whole
+}
 
 #: Memory to weight FIFO: ``blocks`` times one parameter block, then ``words`` of `Machine.weight_word_bytes`,
 #: which hold the block's tiles, encoded as its parameters say.

@@ -81,7 +81,8 @@ class KeptMemory(wiring.Component):
         if len(outputs) > 1:
             starts = [sum(sections(self.words)[:number]) for number in range(len(outputs))]
             for number, output in enumerate(outputs[1:], 1):
-                behind = delay_line(m, self.address >= starts[number], KEPT_LATENCY - 1, f"behind{number}")[-1]
+                behind = self.address >= starts[number]
+                behind = delay_line(m, behind, KEPT_LATENCY - 1, f"behind{number}")[-1]
                 chosen = Mux(behind, output, chosen)
         m.d.sync += self.data.eq(chosen)
         return m

@@ -1,4 +1,4 @@
-"""Weights that stay on the chip from one inference to the next: a memory between the weights unit and the bus.
+"""Weights that stay on the chip from one inference to the next: a memory between weights unit and bus.
 
 The memory holds what is at one range of addresses.  A run fills it with the beats that it reads there; the
 runs after it, if the host says so, read the range from it, one beat a cycle, and not over the bus.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from hw.isa import Opcode, layout_of
+from hw.copies import copies
+from hw.isa import NARROW_BYTES, Opcode, layout_of
 from hw.machine import Machine
 from hw.read_client import ReadClient, ReadPortSignature
 from hw.scratchpad import place_at, place_layout
@@ -20,6 +21,8 @@ __all__ = ["DEPTH", "Load"]
 
 #: Words between the queue of beats and the scratchpad.
 _WORDS = 7
+#: Bits of a word that the same register makes narrow.
+_PART = 32
 #: What the buffer holds unless its depth is given: beats.
 DEPTH = 512
 
@@ -28,7 +31,8 @@ class Load(wiring.Component):
     """Reads rows of words from memory and writes them into the scratchpad.
 
     Addresses run ahead of data, also from one LOAD to the next: a LOAD that has its tokens may ask
-    for its rows while the one before it still writes.  Words are written in order.
+    for its rows while the one before it still writes.  Words are written in order.  A narrow LOAD's beats
+    have several words each, of which one is written in a cycle.
 
     Parameters
     ----------
@@ -97,26 +101,19 @@ class Load(wiring.Component):
             client.transfers.valid.eq(rows.rows.valid),
             client.transfers.payload.address.eq(rows.rows.payload.address),
             client.transfers.payload.beats.eq(rows.rows.payload.beats),
+            client.transfers.payload.tag.eq(rows.rows.payload.tag.narrow),
             rows.rows.ready.eq(client.transfers.ready),
         ]
 
-        # Beats are gathered into a word, the last of them going straight through.  Words wait in a ring, two
-        # in step with their places and some more: nothing wide hangs on port B's grant, and the queue only on
-        # the ring's room.
+        # Beats become words.  These wait in a ring, two in step with their places and some more: nothing wide
+        # hangs on port B's grant, and the queue only on the ring's room.
         word = Signal(8 * machine.word_bytes)
-        parts = machine.beats_per_word
-        beat = client.output
         completes, room = Signal(), Signal()
-        m.d.comb += beat.ready.eq(room)
-        if parts == 1:
-            m.d.comb += [word.eq(beat.payload.data), completes.eq(beat.valid & room)]
+        if machine.word_bytes == NARROW_BYTES:  # a beat is a word, narrow or not
+            m.d.comb += [word.eq(client.output.payload.data), completes.eq(client.output.valid & room),
+                         client.output.ready.eq(room)]
         else:
-            earlier = Signal((parts - 1) * machine.bus_width, reset_less=True)
-            part = Signal(range(parts))
-            m.d.comb += [word.eq(Cat(earlier, beat.payload.data)),
-                         completes.eq(beat.valid & room & (part == parts - 1))]
-            with m.If(beat.valid & room):
-                m.d.sync += [part.eq(part + 1), earlier.eq(word[machine.bus_width:])]
+            self._assemble(m, client, word, completes, room)
         m.submodules.ring = ring = WordRing(width=8 * machine.word_bytes, depth=_WORDS + 1)
         held, left = Signal(range(_WORDS + 1)), Signal()   # in the ring; one leaves it
         unplaced, next_unplaced = Signal.like(held), Signal.like(held)
@@ -158,3 +155,55 @@ class Load(wiring.Component):
         m.d.comb += self.busy.eq(~rows.walks.ready | walks.r_rdy | words.words.valid | self.write.valid
                                  | self.tokens.signal_valid)
         return m
+
+    def _assemble(self, m: Module, client: ReadClient, word: Signal, completes: Signal, room: Signal) -> None:
+        """Beats to words: wide ones are gathered, the last of them going straight through; narrow ones are
+        taken apart.
+
+        Parameters
+        ----------
+        m : Module
+        client : ReadClient
+            Its beats' tags say which are narrow.
+        word, completes : Signal
+            Driven: the word, and that it is complete in this cycle.
+        room : Signal
+            A register: one may be.
+        """
+        machine, beat = self.machine, client.output
+        parts, pieces = machine.beats_per_word, machine.bus_bytes // NARROW_BYTES
+        held = Signal(machine.bus_width, reset_less=True)   # a beat; if narrow, the next word comes first
+        full, narrow, next_narrow = Signal(), Signal(), Signal()
+        more = Signal(pieces)  # a one for each word of the beat behind the next one
+        moves, step = Signal(), Signal()
+        m.d.comb += [
+            step.eq(full & room),
+            moves.eq(~full | room),
+            beat.ready.eq(~full | (room & ~more[0])),
+            next_narrow.eq(Mux(beat.ready, beat.payload.tag, narrow)),
+        ]
+        m.d.sync += narrow.eq(next_narrow)
+        with m.If(beat.ready):
+            m.d.sync += [full.eq(beat.valid),
+                         more.eq(Mux(beat.valid & beat.payload.tag, (1 << pieces - 1) - 1, 0))]
+        with m.Elif(step):
+            m.d.sync += more.eq(more >> 1)
+        with m.If(moves):
+            m.d.sync += held.eq(Mux(more[0], held >> 8 * NARROW_BYTES, beat.payload.data))
+        if parts == 1:
+            whole = held
+            m.d.comb += completes.eq(step)
+        else:
+            earlier = Signal((parts - 1) * machine.bus_width, reset_less=True)
+            part = Signal(range(parts))  # of a wide word
+            whole = Cat(earlier, held)
+            m.d.comb += completes.eq(step & (narrow | (part == parts - 1)))
+            with m.If(step):
+                m.d.sync += earlier.eq(whole[machine.bus_width:])
+                with m.If(~narrow):
+                    m.d.sync += part.eq(part + 1)
+        spread = held[:8 * NARROW_BYTES]  # of a narrow word
+        starts = range(0, len(word), _PART)
+        for start, chosen in zip(starts, copies(m, next_narrow, len(starts), "narrow"), strict=True):
+            bits = slice(start, min(start + _PART, len(word)))
+            m.d.comb += word[bits].eq(Mux(chosen, spread[bits], whole[bits]))

@@ -62,8 +62,8 @@ class Machine:
         Whether a multiplier may take two weights of 4 bits (`hw.weight_pairs`), so that twice as many input
         channels are multiplied in one cycle; needs twice as many output lanes as input lanes.
     kept_weight_words : int
-        Bus words of weights that stay on the chip from one inference to the next (`hw.kept_weights`): a multiple
-        of 1,024 up to 65,536, or 0.
+        Bus words of weights that stay on the chip from one inference to the next (`hw.kept_weights`): a
+        multiple of 1,024 up to 65,536, or 0.
     in_order : bool
         Whether instructions are executed one after another by the small core (`docs/small-core.md`): 4x4
         lanes, a bus of 32 bits, no divider, no decoder, and at most 2,048 words in the scratchpad and 256
@@ -192,7 +192,7 @@ class Machine:
 
     @property
     def kept_alignment(self) -> int:
-        """Bytes of which the address of the weights that stay on the chip is a multiple: the longest burst."""
+        """Of the address of the weights that stay on the chip, in bytes: that of the longest burst."""
         return 64 * self.bus_bytes
 
     def digest(self) -> int:

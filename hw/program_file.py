@@ -39,6 +39,7 @@ class TensorPlace:
     """A feature map in external memory, laid out as in `docs/machine.md`.
 
     ``shape`` is (C, H, W), ``bits``, ``signed`` and ``fl`` its format, ``address`` its first byte.
+    ``pixel_bytes``: those of a pixel and plane where they are not ``word_bytes``, as in a narrow map.
     """
 
     name: str
@@ -47,10 +48,12 @@ class TensorPlace:
     signed: bool
     fl: int
     address: int
+    pixel_bytes: int | None = None
 
     def byte_count(self, word_bytes: int) -> int:
         """Bytes that it takes in external memory."""
         channels, rows, columns = self.shape
+        word_bytes = self.pixel_bytes or word_bytes
         return -(-channels // word_bytes) * rows * columns * word_bytes
 
     def pack(self, integers: NDArray[np.integer], word_bytes: int) -> bytes:
@@ -68,6 +71,7 @@ class TensorPlace:
         if integers.size and (integers.min() < low or integers.max() > high):
             raise ValueError(f"{self.name} must be {low} to {high}")
         channels, rows, columns = self.shape
+        word_bytes = self.pixel_bytes or word_bytes
         planes = -(-channels // word_bytes)
         padded = np.zeros((planes * word_bytes, rows, columns), np.uint8)
         padded[:channels] = integers.astype(np.int64) & 255
@@ -76,6 +80,7 @@ class TensorPlace:
     def unpack(self, memory: bytes, word_bytes: int) -> NDArray[np.int64]:
         """The (C, H, W) integers whose bytes these are."""
         channels, rows, columns = self.shape
+        word_bytes = self.pixel_bytes or word_bytes
         planes = -(-channels // word_bytes)
         raw = np.frombuffer(memory, np.uint8).reshape(planes, rows, columns, word_bytes)
         full = raw.transpose(0, 3, 1, 2).reshape(planes * word_bytes, rows, columns)[:channels]

@@ -51,8 +51,8 @@ class Control(IntFlag):
     """Bits of `Register.CONTROL`."""
 
     START = 1  #: clear counters and errors, then run the program; ignored while busy
-    KEPT = 2   #: with START: the weights from `Register.KEPT_ADDRESS` on are those of the run before, which ended
-               #: without an error; they are not read again
+    KEPT = 2   #: with START: the weights from `Register.KEPT_ADDRESS` on are those of the run before, which
+               #: ended without an error; they are not read again
 
 
 class Status(IntFlag):

@@ -114,7 +114,7 @@ class Store(wiring.Component):
         start = Signal()
         for walker, shape in ((rows, MEMORY_WALK), (words, SCRATCH_WALK)):
             m.d.comb += [walker.walks.payload[name].eq(self.instructions.payload[name])
-                         for name in shape.members]
+                         for name in shape.members if name != "narrow"]
             m.d.comb += walker.walks.valid.eq(start)
         m.d.comb += [
             self.tokens.wait.eq(self.instructions.payload.wait),

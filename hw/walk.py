@@ -11,7 +11,7 @@ from amaranth.utils import exact_log2
 
 from hw.bursts import transfer_layout
 from hw.copies import copies
-from hw.isa import LOAD
+from hw.isa import LOAD, NARROW_BYTES
 from hw.machine import Machine
 from hw.skid_buffer import SkidBuffer
 
@@ -22,9 +22,10 @@ def _fields(*names: str) -> dict[str, Any]:
     return {name: LOAD[name] for name in names}
 
 
-#: What `RowWalker` needs of an instruction, and the token mask ``signal`` that comes with it.
+#: What `RowWalker` needs of an instruction (a STORE is never ``narrow``), and the token mask ``signal`` that
+#: comes with it.
 MEMORY_WALK = data.StructLayout({
-    **_fields("memory_address", "memory_plane_step", "memory_row_step", "planes", "rows", "words"),
+    **_fields("memory_address", "memory_plane_step", "memory_row_step", "planes", "rows", "words", "narrow"),
     "signal": 3,
 })
 
@@ -109,12 +110,12 @@ class RowWalker(wiring.Component):
     Members
     -------
     walks : ``In(stream.Signature(MEMORY_WALK))``
-    rows : ``Out(stream.Signature(transfer_layout(…, {"last", "signal"})))``
-        ``last`` marks the last row of its instruction.
+    rows : ``Out(stream.Signature(transfer_layout(…, {"last", "narrow", "signal"})))``
+        ``last`` marks the last row of its instruction, ``narrow`` is the instruction's.
     """
 
     #: What goes with each row.
-    TAG = data.StructLayout({"last": 1, "signal": 3})
+    TAG = data.StructLayout({"last": 1, "narrow": 1, "signal": 3})
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -128,6 +129,9 @@ class RowWalker(wiring.Component):
         new = self.walks.payload
         walk = Signal(MEMORY_WALK, reset_less=True)
         address = Signal(32, reset_less=True)
+        beats = Signal(beats_width(self.machine), reset_less=True)  # of a row
+        wide_beats = new.words << exact_log2(self.machine.beats_per_word)
+        narrow_beats = new.words >> exact_log2(max(self.machine.bus_bytes // NARROW_BYTES, 1))
         busy = Signal()
         settled = Signal()  # the row after this one is known
         advance = Signal()
@@ -138,8 +142,9 @@ class RowWalker(wiring.Component):
         m.d.comb += [
             self.rows.valid.eq(busy & settled),
             self.rows.payload.address.eq(address),
-            self.rows.payload.beats.eq(walk.words << exact_log2(self.machine.beats_per_word)),
+            self.rows.payload.beats.eq(beats),
             self.rows.payload.tag.last.eq(loops.last),
+            self.rows.payload.tag.narrow.eq(walk.narrow),
             self.rows.payload.tag.signal.eq(walk.signal),
             advance.eq(busy & settled & self.rows.ready),
             self.walks.ready.eq(~busy),
@@ -147,7 +152,7 @@ class RowWalker(wiring.Component):
         ]
         m.d.sync += settled.eq(~load & ~advance)
         with m.If(load):
-            m.d.sync += [walk.eq(new), busy.eq(1)]
+            m.d.sync += [walk.eq(new), busy.eq(1), beats.eq(Mux(new.narrow, narrow_beats, wide_beats))]
         with m.Elif(advance & loops.last):
             m.d.sync += busy.eq(0)
         return m

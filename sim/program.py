@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.estimate import Estimate, estimate
-from hw.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode
+from hw.isa import INSTRUCTION_BYTES, NARROW_BYTES, Instruction, Mode, Opcode
 from hw.machine import Machine
 from hw.program_code import ProgramDecoder
 from hw.program_file import ProgramFile, TensorPlace
@@ -226,20 +226,25 @@ class ProgramSimulator:
         counts = [instruction[name] for name in ("planes", "rows", "words")]
         self._require(min(counts) >= 1, "planes, rows and words must be at least 1")
         planes, rows, words = (np.arange(count) for count in counts)
+        narrow = instruction.opcode is Opcode.LOAD and instruction["narrow"] == 1
+        size, unit = (NARROW_BYTES, self.machine.bus_bytes) if narrow else (word_bytes, word_bytes)
         for name in ("memory_address", "memory_plane_step", "memory_row_step"):
-            self._require(instruction[name] % word_bytes == 0, f"{name} is not a multiple of {word_bytes}")
+            self._require(instruction[name] % unit == 0, f"{name} is not a multiple of {unit}")
+        self._require(counts[2] * size % unit == 0, f"{counts[2]} words of {size} bytes are not whole beats")
         memory = (
             instruction["memory_address"]
             + planes[:, None, None] * instruction["memory_plane_step"]
             + rows[:, None] * instruction["memory_row_step"]
-        ).astype(np.int64) // word_bytes + words
+            + words * size
+        ).astype(np.int64)
         scratch = (
             instruction["scratch_address"]
             + planes[:, None, None] * instruction["scratch_plane_step"]
             + rows[:, None] * instruction["scratch_row_step"]
             + words
         ) % _ADDRESSES
-        memory, scratch = memory.ravel(), scratch.ravel()
+        addresses, scratch = memory.ravel(), scratch.ravel()
+        memory = addresses // word_bytes
         self._require(int(memory.max()) < len(self._known), f"memory ends at byte {len(self.memory)}")
         target = scratch if instruction.opcode is Opcode.LOAD else memory
         self._require(len(np.unique(target)) == len(target), "writes two words to the same place")
@@ -247,12 +252,14 @@ class ProgramSimulator:
         if instruction.opcode is Opcode.LOAD:
             if self.check and not self._known[memory].all():
                 raise ProgramSimulatorError(
-                    f"reads byte {int(memory[~self._known[memory]][0]) * word_bytes} of memory, "
+                    f"reads byte {int(addresses[~self._known[memory]][0])} of memory, "
                     "which nobody has written"
                 )
             if self._hazards is not None:
-                self._hazards.memory(memory, writing=False)
-            self.scratch_write(scratch, words_of_memory[memory])
+                self._hazards.memory(np.unique(memory), writing=False)
+            content = np.zeros((len(scratch), word_bytes), np.uint8)
+            content[:, :size] = self.memory.reshape(-1, size)[addresses // size]
+            self.scratch_write(scratch, content)
         else:
             if self._hazards is not None:
                 self._hazards.memory(memory, writing=True)

@@ -109,8 +109,8 @@ def simulate(
 
     Before each image everything in memory but the program and its weights is overwritten with
     random bytes, so that a result left over from the image before, or memory that nobody wrote,
-    cannot pass.  From the second image on the machine uses the weights that it has kept, if it keeps some.  The
-    run ends at the first image that differs.
+    cannot pass.  From the second image on the machine uses the weights that it has kept, if it keeps some.
+    The run ends at the first image that differs.
 
     Parameters
     ----------

@@ -237,8 +237,7 @@ class VerilatedCore:
         self._library.harness_reset(self._handle, cycles)
 
     def start(self, control: Control = Control.START) -> None:
-        """Clear the counters of the layers and what was recorded, and write the START bit to CONTROL, with others
-        if ``control`` has them."""
+        """Clear the counters of the layers and what was recorded, and write ``control`` to CONTROL."""
         self._library.harness_clear_layers(self._handle)
         self._started = self.cycles
         self.write_register(Register.CONTROL, int(control))

@@ -133,8 +133,9 @@ class Accelerator:
         return self._current().program
 
     def run(self, image: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Run the loaded program on one input; the weights that the machine keeps are read only by the first run
-        after `load`.
+        """Run the loaded program on one input.
+
+        The weights that the machine keeps are read only by the first run after `load`.
 
         Parameters
         ----------

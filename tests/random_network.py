@@ -37,9 +37,10 @@ def _output_size(size: int, kernel: int, stride: int, before: int, after: int, d
 
 
 class _Builder:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, shape: Shape | None) -> None:
         self.random = np.random.default_rng(seed)
-        shape = (self.integer(1, 24), self.integer(1, 18), self.integer(1, 18))
+        own_shape = (self.integer(1, 24), self.integer(1, 18), self.integer(1, 18))
+        shape = shape or own_shape
         bits = self.integer(2, 8)
         form = Format(bits, bool(self.integer(0, 1)), self.integer(-3, 9))
         self.shapes: dict[str, Shape] = {"t0": shape}
@@ -216,9 +217,12 @@ class _Builder:
         self.finish(node, shape, fl)
 
 
-def random_network(seed: int, size: int) -> FixedModel:
-    """A network of at most ``size`` nodes, whose output is its newest tensor; nothing in it is unused."""
-    builder = _Builder(seed)
+def random_network(seed: int, size: int, shape: Shape | None = None) -> FixedModel:
+    """A network of at most ``size`` nodes, whose output is its newest tensor; nothing in it is unused.
+
+    ``shape``: its input's; else it is random, too.
+    """
+    builder = _Builder(seed, shape)
     for _ in range(size):
         builder.add_node()
     output = builder.nodes[-1].output

@@ -100,6 +100,23 @@ def check_kept(core: VerilatedCore, program: ProgramFile, expected: dict[str, np
                 core.write_memory(first, bytes(end - first))
 
 
+def check_rtl(program: ProgramFile, image: np.ndarray, expected: dict[str, np.ndarray], memory: str,
+              seed: int) -> None:
+    """Run a program in RTL and compare every layer."""
+    machine = program.machine
+    with VerilatedCore(machine, program.memory_bytes, memory=memory, seed=seed) as core:
+        # whatever lies in memory before a run must not matter
+        core.write_memory(0, np.random.default_rng(seed).bytes(program.memory_bytes))
+        for segment in program.segments:
+            core.write_memory(segment.address, segment.content)
+        core.write_memory(program.input.address, program.input.pack(image, machine.word_bytes))
+        core.write_register(Register.PROGRAM_ADDRESS, program.program_address)
+        assert core.run().status == Status.DONE
+        check_layers(program, core.read_memory, expected, f"RTL, {memory} memory")
+        if machine.kept_weight_words:
+            check_kept(core, program, expected)
+
+
 def program_of(model, machine: Machine, seed: int, *, lean: bool) -> ProgramFile:
     """Compile; networks whose smallest tile needs a larger machine are no counterexample."""
     known_input = random_input(model, seed)
@@ -154,20 +171,38 @@ def test_random_networks(tmp_path_factory, name, memory):
         check_layers(program, lambda address, count: bytes(simulator.memory[address:address + count]),
                      expected, "program simulator")
 
-        with VerilatedCore(machine, program.memory_bytes, memory=memory, seed=seed) as core:
-            # whatever lies in memory before a run must not matter
-            core.write_memory(0, np.random.default_rng(seed).bytes(program.memory_bytes))
-            for segment in program.segments:
-                core.write_memory(segment.address, segment.content)
-            core.write_memory(program.input.address, program.input.pack(inputs[0], machine.word_bytes))
-            core.write_register(Register.PROGRAM_ADDRESS, program.program_address)
-            assert core.run().status == Status.DONE
-            check_layers(program, core.read_memory, expected, f"RTL, {memory} memory")
-            if machine.kept_weight_words:
-                check_kept(core, program, expected)
+        check_rtl(program, inputs[0], expected, memory, seed)
         checked += 1
         paired += any(one.opcode is Opcode.COMPUTE and one["pairs"] for one in instructions_of(program))
 
     check()
     assert checked >= 13
     assert paired >= (4 if machine.weight_pairs else 0)
+
+
+@pytest.mark.parametrize("name", ["8x16-64", "8x16-128", "8x8-64", "8x8-32-huffman", "4x4-32"])
+def test_inputs_of_few_channels(name):
+    """Images that lie in memory with four bytes a pixel, where their rows are whole beats."""
+    machine = MACHINES[name]
+    narrow = wide = 0
+
+    @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 5), channels=st.integers(1, 4),
+           rows=st.integers(1, 40), columns=st.integers(1, 40), even=st.booleans(), lean=st.booleans())
+    @settings(max_examples=30, deadline=None, derandomize=True, database=None,
+              suppress_health_check=list(HealthCheck))
+    def check(seed: int, size: int, channels: int, rows: int, columns: int, even: bool, lean: bool) -> None:
+        nonlocal narrow, wide
+        model = random_network(seed, size, (channels, rows, 4 * -(-columns // 4) if even else columns))
+        program = program_of(model, machine, seed, lean=lean)
+        image = random_input(model, seed + 1)
+        expected = run(model, image)
+        simulator = ProgramSimulator(machine, program.memory_bytes)
+        simulator.load(program)
+        assert (simulator.run(image[0]) == expected[model.graph.output][0]).all()
+        check_rtl(program, image[0], expected, "random", seed)
+        few = any(one["narrow"] for one in instructions_of(program) if one.opcode is Opcode.LOAD)
+        narrow, wide = narrow + few, wide + (not few)
+
+    check()
+    assert wide >= (0 if machine.bus_width == 32 else 3)
+    assert narrow >= (7 if machine.output_lanes > 4 else 0)

@@ -17,6 +17,7 @@ from compiler.error import CompileError
 from hw.isa import Opcode
 from hw.machine import Machine
 from hw.program_file import ProgramFile
+from quant.number_format import Format
 from sim.program import ProgramSimulator
 from sim.reference import run
 
@@ -102,6 +103,64 @@ def test_residual_network_stays_on_chip(check):
     ]
     words = sum(i["planes"] * i["rows"] * i["words"] for i in loads)
     assert words == 16 * 16
+
+
+def _narrow(compilation) -> bool:
+    """Whether the input has four bytes a pixel; it must then be loaded so, and nothing else."""
+    loads = [code for code in compilation.instructions if code.opcode is Opcode.LOAD]
+    place = compilation.program.input
+    area = range(place.address, place.address + place.byte_count(compilation.program.machine.word_bytes))
+    for code in loads:
+        assert code["narrow"] == (place.pixel_bytes is not None and code["memory_address"] in area)
+    assert any(code["memory_address"] in area for code in loads)
+    return place.pixel_bytes == 4
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("columns", [8, 10, 11])
+def test_narrow_inputs(check, machine, channels, columns):
+    """Few channels, rows of whole beats; larger than the scratchpad of most machines."""
+    build = NetworkBuilder((channels, 37, 4 * columns if columns == 8 else columns))
+    out = build.convolution("input", 9, pads=(1, 1, 1, 1), stride=(2, 2))
+    compilation = check(build.model(build.max_pool(out)), machine, build.image())
+    whole_beats = build.shapes["input"][2] * 4 % machine.bus_bytes == 0
+    assert _narrow(compilation) == (channels <= 4 < machine.output_lanes and whole_beats)
+
+
+READERS = {
+    "dense": lambda build: build.convolution("input", 5, (1, 1)),
+    "depthwise": lambda build: build.convolution("input", 3, (3, 3), pads=(1, 1, 1, 1), groups=3),
+    "dilated": lambda build: build.convolution("input", 17, (3, 3), dilation=(2, 3)),
+    "fully connected": lambda build: build.fully_connected("input", 20),
+    "maximum": lambda build: build.max_pool("input", (3, 3), (2, 2), (1, 1, 1, 1)),
+    # windows that count different numbers of pixels: operations that begin in the middle of a row
+    "average": lambda build: build.average_pool("input", (3, 3), (1, 1), (1, 1, 1, 1)),
+    "selection": lambda build: build.select("input", start=(1, 2, 5), step=(1, 1, 3), size=(2, 20, 7)),
+    "concatenation": lambda build: build.concat(
+        build.convolution("input", 16, (1, 1)), "input", form=Format(8, False, -1)
+    ),
+    "two": lambda build: build.concat(
+        build.convolution("input", 16, (3, 3), pads=(1, 1, 1, 1)), build.convolution("input", 16, (1, 1))
+    ),
+    "added first": lambda build: build.add("input", build.convolution("input", 3, (1, 1))),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_of_narrow_inputs(check, machine, reader):
+    # one that needs all of it at once must fit the scratchpad
+    build = NetworkBuilder((3, 12, 16) if reader == "fully connected" else (3, 24, 32))
+    compilation = check(build.model(READERS[reader](build)), machine, build.image())
+    assert _narrow(compilation) == (machine.output_lanes > 4 and reader != "added first")
+
+
+def test_input_in_a_concatenation_stays_wide(check, machine):
+    """Where the concatenation needs no copy, the input has its planes."""
+    build = NetworkBuilder((3, 24, 32))
+    same = build.formats["input"]
+    out = build.concat(build.convolution("input", 64, (1, 1), form=same), "input")
+    compilation = check(build.model(out), machine, build.image())
+    assert not _narrow(compilation)
 
 
 def test_program_file_round_trip(tmp_path):

@@ -1,16 +1,20 @@
 """Estimated cycles: those of the RTL, within 5 %, and what overlaps and waits."""
 
 import pytest
+from fixed_networks import NetworkBuilder
 
 from bench.accuracy_data import BenchDataError, shared_folder
 from bench.baseline import read_baseline
 from bench.work import WORK, compile_work
+from compiler.compile import compile_model
 from compiler.estimate import REASONS, estimate
 from compiler.listing import instructions_of
 from hw.compute_cycles import AFTER_RESULTS, DRAIN_CYCLES, START_CYCLES, TAKE_CYCLES
 from hw.isa import Instruction, Mode, Opcode, Unit
 from hw.machine import Machine
 from sim.memory_settings import memory_settings
+from sim.reference import run as reference
+from sim.run import simulate
 
 MACHINE = Machine()
 TILE_WORDS = MACHINE.tile_bytes // MACHINE.weight_word_bytes
@@ -141,6 +145,34 @@ def test_partial_sums_end_before_post_processing():
     (_, (begin, end), _) = _computes(COMPUTE, 18, linked=True, partial=1).spans
     (_, (begin_full, end_full), _) = _computes(COMPUTE, 18, linked=True).spans
     assert end - begin < end_full - begin_full
+
+
+def test_narrow_loads_write_a_word_a_cycle_and_leave_the_rest_of_the_bus():
+    words = {"planes": 1, "rows": 1, "words": 20_000}
+    narrow = Instruction(Opcode.LOAD, words | {"narrow": 1})
+    assert _run(narrow).cycles == pytest.approx(20_000, abs=200)
+    slow = memory_settings("ulx3s")
+    assert _run(narrow, memory=slow).cycles < 0.26 * _run(Instruction(Opcode.LOAD, words), memory=slow).cycles
+    # weights have every second beat meanwhile
+    weights = Instruction(Opcode.WEIGHTS, {"blocks": 500, "words": 0})
+    (_, narrow_end), (_, weights_end) = _run(narrow, weights).spans
+    assert narrow_end < 20_500
+    assert 16_000 < weights_end < 17_000
+
+
+@pytest.mark.parametrize("memory", ["ideal", "stalling", "ulx3s"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_first_layer_within_5_percent_of_rtl(channels, memory):
+    build = NetworkBuilder((channels, 48, 48))
+    out = build.convolution("input", 8, pads=(1, 1, 1, 1), stride=(2, 2))
+    model, image = build.model(out), build.image()
+    program = compile_model(model, MACHINE, image, reference(model, image[None]), store_all=False)
+    codes = instructions_of(program)
+    assert any(code["narrow"] for code in codes if code.opcode is Opcode.LOAD)
+    outcome = simulate(program, model, image[None], memory=memory)
+    assert outcome.problem is None
+    found = estimate(codes, MACHINE, memory_settings(memory))
+    assert found.cycles == pytest.approx(outcome.cycles[0], rel=0.05)
 
 
 def test_both_directions_share_an_sdram():

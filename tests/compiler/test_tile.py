@@ -51,6 +51,25 @@ def test_tilings_fit(channels, outputs, size, kernel, words, depth, source, dest
         assert tiling.source_words >= rows * columns * operation.source.planes
 
 
+@pytest.mark.parametrize("bus_width", [32, 64, 128])
+def test_tiles_of_a_narrow_map_have_whole_beats(bus_width):
+    machine = Machine(scratchpad_words=256, accumulator_depth=16, bus_width=bus_width, weight_fifo_words=64)
+    together = bus_width // 32
+    for kernel, stride, size in ((3, 1, 40), (5, 2, 48), (1, 3, 44), (3, 2, 20)):
+        build = NetworkBuilder((3, size, size))
+        out = build.convolution("input", 8, (kernel, kernel), stride=(stride, stride))
+        operation = lower(build.model(out), machine).layers[0].operations[0]
+        assert operation.source.storage.beat_pixels == together
+        tiling = choose_tiling(TilingProblem(operation, machine), 200)
+        for first in range(0, operation.columns, tiling.tile_columns):
+            count = min(tiling.tile_columns, operation.columns - first)
+            low, high = operation.window(1, first, count)
+            assert low % together == high % together == 0
+            assert low <= first * stride
+            assert (first + count - 1) * stride + kernel <= high <= size
+            assert (high - low) * (operation.window(0, 0, tiling.tile_rows)[1]) <= tiling.source_words
+
+
 def test_large_maps_have_all_slots_and_wide_tiles():
     machine = Machine()
     tiling = choose_tiling(TilingProblem(_operation(machine, 64, 64, 56, 3), machine), 8192)

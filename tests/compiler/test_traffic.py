@@ -23,6 +23,16 @@ def test_bursts_end_at_multiples_of_their_size():
     assert strided == Transfer(2 * 3 * 20, 2 * (1 + 2 + 2), 6)
 
 
+@pytest.mark.parametrize(("bus_width", "beats", "bursts"), [(32, 40, 2), (64, 20, 1), (128, 10, 1)])
+def test_narrow_loads_have_fewer_beats_and_write_a_word_a_cycle(bus_width, beats, bursts):
+    machine = Machine(bus_width=bus_width)
+    fields = {"memory_address": 128, "memory_row_step": 1024, "planes": 1, "rows": 3, "words": 40}
+    found = transfer_of(Instruction(Opcode.LOAD, fields | {"narrow": 1}), machine)
+    assert found == Transfer(3 * beats, 3 * bursts, 3, bus_width // 32)
+    wide = transfer_of(Instruction(Opcode.LOAD, fields), machine)
+    assert (wide.beats, wide.beat_cycles) == (3 * 40 * machine.beats_per_word, 1)
+
+
 def test_weights_are_a_parameter_block_and_tiles():
     weights = Instruction(Opcode.WEIGHTS, {"memory_address": 0, "blocks": 2, "words": 24})
     assert transfer_of(weights, MACHINE) == Transfer(2 * 64, 4, 1)

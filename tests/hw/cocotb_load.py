@@ -14,7 +14,7 @@ import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_bench import FaultyRamRead, Receiver, Sender, never, pauses, quiet, reset, start_clock
 from cocotbext.axi import AxiReadBus
-from random_transfers import MEMORY_BYTES, places, random_load
+from random_transfers import MEMORY_BYTES, beats_of, loaded_word, places, random_load
 from scratchpad_places import address_of
 
 from hw.isa import Instruction, Opcode, assemble
@@ -63,7 +63,7 @@ class Bench:
     def add(self, code: Instruction) -> None:
         self.codes.append(code)
         for at, scratch in places(code, WORD):
-            self.expected_words.append((scratch, int.from_bytes(self.content[at : at + WORD], "little")))
+            self.expected_words.append((scratch, loaded_word(code, self.content, at, WORD)))
         self.instructions.queue.append(int.from_bytes(assemble(code), "little"))
 
     def _write(self, payload: int) -> None:
@@ -112,9 +112,8 @@ class Bench:
         assert not self.expected_words
         assert not int(self.dut.busy.value)
         assert not int(self.dut.write_valid.value)
-        assert self.beats == sum(map(words_of, self.codes)) * MACHINE.beats_per_word, (
-            "beats were read that nobody needs"
-        )
+        needed = sum(beats_of(code, MACHINE) for code in self.codes)
+        assert self.beats == needed, "beats were read that nobody needs"
 
     async def run(self, codes: list[Instruction]) -> None:
         expected: dict[int, int] = {}

@@ -8,29 +8,33 @@ from dataclasses import replace
 from amaranth.hdl import Shape
 
 from hw.fetch import QUEUED
-from hw.isa import HEADER, Instruction, Opcode, layout_of
+from hw.isa import HEADER, NARROW_BYTES, Instruction, Opcode, layout_of
 from hw.machine import Machine
 
-__all__ = ["MEMORY_BYTES", "expected_words", "fields_of", "places", "random_instruction", "random_load",
-           "random_stores", "similar_instructions"]
+__all__ = ["MEMORY_BYTES", "beats_of", "expected_words", "fields_of", "loaded_word", "places",
+           "random_instruction", "random_load", "random_stores", "similar_instructions"]
 
 #: Bytes of the memory in which the data of LOAD and STORE lie.
 MEMORY_BYTES = 1 << 16
 
 
 def random_load(rng: random.Random, machine: Machine, *, largest: int = 200) -> Instruction:
-    """A LOAD whose words lie in memory and scratchpad; rows may overlap in memory, not in the scratchpad."""
+    """A LOAD, wide or narrow, whose words lie in memory and scratchpad; rows may overlap in memory, not in
+    the scratchpad."""
+    narrow = rng.random() < 0.5
+    together = max(machine.bus_bytes // NARROW_BYTES, 1) if narrow else 1
     while True:
         planes, rows = rng.choice([(1, 1), (1, rng.randint(1, 12)), (rng.randint(1, 4), rng.randint(1, 5))])
         words = rng.choice([1, 1, 2, 3, rng.randint(1, 40), rng.randint(1, largest)])
+        words = -(-words // together) * together
         row_step = words + rng.randint(0, 5)
         plane_step = row_step * rows + rng.randint(0, 9)
         span = plane_step * planes
         if span <= machine.scratchpad_words and planes * rows * words <= largest:
             break
-    word = machine.word_bytes
+    word = machine.bus_bytes if narrow else machine.word_bytes
     memory_row, memory_plane = rng.randint(0, 60) * word, rng.randint(0, 300) * word
-    extent = (planes - 1) * memory_plane + (rows - 1) * memory_row + words * word
+    extent = (planes - 1) * memory_plane + (rows - 1) * memory_row + words * machine.word_bytes
     return Instruction(
         Opcode.LOAD,
         {
@@ -43,6 +47,7 @@ def random_load(rng: random.Random, machine: Machine, *, largest: int = 200) -> 
             "planes": planes,
             "rows": rows,
             "words": words,
+            "narrow": int(narrow),
         },
         signal=rng.randrange(8),
         wait=rng.randrange(8),
@@ -94,6 +99,8 @@ def random_stores(
 
 def places(code: Instruction, word_bytes: int) -> list[tuple[int, int]]:
     """Memory and scratchpad addresses of the words of a LOAD or STORE, in order."""
+    if code.opcode is Opcode.LOAD and code["narrow"]:
+        word_bytes = NARROW_BYTES
     return [
         (
             (
@@ -115,6 +122,18 @@ def places(code: Instruction, word_bytes: int) -> list[tuple[int, int]]:
         for row in range(code["rows"])
         for word in range(code["words"])
     ]
+
+
+def loaded_word(code: Instruction, memory: bytes | bytearray, at: int, word_bytes: int) -> int:
+    """What a LOAD makes of the bytes at one of its `places`."""
+    size = NARROW_BYTES if code["narrow"] else word_bytes
+    return int.from_bytes(memory[at : at + size], "little")
+
+
+def beats_of(code: Instruction, machine: Machine) -> int:
+    """Beats that a LOAD reads."""
+    words = code["planes"] * code["rows"] * code["words"]
+    return words * (NARROW_BYTES if code["narrow"] else machine.word_bytes) // machine.bus_bytes
 
 
 def expected_words(machine: Machine, memory: bytes, codes: list[Instruction]) -> list[tuple[int, int]]:

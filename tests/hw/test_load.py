@@ -22,7 +22,7 @@ from hw.tokens import TokenPort
 
 sys.path.insert(0, str(Path(__file__).parent))
 from axi_memory_model import AxiMemory
-from random_transfers import MEMORY_BYTES, places, random_load
+from random_transfers import MEMORY_BYTES, beats_of, loaded_word, places, random_load
 
 
 class Bench(wiring.Component):
@@ -128,7 +128,7 @@ def run(
                 signals.append(mask)
                 code = codes[len(signals) - 1]
                 for at, scratch in places(code, machine.word_bytes):
-                    expected = int.from_bytes(memory.content[at : at + machine.word_bytes], "little")
+                    expected = loaded_word(code, memory.content, at, machine.word_bytes)
                     assert written.get(scratch) == expected, (code, at, scratch)
                 if len(signals) == len(codes):
                     break
@@ -168,8 +168,10 @@ MACHINES = [
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 def test_random_loads(machine: Machine, stall: float) -> None:
     rng = random.Random(machine.output_lanes + machine.bus_width)
-    codes = [random_load(rng, machine) for _ in range(12)]
-    run(machine, codes, seed=1, stall=stall)
+    codes = [random_load(rng, machine) for _ in range(20)]
+    assert len({code["narrow"] for code in codes}) == 2
+    _, memory, _ = run(machine, codes, seed=1, stall=stall)
+    assert sum(beats for _, beats in memory.read_bursts) == sum(beats_of(code, machine) for code in codes)
 
 
 def test_4_kb_boundary() -> None:
@@ -217,6 +219,18 @@ def test_contiguous_load_fills_the_bus() -> None:
     cycles = memory.read_cycles[-1] - memory.read_cycles[0] + 1
     assert len(memory.read_cycles) == 4000
     assert cycles <= 4000 / 0.98
+
+
+@pytest.mark.parametrize("bus_width", [32, 64, 128])
+def test_narrow_load_writes_a_word_a_cycle(bus_width: int) -> None:
+    machine = Machine(bus_width=bus_width)
+    wide = Instruction(Opcode.LOAD, {"memory_address": 64, "planes": 1, "rows": 1, "words": 4}, signal=2)
+    fields = {"memory_address": 512, "planes": 1, "rows": 1, "words": 4000, "narrow": 1}
+    narrow = Instruction(Opcode.LOAD, fields, signal=2)
+    codes = [wide, narrow, wide, narrow]
+    _, memory, cycles = run(machine, codes, seed=6, stall=0.0, latency=(8, 8), busy_port=0.0)
+    assert len(memory.read_cycles) == sum(beats_of(code, machine) for code in codes)
+    assert 8000 < cycles < 8200
 
 
 def test_short_rows_pipeline() -> None:

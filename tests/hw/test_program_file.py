@@ -13,7 +13,7 @@ from hw.program_file import Layer, ProgramFile, ProgramFileError, Segment, Tenso
 
 
 def example() -> ProgramFile:
-    place = TensorPlace("image", (3, 4, 5), 8, False, 0, 1024)
+    place = TensorPlace("image", (3, 4, 5), 8, False, 0, 1024, 4)
     result = TensorPlace("scores", (10, 1, 1), 6, True, 3, 2048)
     return ProgramFile(
         name="example", machine=Machine(), memory_bytes=4096, program_address=64,
@@ -82,15 +82,17 @@ def test_bad_header(tmp_path, change, message):
 
 
 @given(channels=st.integers(1, 40), rows=st.integers(1, 6), columns=st.integers(1, 6),
-       signed=st.booleans(), word_bytes=st.sampled_from([4, 8, 16]), seed=st.integers(0, 99))
+       signed=st.booleans(), word_bytes=st.sampled_from([4, 8, 16]), pixel_bytes=st.sampled_from([None, 4]),
+       seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=50)
-def test_feature_map_layout(channels, rows, columns, signed, word_bytes, seed):
-    place = TensorPlace("x", (channels, rows, columns), 8, signed, 0, 0)
+def test_feature_map_layout(channels, rows, columns, signed, word_bytes, pixel_bytes, seed):
+    place = TensorPlace("x", (channels, rows, columns), 8, signed, 0, 0, pixel_bytes)
     low = -128 if signed else 0
     values = np.random.default_rng(seed).integers(low, low + 256, place.shape)
     memory = place.pack(values, word_bytes)
     assert len(memory) == place.byte_count(word_bytes)
     assert (place.unpack(memory, word_bytes) == values).all()
+    word_bytes = pixel_bytes or word_bytes
     c, h, w = channels - 1, rows - 1, columns - 1
     position = ((c // word_bytes * rows + h) * columns + w) * word_bytes + c % word_bytes
     assert memory[position] == values[c, h, w] & 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.isa import COMPUTE, INSTRUCTION_BYTES, Instruction, Mode, Opcode, assemble
+from hw.isa import COMPUTE, INSTRUCTION_BYTES, Instruction, Mode, Opcode, Unit, assemble
 from hw.machine import Machine
 from sim.program import ProgramSimulator, ProgramSimulatorError
 
@@ -339,6 +340,39 @@ def test_transfers_do_what_the_page_says(data):
         assert np.array_equal(simulator.scratchpad, scratch)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_narrow_loads_do_what_the_page_says(data):
+    number = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
+    machine = replace(MACHINES[1], bus_width=data.draw(st.sampled_from([32, 64, 128])))
+    bus, together = machine.bus_bytes, machine.bus_bytes // 4
+    planes, rows, words = number(1, 3), number(1, 4), number(1, 3) * together
+    row, plane = bus * number(0, 9), bus * number(0, 40)
+    address, scratch_row = 192 + bus * number(0, 20), words + number(0, 2)
+    fields = {
+        "memory_address": address,
+        "memory_plane_step": plane,
+        "memory_row_step": row,
+        "scratch_plane_step": scratch_row * rows,
+        "scratch_row_step": scratch_row,
+        "planes": planes,
+        "rows": rows,
+        "words": words,
+        "narrow": 1,
+    }
+    simulator = _simulator(machine, [Instruction(Opcode.LOAD, fields)])
+    random = np.random.default_rng(number(0, 1 << 30))
+    simulator.memory[192:] = random.integers(0, 256, len(simulator.memory) - 192)
+    simulator.scratchpad[:] = random.integers(0, 256, simulator.scratchpad.shape)
+    scratch = simulator.scratchpad.copy()
+    simulator.execute(0)
+    for p, r, w in np.ndindex(planes, rows, words):
+        byte = address + p * plane + r * row + w * 4
+        word = (p * rows + r) * scratch_row + w
+        scratch[word] = [*simulator.memory[byte : byte + 4], *[0] * 12]
+    assert np.array_equal(simulator.scratchpad, scratch)
+
+
 TRANSFER = {"memory_address": 1024, "planes": 1, "rows": 1, "words": 4}
 POINT = {
     "image_rows": 1,
@@ -358,8 +392,15 @@ POINT = {
 }
 
 
-def _fails(instructions: list[Instruction], message: str, stream: bytes = b"", *, check: bool = True) -> None:
-    simulator = _simulator(MACHINES[0], instructions, stream, check=check)
+def _fails(
+    instructions: list[Instruction],
+    message: str,
+    stream: bytes = b"",
+    *,
+    check: bool = True,
+    machine: Machine = MACHINES[0],
+) -> None:
+    simulator = _simulator(machine, instructions, stream, check=check)
     simulator.write_memory(1024, bytes(256))
     with pytest.raises(ProgramSimulatorError, match=message):
         simulator.execute(0)
@@ -381,6 +422,30 @@ def _fails(instructions: list[Instruction], message: str, stream: bytes = b"", *
 )
 def test_bad_loads(fields, message):
     _fails([Instruction(Opcode.LOAD, {**TRANSFER, **fields})], message)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"memory_address": 1028}, "memory_address is not a multiple of 8"),
+        ({"memory_row_step": 20}, "memory_row_step is not a multiple of 8"),
+        ({"words": 3}, "3 words of 4 bytes are not whole beats"),
+        ({"memory_address": 1280 - 8}, "reads byte 1280 of memory, which nobody has written"),
+        ({"memory_address": 1 << 20}, "memory ends at byte"),
+    ],
+)
+def test_bad_narrow_loads(fields, message):
+    code = Instruction(Opcode.LOAD, {**TRANSFER, "narrow": 1, **fields})
+    _fails([code], message, machine=MACHINES[1])
+
+
+def test_narrow_load_waits_for_stores():
+    """A narrow LOAD reads a quarter of each word of 16 bytes that a STORE writes."""
+    load = Instruction(Opcode.LOAD, TRANSFER, signal=1 << Unit.STORE)
+    store = Instruction(Opcode.STORE, {**TRANSFER, "memory_address": 2048}, wait=1 << Unit.LOAD)
+    narrow = Instruction(Opcode.LOAD, {**TRANSFER, "memory_address": 2056, "words": 2, "narrow": 1})
+    message = r"instruction 2 \(LOAD\): reads memory word \d+, which instruction 1 \(STORE\) wrote"
+    _fails([load, store, narrow], message, machine=MACHINES[1])
 
 
 def test_storing_what_nobody_wrote():
