@@ -90,6 +90,7 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         ("scratchpad-words", "words of the scratchpad"),
         ("accumulator-depth", "pixels accumulated together"),
         ("weight-fifo-words", "bus words in the weight FIFO"),
+        ("kept-weight-words", "bus words of weights that stay on the chip from one inference to the next"),
     ):
         group.add_argument(f"--{field}", type=int, metavar="N", help=what)
     group.add_argument("--no-average-pooling", action="store_true", help="the machine has no divider")

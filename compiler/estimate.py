@@ -169,6 +169,7 @@ class _Flow:
     free_at: float = 0.0  # when the last beat of the instruction before moved
     busy_until: float = 0.0  # when that instruction ended
     on_chip: bool = False  # weights that do not come over the bus
+    rest: float = 0.0  # beats behind them that do
 
 
 @dataclass(slots=True)
@@ -358,6 +359,10 @@ class _Run:
     def _weights(self) -> bool:
         flow, queue = self.flows[_WEIGHTS], self.queues[Opcode.WEIGHTS]
         if self._finished(_WEIGHTS):
+            if flow.rest:  # what lies behind the range that is kept
+                self._bring_weights(flow.instruction, flow.rest, on_chip=False)
+                flow.rest = 0.0
+                return True
             flow.busy_until = self.ends[flow.instruction] = self.now
             again = self.program[flow.instruction]["repeats"]
             again *= self._weight_beats(flow.instruction)
@@ -366,17 +371,21 @@ class _Run:
         if flow.active or not queue:
             return False
         number = queue.popleft()
-        # one that lies across the end of the range counts where most of it is
-        middle = self.program[number]["memory_address"] + self._weight_beats(number) * self.bus.bus_bytes // 2
-        on_chip = middle in self.kept
-        delay = _KEPT_PIPELINE
+        beats, address = self._weight_beats(number), self.program[number]["memory_address"]
+        kept = min(beats, (self.kept.stop - address) // self.bus.bus_bytes) if address in self.kept else 0
+        self._bring_weights(number, kept or beats, on_chip=kept > 0)
+        flow.rest = float(beats - kept) if kept else 0.0
+        return True
+
+    def _bring_weights(self, number: int, beats: float, *, on_chip: bool) -> None:
+        flow, delay = self.flows[_WEIGHTS], float(_KEPT_PIPELINE)
         if not on_chip:
             delay = self.memory.read_latency + _WEIGHT_PIPELINE + self._backlog(_LOAD, _LOAD_AHEAD)
         if on_chip != flow.on_chip:
             flow.free_at = -1.0  # the one waits for the other
         flow.on_chip = on_chip
         self._start(_WEIGHTS, number, delay)
-        return True
+        flow.left = beats
 
     def _weight_beats(self, number: int) -> int:
         return transfer_of(self.program[number], self.machine).beats
