@@ -117,4 +117,6 @@ class KeptMemory(wiring.Component):
                 a_address=Const(0, address_bits), a_data=Signal(block_width, name=f"unused{number}_{block}"),
                 b_address=addresses[block // _SHARING], b_data=output[part],
                 b_write=writes[block // _SHARING], b_write_data=data[part])
-        return output[:self.width]
+        word = Signal(self.width, name=f"word{number}")
+        m.d.comb += word.eq(output)
+        return word
