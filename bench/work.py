@@ -137,6 +137,8 @@ def _fully_connected() -> torch.nn.Module:
 _DECODER = Machine(weight_decoder=True)
 _PAIRS = Machine(weight_pairs=True)
 _KEPT = Machine(kept_weight_words=16384)
+#: As many as an LFE5U-85F has block RAMs for.
+_KEPT_MOST = Machine(kept_weight_words=24576, weight_fifo_words=4096)
 _L4 = _layer(_fully_connected, (1024, 1, 1))
 
 WORK: Mapping[str, Work] = {
@@ -195,7 +197,7 @@ WORK: Mapping[str, Work] = {
             _network("resnet8"),
             ("ulx3s",),
             store_all=False,
-            machine=_KEPT,
+            machine=_KEPT_MOST,
             images=2,
         ),
         Work(
@@ -204,7 +206,7 @@ WORK: Mapping[str, Work] = {
             _network("vww"),
             ("ulx3s",),
             store_all=False,
-            machine=_KEPT,
+            machine=_KEPT_MOST,
             images=2,
         ),
         Work("N4", "SqueezeNet v1.0, 227x227x3", _network("squeezenet")),
