@@ -86,7 +86,7 @@ class HazardCheck:
             return
         complete = {**self._clock[unit], unit: number}
         if unit is not Unit.COMPUTE:
-            self._clock[unit] = complete
+            self._clock[unit] = dict(complete)  # which goes on; what the tokens say does not
         for receiver in Unit:
             if not instruction.signal >> receiver & 1:
                 continue
