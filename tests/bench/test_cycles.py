@@ -126,13 +126,15 @@ def test_one_work_from_the_command_line(tmp_path, capsys):
     options = ["--only", "L3", "--memory", "ideal", "--clock", "100", "--layers"]
     assert main([*options, "--json", str(path), "--plots", str(plots)]) == 0
     report = json.loads(path.read_text())
-    [row] = report["rows"]
+    row, kept = report["rows"]
+    assert (kept["name"], kept["cycles"] < row["cycles"]) == ("L3-kept", True)
     assert Row.from_json({key: row[key] for key in ROW.to_json() if key != "layers"} | {"layers": []}).cycles
     assert row["cycles"] == next(row.cycles for row in ROWS if (row.name, row.memory) == ("L3", "ideal"))
     assert row["cycles_per_second"] > 0
     assert {file.name for file in plots.iterdir()} == {
         "roofline-ideal.png",
         "timeline-L3-ideal.png",
+        "timeline-L3-kept-ideal.png",
     }
     assert next(bar for bar in report["bars"] if bar["what"].startswith("L3"))["value"] == row["busy"]
     assert "not measured" in capsys.readouterr().out
