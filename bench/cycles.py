@@ -195,7 +195,7 @@ def measure(
             outcome = simulate(
                 compiled.program,
                 compiled.model,
-                compiled.inputs.repeat(work.images, axis=0),
+                compiled.inputs,
                 memory=memory,
                 progress=lambda image, layer, cycles, bar=bar: bar.update(cycles),
             )

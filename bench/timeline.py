@@ -74,7 +74,7 @@ def record(work: Work, machine: Machine, memory: str) -> Timeline:
         raise BenchError(f"{work.name} with the memory {memory}: {outcome.problem}")
     numbered = [layer for layer in compiled.program.layers if layer.number in outcome.counters[-1]]
     layers = [(layer.name, outcome.counters[-1][layer.number].cycles) for layer in numbered]
-    return Timeline(work.name, memory, outcome.cycles[0], layers, outcome.busy)
+    return Timeline(work.name, memory, outcome.cycles[-1], layers, outcome.busy)
 
 
 def busy_share(intervals: NDArray[np.uint64], cycles: int, columns: int) -> NDArray[np.float64]:

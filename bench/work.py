@@ -70,7 +70,7 @@ class Work:
 
 @dataclass(frozen=True)
 class CompiledWork:
-    """A work's fixed-point model, one input (1, C, H, W), and its program for a machine."""
+    """A work's fixed-point model, its inputs (images, C, H, W), all the same, and its program."""
 
     model: FixedModel
     inputs: NDArray[np.int64]
@@ -264,4 +264,4 @@ def compile_work(work: Work, machine: Machine) -> CompiledWork:
     program = compile_model(
         model, machine, inputs[0], lambda: reference.run(model, inputs), store_all=work.store_all
     )
-    return CompiledWork(model, inputs, program)
+    return CompiledWork(model, inputs.repeat(work.images, axis=0), program)
