@@ -150,7 +150,8 @@ async def full_queues(dut: Any, seed: int) -> None:
         )
         first = next(n for n in mine[::-1] if n < waiting) if waiting is not None else None
         assert first is not None
-        assert mine.index(first) in range(16, 20), f"{mine.index(first)} instructions found room"
+        found = mine.index(first)
+        assert found in range(QUEUED[opcode], QUEUED[opcode] + 4), f"{found} instructions found room"
         bench.blocked = None
         assert await bench.finish() == (0, 0)
 
