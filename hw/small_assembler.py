@@ -78,7 +78,7 @@ class Port(enum.IntEnum):
     SHIFT = 18        #: the next lane's right shift
     LAYER = 19
     BIAS = 20         #: and 21 to 23: of a pair of lanes
-    WORD_15 = 24      #: words of a COMPUTE instruction
+    WORD_18 = 24      #: words of a COMPUTE instruction
     WORD_20 = 25      #: and 26 to 30: words 21 to 25
     UNIT = 32         #: bit 0: a LOAD is executed, bit 1: a STORE
     DONE = 33

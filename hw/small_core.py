@@ -97,7 +97,7 @@ class SmallCore(wiring.Component):
             array.value.eq(value),
             array.command.eq(written[Port.SWEEP]),
             array.set_sums.eq(written[Port.SUMS]),
-            array.set_signed.eq(written[Port.WORD_15]),
+            array.set_signed.eq(written[Port.WORD_18]),
             array.set_bias.eq(written[Port.BIAS : Port.BIAS + 4]),
             post.value.eq(value),
             post.go.eq(written[Port.POST]),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from hw.isa import Opcode
+from hw.isa import Opcode, layout_of
 from hw.small_assembler import (
     Assembler,
     Condition,
     In,
+    Operand,
     Operation,
     Port,
     accumulator,
@@ -27,13 +28,39 @@ BLOCK_BEATS = (1 << 16) - 1
 
 # Data memory: the instruction's 16-bit words from 0 on, then variables.
 _WORD = [memory(number) for number in range(26)]
+
+
+def _first_bit(opcode: Opcode, field: str) -> int:
+    return next(place.offset for name, place in layout_of(opcode) if name == field)
+
+
+def _field(opcode: Opcode, field: str, word: int = 0) -> Operand:
+    """The ``word``-th word of a field that begins a word; so many bits of it as the field has are meant."""
+    first, within = divmod(_first_bit(opcode, field), 16)
+    assert within == 0, f"{field} of {opcode.name} does not begin a word"
+    return _WORD[first + word]
+
+
+def _compute(field: str) -> Operand:
+    return _field(Opcode.COMPUTE, field)
+
+
+def _weights(field: str, word: int = 0) -> Operand:
+    return _field(Opcode.WEIGHTS, field, word)
+
+
+def _transfer(field: str, word: int = 0) -> Operand:
+    return _field(Opcode.STORE, field, word)
+
+
 _BIASES = 32
 (_OPCODE, _PLACE_LOW, _PLACE_HIGH, _HEAD, _TAIL, _QUEUED, _BLOCKS, _BEATS, _STREAM_LOW, _STREAM_HIGH, _FLAGS,
- _DESTINATION, _DESTINATION_PLANE, _DESTINATION_ROW, _SOURCE, _OUTPUTS, _INPUTS, _HOLDS, _PAIR, _COMMAND,
+ _DESTINATION_PLANE, _DESTINATION_ROW, _OUTPUTS, _INPUTS, _HOLDS, _PAIR, _COMMAND,
  _NEXT_COMMAND, _MAXIMUM, _INPUT_BASE, _INPUTS_LEFT, _ROW_BASE, _ROW, _ROWS_LEFT, _BASE, _COLUMN,
- _COLUMNS_LEFT, _ROW_LOW, _ROW_HIGH, _SCRATCH, _COUNT) = (memory(40 + number) for number in range(34))
+ _COLUMNS_LEFT, _ROW_LOW, _ROW_HIGH, _SCRATCH, _COUNT) = (memory(40 + number) for number in range(32))
+_SOURCE, _DESTINATION = _compute("source_address"), _compute("destination_address")
 _QUEUE = 128
-#: Bits of a COMPUTE's word 15, in its upper byte, and of `hw.small_array.Command`.
+#: Bits of a COMPUTE's word 18, in its upper byte, and of `hw.small_array.Command`.
 _ODD_MODE, _MAXIMUM_MODE, _HOLD, _CONTINUES, _PARTIAL, _FOLD = (1 << bit for bit in (0, 1, 3, 4, 5, 6))
 _SECOND_PAIR, _FIRST, _LOAD, _OF_MAXIMUM, _BOTH = (1 << bit for bit in range(5))
 
@@ -125,8 +152,12 @@ class _Firmware(Assembler):
         self.label("is load")
         self.move(_COUNT, Port.UNIT)
         self.label("plane")
-        for source, target in ((_WORD[2], _ROW_LOW), (_WORD[3], _ROW_HIGH), (_WORD[8], _SCRATCH),
-                               (_WORD[12], _ROWS_LEFT)):
+        address = _transfer("memory_address"), _transfer("memory_address", 1)
+        plane_step = _transfer("memory_plane_step"), _transfer("memory_plane_step", 1)
+        row_step = _transfer("memory_row_step"), _transfer("memory_row_step", 1)
+        scratch = _transfer("scratch_address")
+        for source, target in (*zip(address, (_ROW_LOW, _ROW_HIGH), strict=True), (scratch, _SCRATCH),
+                               (_transfer("rows"), _ROWS_LEFT)):
             self.move(source, target)
         self.label("row")
         self.wait(Condition.MEMORY_IDLE)
@@ -135,17 +166,17 @@ class _Firmware(Assembler):
         self.move(_ROW_HIGH, Port.ADDRESS_HIGH)
         self.load(_COUNT, immediate(-1))
         self.jump("row load", Operation.JZ)
-        self.move(_WORD[13], Port.STORE)
+        self.move(_transfer("words"), Port.STORE)
         self.jump("next row")
         self.label("row load")
-        self.move(_WORD[13], Port.LOAD)
+        self.move(_transfer("words"), Port.LOAD)
         self.label("next row")
-        self.add_long(_ROW_LOW, _ROW_HIGH, _WORD[6], _WORD[7])
-        self.add(_SCRATCH, _WORD[10])
+        self.add_long(_ROW_LOW, _ROW_HIGH, *row_step)
+        self.add(_SCRATCH, _transfer("scratch_row_step"))
         self.subtract_one(_ROWS_LEFT, "row")
-        self.add_long(_WORD[2], _WORD[3], _WORD[4], _WORD[5])
-        self.add(_WORD[8], _WORD[9])
-        self.subtract_one(_WORD[11], "plane")
+        self.add_long(*address, *plane_step)
+        self.add(scratch, _transfer("scratch_plane_step"))
+        self.subtract_one(_transfer("planes"), "plane")
         self.wait(Condition.MEMORY_IDLE)
         self.move(immediate(0), Port.UNIT)
         self.jump("fetch")
@@ -153,11 +184,12 @@ class _Firmware(Assembler):
     def weights(self) -> None:
         """WEIGHTS is only remembered: address, blocks, beats of a block."""
         self.label("weights")
-        self.load(_WORD[4])
+        blocks = _weights("blocks")
+        self.load(blocks)
         self.jump("fetch", Operation.JZ)
-        self.load(_WORD[6])
+        self.load(_weights("words", 1))
         self.jump("bad", Operation.JNZ)
-        self.load(_WORD[5], accumulator)
+        self.load(_weights("words"), accumulator)
         self.jump("bad", Operation.JC)
         self.do(Operation.ADD, immediate(8))
         self.jump("bad", Operation.JC)
@@ -167,7 +199,8 @@ class _Firmware(Assembler):
         self.add(_QUEUED, immediate(1))
         self.load(_TAIL)
         self.index()
-        for number, source in enumerate((_WORD[2], _WORD[3], _WORD[4], _BEATS)):
+        address = _weights("memory_address"), _weights("memory_address", 1)
+        for number, source in enumerate((*address, blocks, _BEATS)):
             self.move(source, indexed(_QUEUE + number))
         self.load(_TAIL, immediate(4))
         self.do(Operation.AND, immediate(4 * WEIGHTS_AHEAD - 1))
@@ -177,12 +210,12 @@ class _Firmware(Assembler):
     def compute(self) -> None:
         """COMPUTE: its settings, then its output blocks."""
         self.label("compute")
-        settings = {15: Port.WORD_15} | {20 + number: Port.WORD_20 + number for number in range(6)}
-        self.beats(14, 14)
-        self.load(port(In.BEAT_HIGH))
-        self.store(_WORD[15])
-        self.out(Port.WORD_15)
-        self.beats(16, 19)
+        settings = {20 + number: Port.WORD_20 + number for number in range(6)}
+        self.beats(14, 17)
+        self.load(port(In.BEAT_LOW))
+        self.store(_WORD[18])
+        self.out(Port.WORD_18)
+        self.beats(19, 19)
         self.load(port(In.BEAT_LOW))
         self.store(_WORD[20])
         self.out(Port.WORD_20)
@@ -192,37 +225,35 @@ class _Firmware(Assembler):
         self.out(settings[25])
         self.do(Operation.AND, immediate(1 << 4))  # average
         self.jump("bad", Operation.JNZ)
-        self.do(Operation.HIGH, _WORD[15])
+        self.do(Operation.HIGH, _WORD[18])
         self.store(_FLAGS)
         self.do(Operation.AND, immediate(_ODD_MODE | _FOLD))
         self.jump("bad", Operation.JNZ)
         self.move(_WORD[1], Port.LAYER)
 
         # fields that lie across two words, shifted by one bit
-        self.load(_WORD[15], accumulator)
-        for number in range(16, 21):
+        self.load(_WORD[18], accumulator)
+        for number, target in ((19, _DESTINATION_PLANE), (20, _DESTINATION_ROW)):
             self.load(_WORD[number])
             self.do(Operation.ADC, accumulator)
-            if number < 18:
-                self.out((Port.ROWS, Port.COLUMNS)[number - 16])
-            else:
-                self.store((_DESTINATION, _DESTINATION_PLANE, _DESTINATION_ROW)[number - 18])
-        self.move(_WORD[6], Port.IMAGE_ROWS)
-        self.move(_WORD[7], Port.IMAGE_COLUMNS)
+            self.store(target)
+        for field, target in (("output_rows", Port.ROWS), ("output_columns", Port.COLUMNS),
+                              ("image_rows", Port.IMAGE_ROWS), ("image_columns", Port.IMAGE_COLUMNS)):
+            self.move(_compute(field), target)
         self.move(immediate(0), Port.SUMS)
-        self.move(_WORD[2], _SOURCE)
-        # 12 bits of inputs, 12 bits of outputs in words 14 and 15
-        self.load(_WORD[14])
+        # 12 bits of inputs, 12 bits of outputs in words 17 and 18
+        counts = _compute("input_blocks")
+        self.load(counts)
         for _ in range(4):
             self.do(Operation.ADD, accumulator)
         for _ in range(4):
             self.do(Operation.SHR, accumulator)
         self.store(_INPUTS)
-        self.do(Operation.HIGH, _WORD[14])
+        self.do(Operation.HIGH, counts)
         for _ in range(4):
             self.do(Operation.SHR, accumulator)
         self.store(_OUTPUTS)
-        self.test(_WORD[15], 0xFF)
+        self.test(_WORD[18], 0xFF)
         for _ in range(4):
             self.do(Operation.ADD, accumulator)
         self.do(Operation.ADD, _OUTPUTS)
@@ -238,8 +269,8 @@ class _Firmware(Assembler):
 
         self.label("block")
         self.take_block()
-        self.move(_WORD[4], Port.ROW_STEP)
-        self.move(_WORD[10], Port.STRIDES)
+        self.move(_compute("source_row_step"), Port.ROW_STEP)
+        self.move(_compute("stride_rows"), Port.STRIDES)  # and columns
         self.move(immediate(0), _PAIR)
         self.label("pair")
         self.passes()
@@ -269,7 +300,7 @@ class _Firmware(Assembler):
         self.label("same sums")
         self.load(_MAXIMUM)
         self.jump("same plane", Operation.JZ)
-        self.add(_SOURCE, _WORD[3])
+        self.add(_SOURCE, _compute("source_plane_step"))
         self.label("same plane")
         self.subtract_one(_OUTPUTS, "block")
         self.jump("fetch")
@@ -322,13 +353,14 @@ class _Firmware(Assembler):
         self.move(_INPUTS, _INPUTS_LEFT)
         self.label("input block")
         self.move(_INPUT_BASE, _ROW_BASE)
-        self.move(_WORD[8], _ROW)
-        self.test(_WORD[12], 0xFF)
+        self.move(_compute("origin_row"), _ROW)
+        kernel, dilation = _compute("kernel_rows"), _compute("dilation_rows")  # and of columns
+        self.test(kernel, 0xFF)
         self.store(_ROWS_LEFT)
         self.label("kernel row")
         self.move(_ROW_BASE, _BASE)
-        self.move(_WORD[9], _COLUMN)
-        self.do(Operation.HIGH, _WORD[12])
+        self.move(_compute("origin_column"), _COLUMN)
+        self.do(Operation.HIGH, kernel)
         self.store(_COLUMNS_LEFT)
         self.label("tap")
         self.wait(Condition.SWEEP_TAKEN)
@@ -340,17 +372,17 @@ class _Firmware(Assembler):
         self.jump("other pass", Operation.JNZ)
         self.move(_COMMAND, Port.SWEEP)
         self.label("swept")
-        self.do(Operation.HIGH, _WORD[11])
+        self.do(Operation.HIGH, dilation)
         self.store(_COUNT)
         self.add(_BASE, _COUNT)
         self.add(_COLUMN, _COUNT)
         self.subtract_one(_COLUMNS_LEFT, "tap")
-        self.add(_ROW_BASE, _WORD[5])
-        self.test(_WORD[11], 0xFF)
+        self.add(_ROW_BASE, _compute("source_tap_row_step"))
+        self.test(dilation, 0xFF)
         self.do(Operation.ADD, _ROW)
         self.store(_ROW)
         self.subtract_one(_ROWS_LEFT, "kernel row")
-        self.add(_INPUT_BASE, _WORD[3])
+        self.add(_INPUT_BASE, _compute("source_plane_step"))
         self.subtract_one(_INPUTS_LEFT, "input block")
 
     def other_passes(self) -> None:
