@@ -13,18 +13,38 @@ from compiler.traffic import Bus, MemoryTiming
 from hw.machine import Machine
 from hw.pixel_loops import AVERAGE_CADENCE, RESIDUAL_CADENCE
 
-__all__ = ["least_cycles", "weight_bytes"]
+__all__ = ["least_cycles", "stored_weight_bytes", "weight_bytes"]
 
 
 def weight_bytes(operations: Sequence[Operation], machine: Machine) -> int:
-    """Weights and parameters that cross the bus, at least."""
-    total = 0
+    """Weights and parameters that the array takes, at least."""
+    return sum(size * times for size, times in _weights(operations, machine))
+
+
+def stored_weight_bytes(operations: Sequence[Operation], machine: Machine) -> int:
+    """Weights and parameters in memory, at least."""
+    return sum(size for size, _ in _weights(operations, machine))
+
+
+def _weights(operations: Sequence[Operation], machine: Machine) -> list[tuple[int, int]]:
+    """Bytes of each operation's weights, and how often they are taken: once for each rectangle."""
+    found = []
     for operation in operations:
         rectangles = -(-operation.rows * operation.columns // machine.accumulator_depth)
         blocks = operation.destination.planes
         tiles = blocks if operation.hold_weights else _passes(operation, machine)
-        total += rectangles * (tiles * machine.tile_bytes + blocks * machine.parameter_bytes)
-    return total
+        found.append((tiles * machine.tile_bytes + blocks * machine.parameter_bytes, rectangles))
+    return found
+
+
+def _kept_bytes(operations: Sequence[Operation], machine: Machine) -> int:
+    """Of `weight_bytes`, those that need not cross the bus again where they are kept, at most."""
+    saved, left = 0, machine.kept_weight_bytes
+    for size, times in sorted(_weights(operations, machine), key=lambda weights: -weights[1]):
+        kept = min(size, left)
+        saved += kept * times
+        left -= kept
+    return saved
 
 
 def _passes(operation: Operation, machine: Machine) -> int:
@@ -34,7 +54,10 @@ def _passes(operation: Operation, machine: Machine) -> int:
 
 
 def least_cycles(operations: Sequence[Operation], machine: Machine, memory: MemoryTiming) -> int:
-    """Cycles that no schedule of these operations, lowered for the machine's lanes, can undercut."""
+    """Cycles that no schedule of these operations, lowered for the machine's lanes, can undercut.
+
+    Of a later inference, where a machine keeps weights.
+    """
     array = maps = 0
     for operation in operations:
         pixels = operation.rows * operation.columns
@@ -42,7 +65,9 @@ def least_cycles(operations: Sequence[Operation], machine: Machine, memory: Memo
         cadence = AVERAGE_CADENCE if operation.average else RESIDUAL_CADENCE if operation.residual else 1
         array += (_passes(operation, machine) + blocks * (cadence - 1)) * pixels
         maps += blocks * pixels * machine.word_bytes
-    beats = [weight_bytes(operations, machine) // machine.bus_bytes, maps // machine.bus_bytes]
+    weights = weight_bytes(operations, machine)
+    moved_weights = weights - _kept_bytes(operations, machine)
+    beats = [moved_weights // machine.bus_bytes, maps // machine.bus_bytes]
     bus = Bus(machine, memory)
     moved = sum(beats) if bus.one_direction else max(beats)
-    return max(array, int(moved * bus.beat_cycles))
+    return max(array, weights // machine.bus_bytes, int(moved * bus.beat_cycles))

@@ -14,14 +14,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from compiler.bounds import least_cycles, weight_bytes
+from compiler.bounds import least_cycles, stored_weight_bytes, weight_bytes
 from compiler.compile import place_instructions
 from compiler.error import CompileError
 from compiler.estimate import estimate
 from compiler.lower import lower
 from compiler.operation import Operation
 from compiler.traffic import MemoryTiming
-from hw.machine import Machine, MachineError
+from hw.machine import KEPT_STEP, MOST_KEPT_WORDS, Machine, MachineError
 from quant.fixed_model import FixedModel
 
 __all__ = [
@@ -110,7 +110,7 @@ class Result:
     needs : dict
         ``luts``, ``ffs``, ``dsps``, ``block_rams`` of the whole design.
     cycles : int
-        Of one image; 0 if it does not fit.
+        Of one image, of each but the first if the machine keeps weights; 0 if it does not fit.
     bottleneck : str
         What most of the cycles are spent on.
     shares : dict
@@ -166,7 +166,8 @@ def evaluate(model: FixedModel | Path, candidate: Candidate, target: Target) -> 
             problem=f"the program takes {needed:,} bytes of memory, {target.name} has "
             f"{target.memory_bytes:,}; use a smaller network or input, or a board with more memory",
         )
-    run = estimate(placed.instructions, machine, target.memory)
+    kept = placed.memory_map.weights if machine.kept_weight_words else None
+    run = estimate(placed.instructions, machine, target.memory, kept_address=kept)
     useful = sum(layer.macs for layer in placed.lowered.layers) / machine.products
     reasons = run.total().reasons()
     array = reasons.pop("array")
@@ -261,7 +262,11 @@ def _largest_scratchpad(machine: Machine, target: Target) -> Candidate:
 def changes(
     best: Result, operations: Sequence[Operation], target: Target, bus_widths: Sequence[int]
 ) -> Iterator[Candidate]:
-    """The best machine with one buffer or the bus changed; the scratchpad gives way if it must."""
+    """The best machine with one buffer or the bus changed; the scratchpad gives way if it must.
+
+    Where the bus is waited for, as many weights are kept as the part has block RAMs for, beside the buffers
+    as they are, or with one of them half as large.
+    """
     machine = best.machine
     varied = [_with(machine, scratchpad_words=machine.scratchpad_words // step) for step in (2, 4)]
     varied += [_with(machine, bus_width=width) for width in bus_widths]
@@ -272,6 +277,15 @@ def changes(
             deeper = _with(machine, accumulator_depth=step * machine.accumulator_depth)
             if deeper is not None and weight_bytes(operations, deeper) < now * (1 - _WORTH):
                 varied.append(deeper)
+    bus = sum(share for reason, share in (best.shares or {}).items() if reason.startswith("bus"))
+    if bus > _WORTH:
+        most = stored_weight_bytes(operations, machine) // machine.bus_bytes
+        for changed in (
+            machine,
+            _with(machine, weight_fifo_words=machine.weight_fifo_words // 2),
+            _with(machine, scratchpad_words=machine.scratchpad_words // 2),
+        ):
+            varied.append(changed and _keeping(changed, most, target))
     for other in varied:
         if other is None:
             continue
@@ -280,6 +294,16 @@ def changes(
             smaller = replace(candidate.machine, scratchpad_words=candidate.machine.scratchpad_words // 2)
             candidate = check(smaller, target)
         yield candidate
+
+
+def _keeping(machine: Machine, words: int, target: Target) -> Machine | None:
+    """The machine with so many weights kept, or as many as fit; None if the part has no room."""
+    words = min(-(-words // KEPT_STEP) * KEPT_STEP, MOST_KEPT_WORDS)
+    for kept in range(words, 0, -KEPT_STEP):
+        keeping = _with(machine, kept_weight_words=kept)
+        if keeping is not None and not check(keeping, target).problem:
+            return keeping
+    return None
 
 
 #: Evaluates candidates, in any order of its own, and gives the results in theirs.

@@ -172,6 +172,7 @@ def _name(machine: Machine) -> list[str]:
         f"{machine.scratchpad_words * machine.word_bytes / 1024:g} KB",
         str(machine.accumulator_depth),
         str(machine.weight_fifo_words),
+        f"{machine.kept_weight_bytes / 1024:g} KB" if machine.kept_weight_words else "",
     ]
 
 
@@ -196,12 +197,12 @@ def _interesting(order: Sequence[Result]) -> list[Result]:
 def _lines(target: Target, choice: Choice, *, everything: bool = False) -> list[str]:
     """The table: what fits first, then what cannot be better, then what does not fit, and why."""
     head = [
-        *("lanes", "bus", "scratchpad", "accumulators", "FIFO", "cycles", "images/s"),
+        *("lanes", "bus", "scratchpad", "accumulators", "FIFO", "kept", "cycles", "images/s"),
         *("LUTs", "DSPs", "RAMs", "bottleneck"),
     ]
     resources = ("luts", "dsps", "block_rams")
     available = [f"of {target.resources[name]:,}" for name in resources]
-    have = [*[""] * 6, f"{target.clock_mhz:g} MHz", *available, ""]
+    have = [*[""] * 7, f"{target.clock_mhz:g} MHz", *available, ""]
 
     def row(result: Result, least: bool) -> list[str]:
         why = f"{result.bottleneck} {100 * (result.shares or {}).get(result.bottleneck, 0):.0f} %"
@@ -222,6 +223,8 @@ def _lines(target: Target, choice: Choice, *, everything: bool = False) -> list[
         return "  ".join([*aligned, cells[-1]]).rstrip()
 
     lines = [f"{target.name}, {target.part}", line(head), line(have), *map(line, rows)]
+    if any(result.machine.kept_weight_words for result in choice.order):
+        lines += ["", "where weights are kept on the chip, cycles are those of every image but the first"]
     if choice.refused:
         lines += ["", "do not fit:"]
         lines += [f"  {', '.join(_name(result.machine)[:3])}: {result.problem}" for result in choice.refused]

@@ -87,6 +87,7 @@ def _works(schedule: Schedule, machine: Machine) -> list[_Work]:
     """The layers, in their order."""
     works: dict[int, _Work] = {}
     times: dict[int, int] = {}
+    layer_of: dict[int, int] = {}
     for scheduled in schedule.program:
         instruction = scheduled.instruction
         work = works.setdefault(instruction.layer, _Work())
@@ -97,15 +98,11 @@ def _works(schedule: Schedule, machine: Machine) -> list[_Work]:
                 work.weights += transfer_of(instruction, machine).beats
                 offset = instruction["memory_address"]
                 times[offset] = times.get(offset, 0) + 1
+                layer_of[offset] = instruction.layer
             case Opcode.LOAD | Opcode.STORE:
                 work.maps += transfer_of(instruction, machine).beats
             case _:
                 pass
-    layer_of = {
-        scheduled.instruction["memory_address"]: scheduled.instruction.layer
-        for scheduled in schedule.program
-        if scheduled.instruction.opcode is Opcode.WEIGHTS
-    }
     for run in schedule.weights.runs():
         if run.offset in times:
             works[layer_of[run.offset]].runs.append((run, times[run.offset]))

@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-__all__ = ["IN_ORDER", "ISA_VERSION", "KEPT_STEP", "OPTIONS", "Machine", "MachineError"]
+__all__ = ["IN_ORDER", "ISA_VERSION", "KEPT_STEP", "MOST_KEPT_WORDS", "OPTIONS", "Machine", "MachineError"]
 
 #: Raised whenever the meaning or the encoding of an instruction changes; part of every digest.
 ISA_VERSION = 6
@@ -19,8 +19,8 @@ ISA_VERSION = 6
 #: Fields that say whether something is built that a machine does without by default.
 OPTIONS = ("weight_decoder", "huffman_decoder", "weight_pairs", "kept_weight_words", "in_order")
 
-#: `Machine.kept_weight_words` is a multiple of this.
-KEPT_STEP = 1024
+#: `Machine.kept_weight_words` is a multiple of this, and at most that.
+KEPT_STEP, MOST_KEPT_WORDS = 1024, 65536
 
 
 class MachineError(ValueError):
@@ -121,8 +121,8 @@ class Machine:
         require(not self.weight_pairs or self.blocks_per_word >= 2, "weight_pairs",
                 f"False with {self.output_lanes} output lanes and {self.input_lanes} input lanes (a word "
                 "must have twice as many channels as there are input lanes)")
-        require(self.kept_weight_words % KEPT_STEP == 0 and 0 <= self.kept_weight_words <= 65536,
-                "kept_weight_words", f"a multiple of {KEPT_STEP} from 0 to 65536")
+        require(self.kept_weight_words % KEPT_STEP == 0 and 0 <= self.kept_weight_words <= MOST_KEPT_WORDS,
+                "kept_weight_words", f"a multiple of {KEPT_STEP} from 0 to {MOST_KEPT_WORDS}")
         if self.in_order:
             for field, limit in (("input_lanes", 4), ("output_lanes", 4), ("bus_width", 32),
                                  ("average_pooling", False), ("weight_decoder", False),
