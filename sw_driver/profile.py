@@ -106,6 +106,8 @@ def profile(
 ) -> Profile:
     """Run a program on its known input, once for each layer.
 
+    Where weights stay on the chip, one more run brings them there, and those that count are later inferences.
+
     Parameters
     ----------
     accelerator : Accelerator
@@ -114,7 +116,7 @@ def profile(
     memory : MemoryTiming or None
         How its memory behaves, for the estimate; None: no estimate.
     progress : callable or None
-        Called with 1 after each run: one more than there are layers.
+        Called with 1 after each run that counts: one more than there are layers.
 
     Raises
     ------
@@ -128,7 +130,11 @@ def profile(
     except ImportError as error:
         raise AcceleratorError(f"profile: {error}; install pointshift[sim]") from None
     instructions = instructions_of(program)
-    expected = None if memory is None else estimate(instructions, program.machine, memory)
+    keeps = program.machine.kept_weight_words > 0
+    expected = None
+    if memory is not None:
+        kept = program.kept_address if keeps else None
+        expected = estimate(instructions, program.machine, memory, kept_address=kept)
     accelerator.load(program)
     link = accelerator.link
 
@@ -145,6 +151,8 @@ def profile(
 
     output: list[NDArray[np.int64]] = []
     layers = []
+    if keeps:
+        output.append(accelerator.run(program.known_input))
     try:
         for layer in program.layers:
             layers.append(

