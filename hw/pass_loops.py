@@ -165,19 +165,19 @@ class PassLoops(wiring.Component):
                     prepared.column.eq(prepared.column + code.dilation_columns),
                 ]
             with m.Else():
-                m.d.sync += kernel_rows_left.eq(code.kernel_rows)
+                # any other step changes the row, which is known without asking which of them it is
+                m.d.sync += [
+                    kernel_rows_left.eq(code.kernel_rows),
+                    prepared.row.eq(Mux(steps_row, prepared.row + code.dilation_rows, code.origin_row)),
+                ]
             with m.If(steps_row):
                 m.d.sync += [
                     kernel_rows_left.eq(kernel_rows_left - 1),
                     prepared.address.eq(tap_row),
                     tap_row.eq(tap_row + code.source_tap_row_step),
-                    prepared.row.eq(prepared.row + code.dilation_rows),
                 ]
             with m.If(steps_input):
-                m.d.sync += [
-                    prepared.row.eq(code.origin_row),
-                    input_blocks_left.eq(input_blocks_left - 1),
-                ]
+                m.d.sync += input_blocks_left.eq(input_blocks_left - 1)
             with m.If(steps_half):
                 m.d.sync += half.eq(half + 1)
             with m.If(steps_plane):
@@ -185,7 +185,6 @@ class PassLoops(wiring.Component):
             with m.If(steps_output):
                 m.d.sync += [
                     prepared.first_block.eq(0),
-                    prepared.row.eq(code.origin_row),
                     input_blocks_left.eq(code.input_blocks),
                     output_blocks_left.eq(output_blocks_left - 1),
                     half.eq(code.first_block),

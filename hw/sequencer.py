@@ -94,11 +94,10 @@ class Sequencer(wiring.Component):
         m.submodules.pixels = pixels = PixelLoops(self.machine)
         prepared, take = passes.prepared, pixels.take
         startable = Signal()  # a pass is prepared and its weights are there
-        self._instruction(m, state, code, passes.begin, passes.end)
+        self._instruction(m, state, code, passes)
         self._results(m, state, code, prepared, take, passes.results_free)
         m.d.comb += [
             passes.code.eq(code),
-            passes.enter.eq(state.waits),
             passes.take.eq(take),
             passes.tile_available.eq(self.tile_available),
             passes.parameters_available.eq(self.parameters_available),
@@ -126,15 +125,20 @@ class Sequencer(wiring.Component):
         m.d.sync += startable.eq(pixels.next_startable)
         return m
 
-    def _instruction(self, m: Module, state: data.View, code: data.View, begin: Signal, end: Signal) -> None:
+    def _instruction(self, m: Module, state: data.View, code: data.View, passes: PassLoops) -> None:
+        begin, end = passes.begin, passes.end
         granted = Signal()
         m.d.comb += [
             self.tokens.wait.eq(code["wait"]),
             granted.eq((code["wait"] == 0) | self.tokens.wait_ready),
         ]
         # while it waits it takes whatever is there, until it is an instruction
-        next_idle = Signal()
-        m.d.comb += next_idle.eq((state.idle & ~self.instructions.valid) | (state.passes & end))
+        next_idle, next_waits = Signal(), Signal()
+        m.d.comb += [
+            next_idle.eq((state.idle & ~self.instructions.valid) | (state.passes & end)),
+            next_waits.eq((state.idle & self.instructions.valid) | (state.waits & ~granted)),
+            passes.enter.eq(copies(m, next_waits, 1, "enter", init=0)[0]),
+        ]
         held, given = code.as_value(), self.instructions.payload.as_value()
         starts = range(0, len(held), _PART)
         for start, takes in zip(starts, copies(m, next_idle, len(starts), "idle", init=1), strict=True):
