@@ -73,11 +73,13 @@ def _use_read_latency(phy: type, cycles: int) -> None:
     phy.__init__ = functools.partialmethod(phy.__init__, cl=cycles)
 
 
-def _use_late_commands(phy: type) -> None:
-    """Commands one cycle later than LiteDRAM sends them, data to be written not.
+def _use_registers_before_pins(phy: type) -> None:
+    """Commands one cycle later than LiteDRAM sends them, data to be written not; read data one cycle later.
 
-    So there is a register between a bank's command and what tells whose data is written with it.
+    So there is a register between a bank's command and what tells whose data is written with it, and one
+    between the pins' registers and the ports, which lie wherever those are who read.
     """
+    from litedram.core.crossbar import LiteDRAMCrossbar
     from litedram.phy.dfi import Interface
     from migen.genlib.record import DIR_S_TO_M
 
@@ -90,13 +92,20 @@ def _use_late_commands(phy: type) -> None:
         for name, _, direction in late.layout:
             inside, outside = getattr(late, name), getattr(self.dfi.p0, name)
             if direction == DIR_S_TO_M:
-                self.comb += outside.eq(inside)
+                self.sync += outside.eq(inside)
             elif name in ("wrdata", "wrdata_mask"):
                 self.comb += inside.eq(outside)
             else:
                 self.sync += inside.eq(outside)
 
+    connected: Callable[..., None] = LiteDRAMCrossbar.__init__
+
+    def connect(self: Any, *arguments: Any) -> None:
+        connected(self, *arguments)
+        self.read_latency += 1
+
     phy.__init__ = make
+    LiteDRAMCrossbar.__init__ = connect
 
 
 def main(arguments: list[str]) -> int:
@@ -115,7 +124,7 @@ def main(arguments: list[str]) -> int:
     use_bank_machine()
     use_command_chooser()
     _use_read_latency(phy.GENSDRPHY, settings["read_latency"])
-    _use_late_commands(phy.GENSDRPHY)
+    _use_registers_before_pins(phy.GENSDRPHY)
     clock_hz = float(settings["clock_hz"])
     geometry = settings["geometry"]
     data_bytes = geometry["data_bits"] // 8
