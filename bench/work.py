@@ -140,6 +140,30 @@ _KEPT = Machine(kept_weight_words=16384)
 #: As many as an LFE5U-85F has block RAMs for.
 _KEPT_MOST = Machine(kept_weight_words=24576, weight_fifo_words=4096)
 _L4 = _layer(_fully_connected, (1024, 1, 1))
+_L3 = Work(
+    "L3",
+    "depthwise 3x3, 64 channels, 28x28",
+    _layer(lambda: torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), (64, 28, 28)),
+)
+
+
+def _lean(name: str, model: str, weight_bits: int = 8, machine: Machine | None = None) -> Work:
+    """A network as a board runs it."""
+    what = f"{name}, stores only what is read"
+    source = _network(model, weight_bits)
+    return Work(f"{name}-lean", what, source, ("ulx3s",), store_all=False, machine=machine or Machine())
+
+
+_N2_LEAN, _N3_LEAN = _lean("N2", "resnet8"), _lean("N3", "vww")
+_N2_INT4_LEAN = _lean("N2-int4", "resnet8", 4, _PAIRS)
+
+
+def _kept(work: Work, machine: Machine) -> Work:
+    """The second inference on a machine that keeps weights."""
+    name = f"{work.name.removesuffix('-lean')}-kept"
+    what = f"{work.name}, weights on the chip as far as they fit"
+    return replace(work, name=name, what=what, machine=machine, images=2)
+
 
 WORK: Mapping[str, Work] = {
     work.name: work
@@ -148,11 +172,7 @@ WORK: Mapping[str, Work] = {
         Work("L1-int4", "L1, weights of 4 bits", _layer(_conv3x3, (64, 28, 28), 4), machine=_PAIRS),
         Work("L2", "convolution 1x1, 128 to 128, 14x14", _layer(_conv1x1, (128, 14, 14))),
         Work("L2-int4", "L2, weights of 4 bits", _layer(_conv1x1, (128, 14, 14), 4), machine=_PAIRS),
-        Work(
-            "L3",
-            "depthwise 3x3, 64 channels, 28x28",
-            _layer(lambda: torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), (64, 28, 28)),
-        ),
+        _L3,
         Work(
             "L4",
             "fully connected 1024 to 1024",
@@ -182,33 +202,13 @@ WORK: Mapping[str, Work] = {
         Work("N2", "ResNet-8, 32x32x3", _network("resnet8")),
         Work("N2-int4", "N2, weights of 4 bits", _network("resnet8", 4), machine=_PAIRS),
         Work("N3", "MobileNetV1 0.25, 96x96x3", _network("vww")),
-        Work("N2-lean", "N2, stores only what is read", _network("resnet8"), ("ulx3s",), store_all=False),
-        Work("N3-lean", "N3, stores only what is read", _network("vww"), ("ulx3s",), store_all=False),
-        Work(
-            "L3-kept",
-            "L3, its weights on the chip",
-            _layer(lambda: torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), (64, 28, 28)),
-            machine=_KEPT,
-            images=2,
-        ),
-        Work(
-            "N2-kept",
-            "N2-lean, weights on the chip as far as they fit",
-            _network("resnet8"),
-            ("ulx3s",),
-            store_all=False,
-            machine=_KEPT_MOST,
-            images=2,
-        ),
-        Work(
-            "N3-kept",
-            "N3-lean, weights on the chip as far as they fit",
-            _network("vww"),
-            ("ulx3s",),
-            store_all=False,
-            machine=_KEPT_MOST,
-            images=2,
-        ),
+        _N2_LEAN,
+        _N3_LEAN,
+        _N2_INT4_LEAN,
+        _kept(_L3, _KEPT),
+        _kept(_N2_LEAN, _KEPT_MOST),
+        _kept(_N3_LEAN, _KEPT_MOST),
+        _kept(_N2_INT4_LEAN, replace(_PAIRS, kept_weight_words=8192)),
         Work("N4", "SqueezeNet v1.0, 227x227x3", _network("squeezenet")),
         Work(
             "N4-sparse",
