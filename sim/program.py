@@ -13,7 +13,8 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.estimate import Estimate, estimate
+from compiler.estimate import estimate
+from compiler.layer_estimate import Estimate
 from hw.isa import INSTRUCTION_BYTES, NARROW_BYTES, Instruction, Mode, Opcode
 from hw.machine import Machine
 from hw.program_code import ProgramDecoder

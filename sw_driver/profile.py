@@ -17,7 +17,7 @@ from hw.registers import Register, counted_layer
 from sw_driver.accelerator import Accelerator, AcceleratorError, Progress
 
 if TYPE_CHECKING:
-    from compiler.estimate import LayerEstimate
+    from compiler.layer_estimate import LayerEstimate
     from compiler.traffic import MemoryTiming
     from hw.isa import Instruction
 

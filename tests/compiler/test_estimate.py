@@ -7,7 +7,8 @@ from bench.accuracy_data import BenchDataError, shared_folder
 from bench.baseline import read_baseline
 from bench.work import WORK, compile_work
 from compiler.compile import compile_model
-from compiler.estimate import REASONS, estimate
+from compiler.estimate import estimate
+from compiler.layer_estimate import REASONS
 from compiler.listing import instructions_of
 from hw.compute_cycles import AFTER_RESULTS, DRAIN_CYCLES, START_CYCLES, TAKE_CYCLES
 from hw.isa import Instruction, Mode, Opcode, Unit
