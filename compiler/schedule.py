@@ -6,48 +6,28 @@ queues let them overlap.  `compiler.dependencies` adds the tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.compute_work import ComputeWork, output_runs
 from compiler.dependencies import Box, Scheduled
 from compiler.map_packing import packed_offsets
 from compiler.memory_map import MapArea
-from compiler.operation import BLOCK_LIMIT, Operation, Storage, View
+from compiler.operation import Operation, Storage, View
 from compiler.residency import Plan, Residency, Step
+from compiler.scratch import ADDRESS_MASK, Rectangle, Scratch, window_of
 from compiler.tile import LEAST_PIXELS_OF_PARTS, PARTS
 from compiler.weight_area import WeightArea
 from compiler.weight_repeats import repeat_weights
-from compiler.weight_request import InputPart, WeightRequest
+from compiler.weight_request import InputPart
 from hw.isa import Instruction, Mode, Opcode
 from hw.machine import Machine
 
 __all__ = ["Schedule", "schedule"]
 
-_ADDRESS = 0xFFFF  # scratchpad addresses count modulo 2^16
 _RUN_LIMIT = 65535
-_FIELD_OF_8 = 255
-
-
-@dataclass(frozen=True)
-class Rectangle:
-    """Rows and columns of a feature map."""
-
-    row: int
-    column: int
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
-class Scratch:
-    """Where the word of plane 0, row 0, column 0 of something is in the scratchpad, and the steps."""
-
-    base: int
-    plane_step: int
-    row_step: int
 
 
 @dataclass
@@ -113,8 +93,8 @@ class _Emitter:
                 "memory_plane_step": memory_plane * pixel_bytes if planes > 1 else 0,
                 "memory_row_step": memory_row * pixel_bytes if rows > 1 else 0,
                 "scratch_address": scratch.base,
-                "scratch_plane_step": scratch_plane & _ADDRESS if planes > 1 else 0,
-                "scratch_row_step": scratch_row & _ADDRESS if rows > 1 else 0,
+                "scratch_plane_step": scratch_plane & ADDRESS_MASK if planes > 1 else 0,
+                "scratch_row_step": scratch_row & ADDRESS_MASK if rows > 1 else 0,
                 "planes": planes,
                 "rows": rows,
                 "words": words,
@@ -199,11 +179,6 @@ class _Emitter:
                         chunk += size
                 row += height
 
-    def _window(self, operation: Operation, tile: Rectangle) -> Rectangle:
-        row, row_end = operation.window(0, tile.row, tile.rows)
-        column, column_end = operation.window(1, tile.column, tile.columns)
-        return Rectangle(row, column, row_end - row, column_end - column)
-
     def _place_source(self, step: Step, tile: Rectangle, group: int, blocks: int) -> Scratch:
         """Where the view's plane 0 and the map's pixel (0, 0) are or would be, so that it may be negative."""
         operation, view = step.operation, step.operation.source
@@ -212,7 +187,7 @@ class _Emitter:
             return Scratch(
                 scratch.base + view.first_plane * scratch.plane_step, scratch.plane_step, scratch.row_step
             )
-        window = self._window(operation, tile)
+        window = window_of(operation, tile)
         plane, _ = operation.source_planes(group, blocks, self.machine)
         slot = step.slots_base + self._source_turn % step.tiling.source_slots * step.tiling.source_words
         self._source_turn += 1
@@ -247,13 +222,13 @@ class _Emitter:
     def _missing(
         self, residency: Residency, plane: int, planes: int, step: Step, tile: Rectangle
     ) -> NDArray[np.bool_]:
-        window, first = self._window(step.operation, tile), step.operation.source.first_plane + plane
+        window, first = window_of(step.operation, tile), step.operation.source.first_plane + plane
         rows, columns = slice(window.row, window.row + window.rows), slice(window.column, None)
         return ~self.present(residency)[first : first + planes, rows, columns][..., : window.columns]
 
     def _bring(self, step: Step, tile: Rectangle, source: Scratch, plane: int, planes: int) -> None:
         """Load some planes of a tile's input, if they are not there."""
-        view, window = step.operation.source, self._window(step.operation, tile)
+        view, window = step.operation.source, window_of(step.operation, tile)
         if step.source is not None:
             self.require(step.source, view.first_plane + plane, planes, window)
             return
@@ -300,7 +275,7 @@ class _Emitter:
                     self._bring(step, tile, source, *piece)
                 self._compute(step, tile, source, first, blocks, place, offset, part)
         else:
-            for run, count in self._runs(operation, first, blocks):
+            for run, count in output_runs(operation, first, blocks):
                 base = place.base + (run - first) * place.plane_step
                 here = Scratch(base, place.plane_step, place.row_step)
                 self._compute(step, tile, source, run, count, here, offset, None)
@@ -312,7 +287,7 @@ class _Emitter:
         most = self.machine.accumulator_depth // pixels
         if step.destination is None:
             most = min(most, step.tiling.destination_words // pixels)
-        return min(next(self._runs(step.operation, first, blocks))[1], most)
+        return min(next(output_runs(step.operation, first, blocks))[1], most)
 
     def _parts(
         self, operation: Operation, block: int, pieces: list[tuple[int, int]], source: Scratch
@@ -354,62 +329,6 @@ class _Emitter:
         self.transfer(Opcode.LOAD, view.storage, view.first_plane + first, blocks, tile, place)
         return 0
 
-    @staticmethod
-    def _runs(operation: Operation, first: int, blocks: int) -> Iterator[tuple[int, int]]:
-        """Consecutive output blocks that one COMPUTE can do: they read the same input blocks."""
-        start = first
-        for block in range(first, first + blocks):
-            end = block + 1
-            if (
-                end == first + blocks
-                or end - start == BLOCK_LIMIT
-                or (
-                    operation.mode is Mode.DENSE  # the others take the same for all
-                    and operation.weights.source_blocks(end) != operation.weights.source_blocks(start)
-                )
-            ):
-                yield start, end - start
-                start = end
-
-    def _folds(self, operation: Operation, mode: Mode, tile: Rectangle, planes: int) -> bool:
-        """Whether all products of an output block may be one long pass: for a single pixel, whose window lies
-        in the image."""
-        axes = zip(operation.origin, (tile.row, tile.column), operation.stride, strict=True)
-        corner = [origin + place * stride for origin, place, stride in axes]
-        extent = [
-            (taps - 1) * dilation + 1
-            for taps, dilation in zip(operation.kernel, operation.dilation, strict=True)
-        ]
-        return (
-            mode is Mode.DENSE
-            and self._window(operation, tile) == Rectangle(*corner, *extent)
-            and (tile.rows, tile.columns) == (1, 1)
-            and not operation.hold_weights
-            and operation.residual is None
-            and operation.average is None
-            and max(planes, operation.taps) <= self.machine.accumulator_depth
-        )
-
-    def _planes_are_taps(
-        self, operation: Operation, mode: Mode, tile: Rectangle, source: Scratch, planes: int
-    ) -> bool:
-        """Whether the planes of a 1x1 convolution may be the taps of a kernel row, which the small core goes
-        through faster."""
-        axes = zip(operation.origin, (tile.row, tile.column), operation.stride, strict=True)
-        corner = [origin + place * stride for origin, place, stride in axes]
-        extent = [
-            (size - 1) * stride + 1
-            for size, stride in zip((tile.rows, tile.columns), operation.stride, strict=True)
-        ]
-        return (
-            self.machine.in_order
-            and mode is Mode.DENSE
-            and operation.kernel == (1, 1)
-            and self._window(operation, tile) == Rectangle(*corner, *extent)
-            and 1 < planes <= _FIELD_OF_8
-            and 0 < source.plane_step <= _FIELD_OF_8
-        )
-
     def _compute(
         self,
         step: Step,
@@ -421,156 +340,18 @@ class _Emitter:
         residual_offset: int,
         part: InputPart | None,
     ) -> None:
-        operation, view = step.operation, step.operation.source
-        per_word = operation.blocks_per_word(self.machine)
-        window = self._window(operation, tile)
-        plane, planes = operation.source_planes(first, blocks, self.machine)
-        first_block, input_blocks = 0, 1
-        mode, thin_channels, pairs = operation.mode, operation.thin_channels, operation.pairs
-        if mode is Mode.DENSE:
-            start, input_blocks = operation.weights.source_blocks(first)
-            if part is not None:
-                start, input_blocks = part.first, part.blocks
-                plane, planes = start // per_word, -(-(start + input_blocks) // per_word) - start // per_word
-            first_block = start % per_word
-        slot_columns = operation.slot_columns(self.machine, source.row_step)
-        if part is not None and part.tail:
-            assert operation.tail is not None
-            mode, thin_channels, first_block = Mode.THIN, operation.tail.channels, 0
-            pairs = operation.tail.pairs
-            input_blocks = operation.tail_passes(self.machine, slot_columns)
-        elif mode.reads_taps:
-            input_blocks = operation.passes(self.machine, first, slot_columns)
-        # the part of the image that is in the scratchpad: all of a resident map, else the window
-        image = window
-        if step.source is not None:
-            image = Rectangle(0, 0, view.storage.rows, view.storage.columns)
-        row = operation.origin[0] + tile.row * operation.stride[0]
-        column = operation.origin[1] + tile.column * operation.stride[1]
-        origin = source.base + plane * source.plane_step + row * source.row_step + column
-        fold = self._folds(operation, mode, tile, planes) and part is None
-        # rows of the window one right behind the other, as in memory
-        rows_adjoin = operation.dilation == (1, 1) and operation.kernel[1] == source.row_step
-        rows_adjoin |= operation.kernel[0] == 1
-        runs, fold = self.weights.place(
-            WeightRequest(self.step_number, operation, first, blocks, slot_columns, part, fold, rows_adjoin)
-        )
+        """WEIGHTS and COMPUTE of some output blocks, or of a part of their input."""
+        work = ComputeWork(
+            self.machine, step.operation, step.source is not None, tile, source, first, blocks, place,
+            residual_offset, part,
+        )  # fmt: skip
+        runs, fold = self.weights.place(work.weight_request(self.step_number))
         for run in runs:
             fields = {"memory_address": run.offset, "blocks": run.blocks, "words": run.words}
             self.program.append(
                 Scheduled(Instruction(Opcode.WEIGHTS, fields, layer=self.layer), "weights")
             )
-        fields = {
-            "source_address": origin & _ADDRESS,
-            "source_plane_step": source.plane_step & _ADDRESS,
-            "source_row_step": operation.stride[0] * source.row_step & _ADDRESS,
-            "source_tap_row_step": operation.dilation[0] * source.row_step & _ADDRESS,
-            "image_rows": image.rows,
-            "image_columns": image.columns,
-            "origin_row": row - image.row,
-            "origin_column": column - image.column,
-            "stride_rows": operation.stride[0],
-            "stride_columns": operation.stride[1],
-            "dilation_rows": operation.dilation[0],
-            "dilation_columns": operation.dilation[1],
-            "kernel_rows": operation.kernel[0],
-            "kernel_columns": operation.kernel[1],
-            "slot_columns": slot_columns if mode.reads_taps else 0,
-            "thin_channels": thin_channels,
-            "first_block": first_block,
-            "input_blocks": input_blocks,
-            "output_blocks": blocks,
-            "mode": mode.value,
-            "input_signed": int(view.signed),
-            "hold_weights": int(operation.hold_weights),
-            "output_rows": tile.rows,
-            "output_columns": tile.columns,
-            "destination_address": place.base,
-            "destination_plane_step": place.plane_step & _ADDRESS,
-            "destination_row_step": place.row_step & _ADDRESS,
-            "low": operation.low,
-            "high": operation.high,
-            "pairs": int(pairs),
-        }
-        reads = [
-            Box(
-                source.base + plane * source.plane_step + window.row * source.row_step + window.column,
-                planes,
-                source.plane_step,
-                window.rows,
-                source.row_step,
-                window.columns,
-            )
-        ]
-        writes = [Box(place.base, blocks, place.plane_step, tile.rows, place.row_step, tile.columns)]
-        if fold:
-            fields |= {
-                "fold": 1,
-                "source_row_step": source.plane_step & _ADDRESS,
-                "image_rows": _ADDRESS,  # nothing is outside
-                "image_columns": _ADDRESS,
-                "origin_row": 0,
-                "origin_column": 0,
-                "stride_rows": 1,
-                "stride_columns": operation.dilation[1],
-                "kernel_rows": 1 if rows_adjoin else operation.kernel[0],
-                "kernel_columns": 1,
-                "first_block": 0,
-                "input_blocks": per_word,
-                "output_rows": planes,
-                "output_columns": operation.taps if rows_adjoin else operation.kernel[1],
-            }
-        if self._planes_are_taps(operation, mode, tile, source, input_blocks):
-            fields |= {
-                "image_rows": _ADDRESS,  # nothing is outside
-                "image_columns": _ADDRESS,
-                "origin_row": 0,
-                "origin_column": 0,
-                "dilation_columns": source.plane_step,
-                "kernel_columns": input_blocks,
-                "input_blocks": 1,
-            }
-        if part is not None:
-            fields |= {"continues": int(part.continues), "partial": int(part.partial)}
-        partial = part is not None and part.partial
-        if partial:
-            writes = []
-        late_reads: list[Box] = []
-        if (residual := operation.residual) is not None and not partial:
-            fields |= {
-                "residual": 1,
-                "residual_signed": int(residual.view.signed),
-                "residual_offset": residual_offset & _ADDRESS,
-                "own_shift": residual.own_shift,
-                "residual_shift": residual.residual_shift,
-                "sum_shift": residual.sum_shift,
-                "sum_low": residual.sum_low,
-                "sum_high": residual.sum_high,
-            }
-            late_reads.append(
-                Box(
-                    place.base + residual_offset,
-                    blocks,
-                    place.plane_step,
-                    tile.rows,
-                    place.row_step,
-                    tile.columns,
-                )
-            )
-        if operation.average is not None and not partial:
-            fields |= {
-                "average": 1,
-                "divisor": operation.average.divisor,
-                "divisor_shift": operation.average.divisor_shift,
-            }
-        self.program.append(
-            Scheduled(
-                Instruction(Opcode.COMPUTE, fields, layer=self.layer),
-                scratch_reads=reads,
-                scratch_late_reads=late_reads,
-                scratch_writes=writes,
-            )
-        )
+        self.program.append(work.scheduled(self.layer, fold=fold))
 
 
 def _emitted(plan: Plan, layer_of_step: list[int], machine: Machine, maps: MapArea) -> _Emitter:
