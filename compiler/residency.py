@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.operation import Operation, Storage
-from compiler.tile import Tiling, TilingProblem, best_pitch, choose_tiling
+from compiler.tile import best_pitch, best_tiling, choose_tiling
+from compiler.tiling import Tiling
+from compiler.tiling_problem import TilingProblem
 from hw.machine import Machine
 
 __all__ = ["Plan", "Residency", "Step", "plan"]
@@ -120,7 +122,7 @@ class _Planner:
             problem.residual_arrives,
         )
         if key not in self._tilings:
-            self._tilings[key] = problem.best(words)
+            self._tilings[key] = best_tiling(problem, words)
         return self._tilings[key]
 
     def cycles(self, first: int, last: int, residencies: list[Residency]) -> float:

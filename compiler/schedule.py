@@ -18,7 +18,7 @@ from compiler.memory_map import MapArea
 from compiler.operation import Operation, Storage, View
 from compiler.residency import Plan, Residency, Step
 from compiler.scratch import ADDRESS_MASK, Rectangle, Scratch, window_of
-from compiler.tile import LEAST_PIXELS_OF_PARTS, PARTS
+from compiler.tile_cycles import LEAST_PIXELS_OF_PARTS, PARTS
 from compiler.weight_area import WeightArea
 from compiler.weight_repeats import repeat_weights
 from compiler.weight_request import InputPart

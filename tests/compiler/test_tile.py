@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from compiler.error import CompileError
 from compiler.lower import lower
-from compiler.tile import MOST_SLOTS, TilingProblem, choose_tiling
+from compiler.tile import MOST_SLOTS, best_tiling, choose_tiling
+from compiler.tiling_problem import TilingProblem
 from hw.machine import Machine
 
 
@@ -37,7 +38,7 @@ def test_tilings_fit(channels, outputs, size, kernel, words, depth, source, dest
     pitches = {"source_pitch": size * source, "destination_pitch": size * destination}
     problem = TilingProblem(operation, machine, **pitches)
     room = words // 2
-    tiling = problem.best(room)
+    tiling = best_tiling(problem, room)
     if tiling is None:
         assert problem.least_words() + machine.output_lanes > room
         return
