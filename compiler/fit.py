@@ -7,31 +7,27 @@ slower than the best is not compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-from compiler.bounds import least_cycles, stored_weight_bytes, weight_bytes
+from compiler.bounds import least_cycles
+from compiler.candidates import WHAT_LIMITS, Candidate, Target, arrays, changes
 from compiler.compile import place_instructions
 from compiler.error import CompileError
 from compiler.estimate import estimate
 from compiler.lower import lower
 from compiler.operation import Operation
-from compiler.traffic import MemoryTiming
-from hw.machine import KEPT_STEP, MOST_KEPT_WORDS, Machine, MachineError
+from hw.machine import Machine
 from quant.fixed_model import FixedModel
 
 __all__ = [
-    "Candidate",
     "Choice",
     "Evaluator",
     "FitError",
     "Result",
-    "Target",
-    "check",
     "choose_machine",
     "evaluate",
     "frames_per_second",
@@ -45,59 +41,10 @@ _EQUAL = 0.01
 _ROUNDS = 2
 #: Arrays that are compiled before bounds are compared with what came out.
 _FIRST = 2
-_LEAST_SCRATCHPAD, _MOST_SCRATCHPAD = 256, 65536
-#: Share of the cycles in which weights are missing, and of weights that need not cross the bus, which
-#: make other buffers for weights worth a try.
-_WORTH = 0.02
-
-_WHAT_LIMITS = {
-    "weights in": "bus: weights in",
-    "maps in": "bus: activations in",
-    "maps out": "bus: results out",
-    "maps in and out": "bus: activations in and out",
-    "gaps": "pipeline between instructions",
-}
 
 
 class FitError(ValueError):
     """No machine on this part runs the network; the message names the limit and what to change."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a machine is chosen for.
-
-    Attributes
-    ----------
-    name, part : str
-        The board and its FPGA.
-    resources : dict
-        What the part has: ``luts``, ``ffs``, ``dsps``, ``block_rams``.
-    area : callable
-        What the whole design needs of these with a machine.
-    memory : MemoryTiming
-        How the external memory behaves.
-    memory_bytes : int
-        Its size.
-    clock_mhz : float
-    """
-
-    name: str
-    part: str
-    resources: Mapping[str, int]
-    area: Callable[[Machine], Mapping[str, int]]
-    memory: MemoryTiming
-    memory_bytes: int
-    clock_mhz: float
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A machine with what its design needs; ``problem`` says why it does not fit, or is empty."""
-
-    machine: Machine
-    needs: Mapping[str, int]
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,7 +119,7 @@ def evaluate(model: FixedModel | Path, candidate: Candidate, target: Target) -> 
     reasons = run.total().reasons()
     array = reasons.pop("array")
     named = {"multipliers": useful, "multipliers: unused lanes": max(array - useful, 0.0)}
-    named |= {_WHAT_LIMITS[reason]: cycles for reason, cycles in reasons.items()}
+    named |= {WHAT_LIMITS[reason]: cycles for reason, cycles in reasons.items()}
     return Result(
         machine,
         candidate.needs,
@@ -181,21 +128,6 @@ def evaluate(model: FixedModel | Path, candidate: Candidate, target: Target) -> 
         shares={reason: cycles / run.cycles for reason, cycles in named.items()},
         memory_bytes=needed,
     )
-
-
-def _names(resource: str) -> str:
-    return {"luts": "LUTs", "ffs": "flip-flops", "dsps": "DSP blocks", "block_rams": "block RAMs"}[resource]
-
-
-def check(machine: Machine, target: Target) -> Candidate:
-    """A machine's needs, and whether the part has them."""
-    needs = target.area(machine)
-    short = [
-        f"{needs[name]:,} {_names(name)} of {target.resources[name]:,}"
-        for name in ("dsps", "block_rams", "luts", "ffs")
-        if needs[name] > target.resources[name]
-    ]
-    return Candidate(machine, needs, f"needs {', '.join(short)}" if short else "")
 
 
 def ranked(results: Sequence[Result]) -> list[Result]:
@@ -216,94 +148,6 @@ def _size(result: Result) -> tuple[float, ...]:
         result.cycles,
         *result.machine.to_json().values(),
     )
-
-
-def _with(machine: Machine, **changes: int | bool) -> Machine | None:
-    try:
-        return replace(machine, **changes)
-    except MachineError:
-        return None
-
-
-def arrays(target: Target, *, average_pooling: bool, bus_widths: Sequence[int]) -> Iterator[Candidate]:
-    """Every array with the widest bus it takes and the largest scratchpad that fits.
-
-    Those that do not fit come with the smallest buffers.
-    """
-    for inputs, outputs in product((4, 8, 16), (4, 8, 16, 32, 64)):
-        widths = [width for width in bus_widths if width <= 8 * outputs]
-        if inputs > outputs or not widths:
-            continue
-        fifo = max(512, 4 * inputs * outputs * 8 // max(widths))
-        smallest = _with(
-            Machine(average_pooling=average_pooling),
-            input_lanes=inputs,
-            output_lanes=outputs,
-            bus_width=max(widths),
-            scratchpad_words=_LEAST_SCRATCHPAD,
-            weight_fifo_words=fifo,
-        )
-        if smallest is not None:
-            yield _largest_scratchpad(smallest, target)
-
-
-def _largest_scratchpad(machine: Machine, target: Target) -> Candidate:
-    found = check(replace(machine, scratchpad_words=_LEAST_SCRATCHPAD), target)
-    words = _LEAST_SCRATCHPAD
-    while not found.problem and words < _MOST_SCRATCHPAD:
-        words *= 2
-        larger = check(replace(machine, scratchpad_words=words), target)
-        if larger.problem:
-            break
-        found = larger
-    return found
-
-
-def changes(
-    best: Result, operations: Sequence[Operation], target: Target, bus_widths: Sequence[int]
-) -> Iterator[Candidate]:
-    """The best machine with one buffer or the bus changed; the scratchpad gives way if it must.
-
-    Where the bus is waited for, as many weights are kept as the part has block RAMs for, beside the buffers
-    as they are, or with one of them half as large.
-    """
-    machine = best.machine
-    varied = [_with(machine, scratchpad_words=machine.scratchpad_words // step) for step in (2, 4)]
-    varied += [_with(machine, bus_width=width) for width in bus_widths]
-    if (best.shares or {}).get(_WHAT_LIMITS["weights in"], 0) > _WORTH:
-        varied.append(_with(machine, weight_fifo_words=4 * machine.weight_fifo_words))
-        now = weight_bytes(operations, machine)
-        for step in (2, 4):
-            deeper = _with(machine, accumulator_depth=step * machine.accumulator_depth)
-            if deeper is not None and weight_bytes(operations, deeper) < now * (1 - _WORTH):
-                varied.append(deeper)
-    bus = sum(share for reason, share in (best.shares or {}).items() if reason.startswith("bus"))
-    if bus > _WORTH:
-        most = stored_weight_bytes(operations, machine) // machine.bus_bytes
-        for changed in (
-            machine,
-            _with(machine, weight_fifo_words=machine.weight_fifo_words // 2),
-            _with(machine, scratchpad_words=machine.scratchpad_words // 2),
-        ):
-            varied.append(changed and _keeping(changed, most, target))
-    for other in varied:
-        if other is None:
-            continue
-        candidate = check(other, target)
-        while candidate.problem and candidate.machine.scratchpad_words > _LEAST_SCRATCHPAD:
-            smaller = replace(candidate.machine, scratchpad_words=candidate.machine.scratchpad_words // 2)
-            candidate = check(smaller, target)
-        yield candidate
-
-
-def _keeping(machine: Machine, words: int, target: Target) -> Machine | None:
-    """The machine with so many weights kept, or as many as fit; None if the part has no room."""
-    words = min(-(-words // KEPT_STEP) * KEPT_STEP, MOST_KEPT_WORDS)
-    for kept in range(words, 0, -KEPT_STEP):
-        keeping = _with(machine, kept_weight_words=kept)
-        if keeping is not None and not check(keeping, target).problem:
-            return keeping
-    return None
 
 
 #: Evaluates candidates, in any order of its own, and gives the results in theirs.
@@ -411,7 +255,8 @@ def choose_machine(
         before = choice.best()
         if before is None:
             break
-        varied = changes(before, choice.lowered(before.machine), target, bus_widths)
+        machine, shares = before.machine, before.shares or {}
+        varied = changes(machine, shares, choice.lowered(machine), target, bus_widths)
         choice.compile([candidate for candidate in varied if not candidate.problem])
         after = choice.best()
         if after is None or after.machine == before.machine:

@@ -11,16 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from compiler.fit import (
-    Candidate,
-    Choice,
-    FitError,
-    Result,
-    Target,
-    choose_machine,
-    frames_per_second,
-    read_model,
-)
+from compiler.candidates import Candidate, Target
+from compiler.fit import Choice, FitError, Result, choose_machine, frames_per_second, read_model
 from hw.machine import Machine
 from hw.whole_file import check_writable, write_whole
 

@@ -10,7 +10,8 @@ from typing import Any
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from compiler.fit import Candidate, Result, Target, evaluate
+from compiler.candidates import Candidate, Target
+from compiler.fit import Result, evaluate
 
 __all__ = ["BackendError", "evaluate_side_by_side"]
 

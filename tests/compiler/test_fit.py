@@ -11,10 +11,11 @@ from fixed_networks import NetworkBuilder
 
 from compiler.__main__ import main
 from compiler.bounds import least_cycles, weight_bytes
+from compiler.candidates import Target, check
 from compiler.compile import place_instructions
 from compiler.error import CompileError
 from compiler.estimate import estimate
-from compiler.fit import FitError, Result, Target, check, choose_machine, evaluate, ranked
+from compiler.fit import FitError, Result, choose_machine, evaluate, ranked
 from compiler.lower import lower
 from hw.kept_memory import kept_block_rams
 from hw.machine import Machine
