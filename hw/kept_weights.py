@@ -104,13 +104,15 @@ class KeptWeights(wiring.Component):
         reading, last = Signal(), Signal()
         comes = delay_line(m, reading, 1 + KEPT_LATENCY, "comes", init=0)
         asks, starts = Signal(), Signal()
+        # registers, because all that waits for its turn hangs on them
+        none_comes, none_owed = Signal(init=1), Signal(init=1)
         m.submodules.asked = asked = SkidBuffer(shape)
         wiring.connect(m, asked.output, wiring.flipped(port.bursts))
         coming = data.StructLayout({"place": place_bits, "length": len(burst.length), "inside": 1})
         m.submodules.order = order = SyncFIFOBuffered(width=coming.size, depth=_OUTSTANDING)
         entry = Signal(coming)
         m.d.comb += [
-            asks.eq(burst_valid & ~from_memory & ~Cat(comes).any() & asked.input.ready & order.w_rdy),
+            asks.eq(burst_valid & ~from_memory & none_comes & asked.input.ready & order.w_rdy),
             burst_leaves.eq(asks | starts),
             asked.input.valid.eq(asks),
             asked.input.payload.eq(burst),
@@ -139,7 +141,11 @@ class KeptWeights(wiring.Component):
             now_last.eq(arrives & (now.length == 0)),
             order.r_en.eq(~now_valid | now_last),
         ]
-        m.d.sync += owed.eq(owed + asks - now_last)
+        m.d.sync += [
+            owed.eq(owed + asks - now_last),
+            none_owed.eq((owed == 0) & ~asks),
+            none_comes.eq(~(Cat(comes[:-1]).any() | starts)),
+        ]
         with m.If(order.r_en):
             m.d.sync += [now.eq(following), now_valid.eq(order.r_rdy)]
         with m.Elif(arrives):
@@ -148,7 +154,7 @@ class KeptWeights(wiring.Component):
         # from the memory, when nothing from the bus is on its way
         read_place, left = Signal(place_bits, reset_less=True), Signal(len(burst.length), reset_less=True)
         tag = Signal(reset_less=True)
-        m.d.comb += starts.eq(burst_valid & from_memory & (owed == 0) & (~reading | last))
+        m.d.comb += starts.eq(burst_valid & from_memory & none_owed & (~reading | last))
         with m.If(starts):
             m.d.sync += [reading.eq(1), read_place.eq(place), left.eq(burst.length), tag.eq(burst.tag),
                          last.eq(burst.length == 0)]

@@ -79,14 +79,15 @@ class Load(wiring.Component):
         m.submodules.walks = walks = SyncFIFOBuffered(width=SCRATCH_WALK.size, depth=5)
         wiring.connect(m, client.port, wiring.flipped(self.port))
 
-        # a LOAD takes its tokens when they are there and the row loops are free, and starts a cycle later
+        # A LOAD takes its tokens when they are there and the row loops are free, and starts a cycle later.
+        # That they are free is a cycle old, so it does not count in the two that follow a start.
         memory_walk, scratch_walk = Signal(MEMORY_WALK), Signal(SCRATCH_WALK)
         for walk in (memory_walk, scratch_walk):
             m.d.comb += [walk[name].eq(self.instructions.payload[name]) for name in walk.shape().members]
-        start = Signal()
+        start, started, free = Signal(), Signal(), Signal()
         m.d.comb += [
             self.tokens.wait.eq(self.instructions.payload.wait),
-            self.tokens.wait_valid.eq(self.instructions.valid & rows.walks.ready & walks.w_rdy & ~start),
+            self.tokens.wait_valid.eq(self.instructions.valid & free & ~start & ~started),
             self.instructions.ready.eq(start),
             rows.walks.valid.eq(start),
             rows.walks.payload.eq(memory_walk),
@@ -96,7 +97,11 @@ class Load(wiring.Component):
             words.walks.payload.eq(walks.r_data),
             walks.r_en.eq(words.walks.ready),
         ]
-        m.d.sync += start.eq(self.tokens.wait_valid & self.tokens.wait_ready)
+        m.d.sync += [
+            start.eq(self.tokens.wait_valid & self.tokens.wait_ready),
+            started.eq(start),
+            free.eq(rows.walks.ready & walks.w_rdy),
+        ]
         m.d.comb += [
             client.transfers.valid.eq(rows.rows.valid),
             client.transfers.payload.address.eq(rows.rows.payload.address),

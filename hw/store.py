@@ -110,19 +110,23 @@ class Store(wiring.Component):
         m.submodules.queue = queue = BlockQueue(width=8 * machine.word_bytes, depth=self.depth)
         wiring.connect(m, rows.rows, splitter.transfers)
 
-        # a STORE takes its tokens when they are there and both loops are free, and starts a cycle later
-        start = Signal()
+        # A STORE takes its tokens when they are there and both loops are free, and starts a cycle later.
+        # That they are free is a cycle old, so it does not count in the two that follow a start.
+        start, started, free = Signal(), Signal(), Signal()
         for walker, shape in ((rows, MEMORY_WALK), (words, SCRATCH_WALK)):
             m.d.comb += [walker.walks.payload[name].eq(self.instructions.payload[name])
                          for name in shape.members if name != "narrow"]
             m.d.comb += walker.walks.valid.eq(start)
         m.d.comb += [
             self.tokens.wait.eq(self.instructions.payload.wait),
-            self.tokens.wait_valid.eq(
-                self.instructions.valid & rows.walks.ready & words.walks.ready & ~start),
+            self.tokens.wait_valid.eq(self.instructions.valid & free & ~start & ~started),
             self.instructions.ready.eq(start),
         ]
-        m.d.sync += start.eq(self.tokens.wait_valid & self.tokens.wait_ready)
+        m.d.sync += [
+            start.eq(self.tokens.wait_valid & self.tokens.wait_ready),
+            started.eq(start),
+            free.eq(rows.walks.ready & words.walks.ready),
+        ]
 
         # scratchpad to buffer: `room` counts words that have neither been asked for nor are held;
         # `more_room` is a cycle late, so it leaves one for what was asked in the meantime
