@@ -136,9 +136,8 @@ def _fully_connected() -> torch.nn.Module:
 
 _DECODER = Machine(weight_decoder=True)
 _PAIRS = Machine(weight_pairs=True)
-_KEPT = Machine(kept_weight_words=16384)
-#: As many as an LFE5U-85F has block RAMs for.
-_KEPT_MOST = Machine(kept_weight_words=24576, weight_fifo_words=4096)
+#: As many weights kept as an LFE5U-85F has block RAMs for.
+_KEPT = Machine(kept_weight_words=24576, weight_fifo_words=4096)
 _L4 = _layer(_fully_connected, (1024, 1, 1))
 _L3 = Work(
     "L3",
@@ -206,8 +205,8 @@ WORK: Mapping[str, Work] = {
         _N3_LEAN,
         _N2_INT4_LEAN,
         _kept(_L3, _KEPT),
-        _kept(_N2_LEAN, _KEPT_MOST),
-        _kept(_N3_LEAN, _KEPT_MOST),
+        _kept(_N2_LEAN, _KEPT),
+        _kept(_N3_LEAN, _KEPT),
         _kept(_N2_INT4_LEAN, replace(_PAIRS, kept_weight_words=8192)),
         Work("N4", "SqueezeNet v1.0, 227x227x3", _network("squeezenet")),
         Work(
