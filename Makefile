@@ -59,6 +59,8 @@ lint: $(READY)
 	@echo "ruff ..." && $(PY) -m ruff check .
 	@echo "pyright ..." && $(VENV)/bin/pyright --pythonpath $(PY)
 
+# simulators that are built faster: these tests' runs are short
+test: export POINTSHIFT_OPTIMISATION ?= -O1 -march=native
 test: lint
 	$(PY) -m pytest -n $(JOBS) -m "not slow"
 
