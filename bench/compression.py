@@ -84,6 +84,8 @@ class Recipe:
         As ``prune --teacher DENSE --temperature``, and as ``compress``.
     sharing_l2 : float
         As ``compress --l2``.
+    shift : int
+        As ``--shift``, of the dense network, of retraining and of sharing alike.
     """
 
     dense_stages: int
@@ -97,6 +99,7 @@ class Recipe:
     dropout: float = 0.0
     temperature: float | None = None
     sharing_l2: float = 1e-4
+    shift: int = 0
 
     @property
     def pruning_epochs(self) -> int:
@@ -166,7 +169,7 @@ def _dense(
     name: str, seed: int, recipe: Recipe, training: LabelledData, advance: Callable[[int], object]
 ) -> TrainableNetwork:
     network = TrainableNetwork(_graph(name, seed))
-    settings = TrainingSettings(epochs=recipe.dense_epochs, l2=recipe.l2, seed=seed)
+    settings = TrainingSettings(epochs=recipe.dense_epochs, l2=recipe.l2, seed=seed, shift=recipe.shift)
     for stage in range(recipe.dense_stages):
         train_masked(network, training, settings, stage=100 + stage, progress=advance)
     return network
@@ -197,12 +200,15 @@ def _compress(
         l2=recipe.l2,
         dropout=recipe.dropout,
         seed=seed,
+        shift=recipe.shift,
     )
     prune(network, plan, training, validation, retraining, progress=lambda what, images: advance(images))
     judge("pruned")
     bits = LayerNumbers.parse(recipe.weight_bits, "width", 0, 8, 8).of(network.graph)
     shared = SharedWeights(network, clusters_of(network, bits))
-    settings = TrainingSettings(epochs=_SHARING_EPOCHS, learning_rate=2e-4, l2=recipe.sharing_l2, seed=seed)
+    settings = TrainingSettings(
+        epochs=_SHARING_EPOCHS, learning_rate=2e-4, l2=recipe.sharing_l2, seed=seed, shift=recipe.shift
+    )
     shared.fine_tune(training, settings, progress=advance)
     judge("compressed")
     content = encoded_file(network, dict.fromkeys(network.weights, None))
