@@ -244,19 +244,26 @@ def measure(
 
 
 def compare_settings(name: str, seeds: Sequence[int], known: LabelledData, quiet: bool = False) -> list[str]:
-    """A recipe and the alternatives to it, from the same dense networks; it sees validation images alone."""
+    """A recipe and the alternatives to it, from the same dense network at each shift.
+
+    It sees validation images alone.
+    """
     recipes = {"chosen": NETWORKS[name], **ALTERNATIVES[name]}
     found: dict[str, list[tuple[dict[str, float], CompressionReport]]] = {each: [] for each in recipes}
     chosen = NETWORKS[name]
-    epochs = chosen.dense_stages * chosen.dense_epochs + sum(each.pruning_epochs for each in recipes.values())
+    shifts = {recipe.shift for recipe in recipes.values()}
+    epochs = len(shifts) * chosen.dense_stages * chosen.dense_epochs
+    epochs += sum(each.pruning_epochs for each in recipes.values())
     for seed in seeds:
         training, validation = split(known, _VALIDATION_SHARE, seed)
         total = epochs * len(training)
         with tqdm(total=total, unit="image", desc=f"{name}, seed {seed}", disable=quiet) as bar:
-            network = _dense(name, seed, chosen, training, bar.update)
-            dense = network.state()
+            dense = {
+                shift: _dense(name, seed, replace(chosen, shift=shift), training, bar.update).to_graph()
+                for shift in sorted(shifts)
+            }
             for each, recipe in recipes.items():
-                network.load(dense)
+                network = TrainableNetwork(dense[recipe.shift])
                 errors, report, _ = _compress(
                     network, seed, recipe, training, validation, {"validation": validation}, bar.update
                 )
