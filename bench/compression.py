@@ -110,19 +110,24 @@ class Recipe:
 #: Of the first layer, the second and the last one; Han et al. 2015 keep 66, 12, 8 and 19 %.
 _LENET5_KEEP = "0.07,node_conv2d=0.66,node_conv2d_1=0.2,node_linear_1=0.19"
 
-NETWORKS = {
-    "LeNet-300-100": Recipe(3, 15, 0.06, 4, 10, "5", 5e-4),
-    "LeNet-5": Recipe(3, 8, None, 4, 6, "conv=6,fc=5", 5e-4, _LENET5_KEEP, temperature=4.0, sharing_l2=5e-4),
-}
+_LENET5 = Recipe(3, 8, None, 4, 12, "conv=6,fc=5", 5e-4, _LENET5_KEEP, sharing_l2=5e-4, shift=2)
+_TAUGHT = replace(_LENET5, retraining_epochs=6, temperature=4.0)
+_UNSHIFTED = replace(_LENET5, retraining_epochs=6, shift=0)
+
+NETWORKS = {"LeNet-300-100": Recipe(3, 15, 0.06, 4, 10, "5", 5e-4), "LeNet-5": _LENET5}
 
 #: What was compared with the recipes, by what differs.
 ALTERNATIVES: dict[str, dict[str, Recipe]] = {
     "LeNet-300-100": {},
     "LeNet-5": {
-        "labels": replace(NETWORKS["LeNet-5"], temperature=None),
-        "labels, dropout": replace(NETWORKS["LeNet-5"], temperature=None, dropout=0.5),
-        "labels, dropout, 4 times l2": replace(NETWORKS["LeNet-5"], temperature=None, dropout=0.5, l2=2e-3),
-        "labels, 6.5 % by a scan": replace(NETWORKS["LeNet-5"], total=0.065, keep=None, temperature=None),
+        "6 epochs": replace(_LENET5, retraining_epochs=6),
+        "6 epochs, teacher": _TAUGHT,
+        "6 epochs, teacher, shift 1": replace(_TAUGHT, shift=1),
+        "6 epochs, no shift": _UNSHIFTED,
+        "6 epochs, no shift, teacher": replace(_TAUGHT, shift=0),
+        "6 epochs, no shift, dropout": replace(_UNSHIFTED, dropout=0.5),
+        "6 epochs, no shift, dropout, 4 times l2": replace(_UNSHIFTED, dropout=0.5, l2=2e-3),
+        "6 epochs, no shift, 6.5 % by a scan": replace(_UNSHIFTED, total=0.065, keep=None),
     },
 }
 
