@@ -120,8 +120,10 @@ NETWORKS = {"LeNet-300-100": Recipe(3, 15, 0.06, 4, 10, "5", 5e-4), "LeNet-5": _
 ALTERNATIVES: dict[str, dict[str, Recipe]] = {
     "LeNet-300-100": {},
     "LeNet-5": {
+        "nothing pruned": replace(_LENET5, keep="1"),
         "6 epochs": replace(_LENET5, retraining_epochs=6),
         "6 epochs, teacher": _TAUGHT,
+        "6 epochs, shift 1": replace(_LENET5, retraining_epochs=6, shift=1),
         "6 epochs, teacher, shift 1": replace(_TAUGHT, shift=1),
         "6 epochs, no shift": _UNSHIFTED,
         "6 epochs, no shift, teacher": replace(_TAUGHT, shift=0),

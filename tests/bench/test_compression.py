@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -13,7 +14,18 @@ import torch
 
 from bench import compression
 from bench.accuracy_data import shared_folder
-from bench.compression import RESULTS, Recipe, _images, compare_settings, measure, page_table, summary
+from bench.compression import (
+    BARS,
+    NETWORKS,
+    RESULTS,
+    Recipe,
+    _images,
+    compare_settings,
+    measure,
+    page_table,
+    summary,
+)
+from bench.stored_rows import rows_by_network
 from quant.compression.labelled_data import LabelledData
 from quant.compression.trainable import TrainableNetwork
 
@@ -29,6 +41,17 @@ def test_the_page_shows_what_is_stored() -> None:
     for row in rows:
         assert row["report"]["total"]["bytes"] == row["file_bytes"]
         assert sum(layer["kept"] for layer in row["report"]["layers"]) == row["report"]["total"]["kept"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_stored_networks_meet_the_bars(name: str) -> None:
+    fewer, smaller, rise = BARS
+    rows = rows_by_network(json.loads(RESULTS.read_text()))[name]
+    assert all(Recipe(**row["recipe"]) == NETWORKS[name] for row in rows)
+    errors = {what: mean(row["errors"][what] for row in rows) for what in ("dense", "pruned", "compressed")}
+    assert mean(row["fewer_weights"] for row in rows) >= fewer
+    assert mean(row["smaller"] for row in rows) >= smaller
+    assert max(errors["pruned"], errors["compressed"]) <= errors["dense"] + rise + 1e-9
 
 
 def test_settings_are_compared_on_validation_images(monkeypatch: pytest.MonkeyPatch) -> None:
