@@ -84,6 +84,8 @@ class Recipe:
         As ``prune --teacher DENSE --temperature``, and as ``compress``.
     sharing_l2 : float
         As ``compress --l2``.
+    shift : int
+        As ``--shift``, of the dense network, of retraining and of sharing alike.
     """
 
     dense_stages: int
@@ -97,6 +99,7 @@ class Recipe:
     dropout: float = 0.0
     temperature: float | None = None
     sharing_l2: float = 1e-4
+    shift: int = 0
 
     @property
     def pruning_epochs(self) -> int:
@@ -107,19 +110,26 @@ class Recipe:
 #: Of the first layer, the second and the last one; Han et al. 2015 keep 66, 12, 8 and 19 %.
 _LENET5_KEEP = "0.07,node_conv2d=0.66,node_conv2d_1=0.2,node_linear_1=0.19"
 
-NETWORKS = {
-    "LeNet-300-100": Recipe(3, 15, 0.06, 4, 10, "5", 5e-4),
-    "LeNet-5": Recipe(3, 8, None, 4, 6, "conv=6,fc=5", 5e-4, _LENET5_KEEP, temperature=4.0, sharing_l2=5e-4),
-}
+_LENET5 = Recipe(3, 8, None, 4, 12, "conv=6,fc=5", 5e-4, _LENET5_KEEP, sharing_l2=5e-4, shift=2)
+_TAUGHT = replace(_LENET5, retraining_epochs=6, temperature=4.0)
+_UNSHIFTED = replace(_LENET5, retraining_epochs=6, shift=0)
+
+NETWORKS = {"LeNet-300-100": Recipe(3, 15, 0.06, 4, 10, "5", 5e-4), "LeNet-5": _LENET5}
 
 #: What was compared with the recipes, by what differs.
 ALTERNATIVES: dict[str, dict[str, Recipe]] = {
     "LeNet-300-100": {},
     "LeNet-5": {
-        "labels": replace(NETWORKS["LeNet-5"], temperature=None),
-        "labels, dropout": replace(NETWORKS["LeNet-5"], temperature=None, dropout=0.5),
-        "labels, dropout, 4 times l2": replace(NETWORKS["LeNet-5"], temperature=None, dropout=0.5, l2=2e-3),
-        "labels, 6.5 % by a scan": replace(NETWORKS["LeNet-5"], total=0.065, keep=None, temperature=None),
+        "nothing pruned": replace(_LENET5, keep="1"),
+        "6 epochs": replace(_LENET5, retraining_epochs=6),
+        "6 epochs, teacher": _TAUGHT,
+        "6 epochs, shift 1": replace(_LENET5, retraining_epochs=6, shift=1),
+        "6 epochs, teacher, shift 1": replace(_TAUGHT, shift=1),
+        "6 epochs, no shift": _UNSHIFTED,
+        "6 epochs, no shift, teacher": replace(_TAUGHT, shift=0),
+        "6 epochs, no shift, dropout": replace(_UNSHIFTED, dropout=0.5),
+        "6 epochs, no shift, dropout, 4 times l2": replace(_UNSHIFTED, dropout=0.5, l2=2e-3),
+        "6 epochs, no shift, 6.5 % by a scan": replace(_UNSHIFTED, total=0.065, keep=None),
     },
 }
 
@@ -166,7 +176,7 @@ def _dense(
     name: str, seed: int, recipe: Recipe, training: LabelledData, advance: Callable[[int], object]
 ) -> TrainableNetwork:
     network = TrainableNetwork(_graph(name, seed))
-    settings = TrainingSettings(epochs=recipe.dense_epochs, l2=recipe.l2, seed=seed)
+    settings = TrainingSettings(epochs=recipe.dense_epochs, l2=recipe.l2, seed=seed, shift=recipe.shift)
     for stage in range(recipe.dense_stages):
         train_masked(network, training, settings, stage=100 + stage, progress=advance)
     return network
@@ -197,12 +207,15 @@ def _compress(
         l2=recipe.l2,
         dropout=recipe.dropout,
         seed=seed,
+        shift=recipe.shift,
     )
     prune(network, plan, training, validation, retraining, progress=lambda what, images: advance(images))
     judge("pruned")
     bits = LayerNumbers.parse(recipe.weight_bits, "width", 0, 8, 8).of(network.graph)
     shared = SharedWeights(network, clusters_of(network, bits))
-    settings = TrainingSettings(epochs=_SHARING_EPOCHS, learning_rate=2e-4, l2=recipe.sharing_l2, seed=seed)
+    settings = TrainingSettings(
+        epochs=_SHARING_EPOCHS, learning_rate=2e-4, l2=recipe.sharing_l2, seed=seed, shift=recipe.shift
+    )
     shared.fine_tune(training, settings, progress=advance)
     judge("compressed")
     content = encoded_file(network, dict.fromkeys(network.weights, None))
@@ -238,19 +251,26 @@ def measure(
 
 
 def compare_settings(name: str, seeds: Sequence[int], known: LabelledData, quiet: bool = False) -> list[str]:
-    """A recipe and the alternatives to it, from the same dense networks; it sees validation images alone."""
+    """A recipe and the alternatives to it, from the same dense network at each shift.
+
+    It sees validation images alone.
+    """
     recipes = {"chosen": NETWORKS[name], **ALTERNATIVES[name]}
     found: dict[str, list[tuple[dict[str, float], CompressionReport]]] = {each: [] for each in recipes}
     chosen = NETWORKS[name]
-    epochs = chosen.dense_stages * chosen.dense_epochs + sum(each.pruning_epochs for each in recipes.values())
+    shifts = {recipe.shift for recipe in recipes.values()}
+    epochs = len(shifts) * chosen.dense_stages * chosen.dense_epochs
+    epochs += sum(each.pruning_epochs for each in recipes.values())
     for seed in seeds:
         training, validation = split(known, _VALIDATION_SHARE, seed)
         total = epochs * len(training)
         with tqdm(total=total, unit="image", desc=f"{name}, seed {seed}", disable=quiet) as bar:
-            network = _dense(name, seed, chosen, training, bar.update)
-            dense = network.state()
+            dense = {
+                shift: _dense(name, seed, replace(chosen, shift=shift), training, bar.update).to_graph()
+                for shift in sorted(shifts)
+            }
             for each, recipe in recipes.items():
-                network.load(dense)
+                network = TrainableNetwork(dense[recipe.shift])
                 errors, report, _ = _compress(
                     network, seed, recipe, training, validation, {"validation": validation}, bar.update
                 )

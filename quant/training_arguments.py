@@ -101,6 +101,14 @@ def add_training_arguments(
         metavar="T",
         help="the teacher's scores are divided by T before they become probabilities (default: 4)",
     )
+    group.add_argument(
+        "--shift",
+        type=_whole,
+        default=0,
+        metavar="N",
+        help="move each image by up to N pixels up or down and left or right, at random each time it is "
+        "trained on; its border is repeated (default: 0)",
+    )
     group.add_argument("--seed", type=_whole, default=1, metavar="N", help="default: 1")
 
 
@@ -116,6 +124,7 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
         arguments.l2,
         arguments.dropout,
         arguments.seed,
+        arguments.shift,
     )
 
 
@@ -158,11 +167,14 @@ def training_images(arguments: argparse.Namespace, graph: Graph) -> TrainingImag
     Raises
     ------
     CompressionError, DataError
-        If they cannot be read, have no labels or do not fit the network, or if the teacher does not.
+        If they cannot be read, have no labels or do not fit the network, or if the teacher does not; if its
+        input cannot be shifted as far as asked for.
     """
     from quant.compression.labelled_data import labelled_data, split
+    from quant.compression.training import check_shift
     from quant.data import load_images
 
+    check_shift(arguments.shift, graph.shapes[graph.input])
     preparation = preparation_of(arguments)
 
     def read(path: str, count: int | None = None) -> LabelledData:

@@ -18,7 +18,7 @@ def taught(data: LabelledData, teacher: TrainableNetwork, temperature: float) ->
     """The same images with the teacher's probabilities at a temperature as labels.
 
     A network that is trained on them approaches the teacher's scores over the temperature, up to a constant
-    for each image.
+    for each image.  Images that are shifted while it is trained keep the answers for them as they are here.
 
     Parameters
     ----------

@@ -13,8 +13,9 @@ from torch.nn import functional
 from quant.compression.error import CompressionError
 from quant.compression.labelled_data import LabelledData
 from quant.compression.trainable import TrainableNetwork
+from quant.graph import Shape
 
-__all__ = ["TrainingSettings", "scaled_dropout", "train", "train_masked"]
+__all__ = ["TrainingSettings", "check_shift", "scaled_dropout", "shifted", "train", "train_masked"]
 
 #: A mean loss of an epoch of so many times that of guessing is taken for divergence.
 _DIVERGED = 3.0
@@ -34,6 +35,8 @@ class TrainingSettings:
     dropout : float
         Rate of the dense network at the input of fully connected layers behind another one.
     seed : int
+    shift : int
+        Each time an image is trained on, `shifted` moves it by at most so many pixels; its label stays.
     """
 
     epochs: int = 8
@@ -43,6 +46,53 @@ class TrainingSettings:
     l2: float = 1e-4
     dropout: float = 0.0
     seed: int = 1
+    shift: int = 0
+
+
+def check_shift(shift: int, shape: Shape) -> None:
+    """Refuse a shift that does not fit a network's input.
+
+    Parameters
+    ----------
+    shift : int
+        As in `TrainingSettings`.
+    shape : tuple
+        (C, H, W).
+
+    Raises
+    ------
+    CompressionError
+        If it is negative, if the input is no image, or if nothing of an image could be left.
+    """
+    _, rows, columns = shape
+    if shift < 0:
+        raise CompressionError(f"a shift must be a number of pixels from 0 on, not {shift}")
+    if shift and rows == columns == 1:
+        raise CompressionError(f"the network's input {shape} is no image, so it cannot be shifted")
+    if shift and shift >= min(rows, columns):
+        raise CompressionError(
+            f"images of {rows}x{columns} pixels cannot be shifted by {shift}; "
+            f"shift them by at most {min(rows, columns) - 1}"
+        )
+
+
+def shifted(images: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
+    """Images (N, C, H, W), each moved by whole pixels of its own, at most so many down or up, right or left.
+
+    Empty places repeat the border, so that neither a background is asked for, which is another number
+    after each preparation, nor does a photograph get a frame.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+        The processor's; it draws each number of pixels from -most to most, all alike.
+    """
+    count, _, rows, columns = images.shape
+    moves = torch.randint(-most, most + 1, (2, count, 1), generator=generator)
+    row = (torch.arange(rows) - moves[0]).clamp(0, rows - 1)[:, None, :, None]
+    column = (torch.arange(columns) - moves[1]).clamp(0, columns - 1)[:, None, None, :]
+    channel = torch.arange(images.shape[1])[:, None, None]
+    return images[torch.arange(count)[:, None, None, None], channel, row, column]
 
 
 def scaled_dropout(network: TrainableNetwork, rate: float) -> dict[str, float]:
@@ -92,8 +142,10 @@ def train(
     Raises
     ------
     CompressionError
-        If the loss is not a finite number or grows far beyond that of guessing.
+        If the input cannot be shifted so far; if the loss is not a finite number or grows far beyond that
+        of guessing.
     """
+    check_shift(settings.shift, network.graph.shapes[network.graph.input])
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
     first = 0
     if resumed is not None:
@@ -104,13 +156,17 @@ def train(
     guessing = math.log(max(2, math.prod(network.graph.shapes[network.graph.output])))
     for epoch in range(first, settings.epochs):
         number = (settings.seed * 1009 + stage) * 1009 + epoch
-        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(number))
+        drawn = torch.Generator().manual_seed(number)  # the processor's: the same with any device
+        order = torch.randperm(len(data), generator=drawn)
         generator = torch.Generator(network.device).manual_seed(number)
         total = 0.0
         for step, chosen in enumerate(order.split(settings.batch)):
             done = (epoch * steps + step) / (settings.epochs * steps)
             optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
-            scores = network.scores(data.inputs[chosen].to(network.device), dropout, generator)
+            inputs = data.inputs[chosen]
+            if settings.shift:
+                inputs = shifted(inputs, settings.shift, drawn)
+            scores = network.scores(inputs.to(network.device), dropout, generator)
             loss = functional.cross_entropy(scores, data.labels[chosen].to(network.device))
             value = float(loss.detach())
             if not math.isfinite(value):

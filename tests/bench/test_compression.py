@@ -6,14 +6,28 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import pytest
 import torch
 
 from bench import compression
 from bench.accuracy_data import shared_folder
-from bench.compression import RESULTS, Recipe, _images, compare_settings, measure, page_table, summary
+from bench.compression import (
+    BARS,
+    NETWORKS,
+    RESULTS,
+    Recipe,
+    _images,
+    compare_settings,
+    measure,
+    page_table,
+    summary,
+)
+from bench.stored_rows import rows_by_network
 from quant.compression.labelled_data import LabelledData
+from quant.compression.trainable import TrainableNetwork
 
 PAGE = Path(__file__).parents[2] / "docs" / "compression.md"
 FOLDER = shared_folder()
@@ -29,16 +43,38 @@ def test_the_page_shows_what_is_stored() -> None:
         assert sum(layer["kept"] for layer in row["report"]["layers"]) == row["report"]["total"]["kept"]
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_stored_networks_meet_the_bars(name: str) -> None:
+    fewer, smaller, rise = BARS
+    rows = rows_by_network(json.loads(RESULTS.read_text()))[name]
+    assert all(Recipe(**row["recipe"]) == NETWORKS[name] for row in rows)
+    errors = {what: mean(row["errors"][what] for row in rows) for what in ("dense", "pruned", "compressed")}
+    assert mean(row["fewer_weights"] for row in rows) >= fewer
+    assert mean(row["smaller"] for row in rows) >= smaller
+    assert max(errors["pruned"], errors["compressed"]) <= errors["dense"] + rise + 1e-9
+
+
 def test_settings_are_compared_on_validation_images(monkeypatch: pytest.MonkeyPatch) -> None:
     name, recipe = "LeNet-300-100", Recipe(1, 1, None, 1, 1, "3", 0.0, keep="0.02")
     monkeypatch.setitem(compression.NETWORKS, name, recipe)
     monkeypatch.setitem(
-        compression.ALTERNATIVES, name, {"taught, 1 %": replace(recipe, keep="0.01", temperature=4)}
+        compression.ALTERNATIVES,
+        name,
+        {"taught, 1 %": replace(recipe, keep="0.01", temperature=4), "shifted": replace(recipe, shift=9)},
     )
     random = torch.Generator().manual_seed(1)
     images = LabelledData(torch.rand(320, 1, 28, 28, generator=random), torch.arange(320) % 10)
-    heads, chosen, other = (re.split("  +", line) for line in compare_settings(name, [1], images, True))
-    assert (chosen[0], other[0]) == ("chosen", "taught, 1 %")
+    dense, shifts = compression._dense, []
+
+    def recorded(name: str, seed: int, recipe: Recipe, *more: Any) -> TrainableNetwork:
+        shifts.append(recipe.shift)
+        return dense(name, seed, recipe, *more)
+
+    monkeypatch.setattr(compression, "_dense", recorded)
+    lines = compare_settings(name, [1], images, True)
+    assert shifts == [0, 9]
+    heads, chosen, other, shifted = (re.split("  +", line) for line in lines)
+    assert (chosen[0], other[0], shifted[0]) == ("chosen", "taught, 1 %", "shifted")
     assert chosen[1] == other[1]  # the same dense network
     assert (chosen[3], other[3]) == ("50.0x", "100.0x")
     found = measure(name, 1, images, images.take(torch.arange(40)), True)

@@ -22,7 +22,14 @@ from quant.compression.sensitivity import LayerSensitivity, Sensitivity, keep_la
 from quant.compression.sharing import SharedWeights, clusters_of
 from quant.compression.teacher import taught
 from quant.compression.trainable import TrainableNetwork
-from quant.compression.training import TrainingSettings, scaled_dropout, train, train_masked
+from quant.compression.training import (
+    TrainingSettings,
+    check_shift,
+    scaled_dropout,
+    shifted,
+    train,
+    train_masked,
+)
 from quant.data import ImageSet
 from quant.encoding import EncodingError
 from quant.float_onnx import graph_to_onnx
@@ -299,14 +306,106 @@ def test_training_that_fails(trained: Graph) -> None:
         train_masked(fresh(trained), TRAINING, replace(FAST, learning_rate=50.0))
 
 
+def moved(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
+    """An image (C, H, W) moved; empty places repeat its edge."""
+    _, height, width = image.shape
+    result = torch.empty_like(image)
+    for row in range(height):
+        for column in range(width):
+            above, left = min(max(row - down, 0), height - 1), min(max(column - right, 0), width - 1)
+            result[:, row, column] = image[:, above, left]
+    return result
+
+
+@pytest.mark.parametrize(("channels", "height", "width", "most"), [(1, 5, 5, 2), (3, 4, 7, 3), (2, 6, 2, 1)])
+def test_each_image_is_shifted_on_its_own_and_within_bounds(
+    channels: int, height: int, width: int, most: int
+) -> None:
+    random = torch.Generator().manual_seed(1)
+    images = torch.rand(400, channels, height, width, generator=random)
+    found = shifted(images, most, torch.Generator().manual_seed(2))
+    assert found.shape == images.shape
+    assert found.is_contiguous()
+    ways = [(down, right) for down in range(-most, most + 1) for right in range(-most, most + 1)]
+    seen = [
+        [way for way in ways if torch.equal(after, moved(image, *way))]
+        for image, after in zip(images, found)
+    ]
+    assert all(len(which) == 1 for which in seen)
+    assert {which[0] for which in seen} == set(ways)  # at most 49 ways, 400 images
+    assert torch.equal(found, shifted(images, most, torch.Generator().manual_seed(2)))
+    assert not torch.equal(found, shifted(images, most, torch.Generator().manual_seed(3)))
+    plain = torch.full((8, channels, height, width), -0.4)
+    assert torch.equal(shifted(plain, most, random), plain)  # a background stays, whatever number it is
+
+
+def test_training_sees_shifted_images(trained: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others in each step and epoch, with their labels; the order and the data stay as they are."""
+    network, given, before = fresh(trained), [], TRAINING.inputs.clone()
+    scores = network.scores
+
+    def watched(batch: torch.Tensor, *more: object) -> torch.Tensor:
+        given.append(batch)
+        return scores(batch, *more)
+
+    monkeypatch.setattr(network, "scores", watched)
+    batches = {}
+    for shift in (0, 1):
+        given.clear()
+        train_masked(network, TRAINING, replace(FAST, epochs=2, learning_rate=0.0, shift=shift))
+        batches[shift] = torch.cat(given)
+    assert torch.equal(TRAINING.inputs, before)
+    for plain, after in zip(batches[0], batches[1]):
+        ways = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+        assert any(torch.equal(after, moved(plain, *way)) for way in ways)
+    changed = (batches[0] != batches[1]).flatten(1).any(1)
+    assert 0.8 < changed.float().mean() < 0.97  # 8 of 9
+
+
+def test_shifts_are_the_same_again_and_help_where_images_move() -> None:
+    def trained_on_one(shift: int) -> tuple[list[torch.Tensor], float]:
+        network = TrainableNetwork(seeded(Small, (1, 8, 8)))
+        train_masked(network, single, replace(FAST, epochs=30, shift=shift))
+        return [tensor.detach() for tensor in network.parameters()], 1 - network.accuracy(others)
+
+    # one image of each class, and the same elsewhere
+    images = torch.zeros(3, 1, 8, 8)
+    for label, shape in enumerate(([[1, 1], [0, 0]], [[1, 0], [1, 0]], [[1, 0], [0, 1]])):
+        images[label, 0, 3:5, 3:5] = torch.tensor(shape, dtype=torch.float32)
+    single = LabelledData(images.repeat(32, 1, 1, 1), torch.arange(3).repeat(32))
+    places = torch.stack([moved(image, *way) for way in ((-2, 1), (2, 2), (1, -2)) for image in images])
+    others = LabelledData(places, torch.arange(3).repeat(3))
+    (first, with_shifts), (again, _), (_, without) = (trained_on_one(shift) for shift in (2, 2, 0))
+    assert all(torch.equal(*both) for both in zip(first, again))
+    assert with_shifts < without
+
+
+def test_shifts_that_do_not_fit(trained: Graph) -> None:
+    for shift, message in {
+        8: "images of 8x8 pixels cannot be shifted by 8; shift them by at most 7",
+        -1: "a shift must be a number of pixels from 0 on, not -1",
+    }.items():
+        network = fresh(trained)
+        with pytest.raises(CompressionError, match=message):
+            train_masked(network, TRAINING, replace(FAST, shift=shift))
+        for name, layer in network.layers.items():
+            assert np.array_equal(network.weights[name].detach(), layer.weight)
+    with pytest.raises(CompressionError, match=r"the network's input \(784, 1, 1\) is no image"):
+        check_shift(1, (784, 1, 1))
+    check_shift(0, (784, 1, 1))
+    check_shift(6, (3, 7, 9))
+
+
 class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", [1, 4])
-def test_an_interrupted_pruning_goes_on_to_the_same_result(trained: Graph, tmp_path, after: int) -> None:
+@pytest.mark.parametrize(("after", "shift"), [(1, 0), (4, 0), (1, 2), (4, 2)])
+def test_an_interrupted_pruning_goes_on_to_the_same_result(
+    trained: Graph, tmp_path, after: int, shift: int
+) -> None:
     plan = PruningPlan(shares=dict.fromkeys(names(trained), 0.3), rounds=2)
-    settings = replace(FAST, dropout=0.3)
+    settings = replace(FAST, dropout=0.3, shift=shift)
 
     def weights(network: TrainableNetwork) -> list[torch.Tensor]:
         return [tensor.detach() for tensor in network.parameters()]

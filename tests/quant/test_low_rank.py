@@ -490,6 +490,7 @@ FAILURES = {
     "unknown layer": (f"{DATA} --ranks fc9=3", "fc9=3 fits no layer with weights; there are "),
     "unknown layers": (f"{DATA} --speedup 2 --layers fc9", "--layers: fc9 fits no layer"),
     "no labels": (f"{DATA} --speedup 2 --epochs 1", "it has no labels"),
+    "shift": (f"{DATA} --data data.npz --speedup 2 --epochs 1 --shift 12", "cannot be shifted by 12"),
     "no images": ("--speedup 2 --cost macs -o p.onnx", "give --data"),
     "training without images": ("--speedup 2 --epochs 1 -o p.onnx", "need images; give --data"),
     "few images": (f"{DATA} --data few.npz --positions 2 --speedup 2", "are too few for"),

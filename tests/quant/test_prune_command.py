@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         graph = import_model(module, input_shape=(1, 6, 6))
     network = TrainableNetwork(graph)
     data = labelled_data(graph, load_images(folder / "data.npz"), Preparation(255.0))
-    train_masked(network, data, TrainingSettings(epochs=6, batch=32, learning_rate=5e-3))
+    train_masked(network, data, TrainingSettings(epochs=6, batch=32, learning_rate=5e-3, shift=1))
     write_float_model(network.to_graph(), folder / "net.onnx")
     return folder
 
@@ -152,6 +152,31 @@ def test_a_teacher(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("x.onnx").exists()
 
 
+def test_shifted_images(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option reaches the training; an interrupted one without it is not taken up by one with it."""
+    from quant.compression.checkpoint import Checkpoint
+
+    def pruned(shift: str) -> bytes:
+        assert prune("--keep", "0.5", "--rounds", "1", "--shift", shift, "-o", "p.onnx") == 0
+        return Path("p.onnx").read_bytes()
+
+    still, moved = pruned("0"), pruned("1")
+    assert still != moved
+    assert prune("--keep", "0.5", "--rounds", "1", "-o", "p.onnx") == 0
+    assert Path("p.onnx").read_bytes() == still
+    save = Checkpoint.save
+
+    def interrupt(self: Checkpoint, state: dict) -> None:
+        save(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", interrupt)
+        assert prune("--keep", "0.5", "--rounds", "1", "-o", "p.onnx") == 130
+    assert Path("p.onnx.checkpoint").exists()
+    assert pruned("1") == moved
+
+
 def test_filters(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prune("--channels", "0.5", "--keep", "0.6", "--rounds", "1", "-o", "narrow.onnx") == 0
     text = capsys.readouterr().out
@@ -171,7 +196,7 @@ def test_a_scan_alone_writes_nothing(here: Path, capsys: pytest.CaptureFixture[s
 def test_an_interrupted_run_goes_on(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--channels", "0.75", "--total", "0.3", "--rounds", "2"]
+    options = ["--channels", "0.75", "--total", "0.3", "--rounds", "2", "--shift", "1"]
     assert prune(*options, "-o", "straight.onnx") == 0
     from quant.compression.checkpoint import Checkpoint
 
@@ -208,6 +233,7 @@ FAILURES = {
     "other labels": ("--data words.npz --keep 0.5 -o p.onnx", "labels go from 5 to 6"),
     "few images": ("--data few.npz --keep 0.5 -o p.onnx", "cannot be split into training and validation"),
     "diverging": ("--keep 0.9 --learning-rate 1e6 -o p.onnx", "smaller learning rate"),
+    "shift": ("--keep 0.5 --shift 6 -o p.onnx", "images of 6x6 pixels cannot be shifted by 6"),
     "output's filters": ("--channels {last}=0.5 -o p.onnx", "cannot be removed, because it computes the"),
     "no filters": ("--channels 0.01 -o p.onnx", "leaves none"),
     "same file": ("--keep 0.5 -o net.onnx", "is given twice"),
@@ -230,7 +256,9 @@ def test_errors_are_one_line_and_leave_nothing(
     assert sorted(here.iterdir()) == before
 
 
-@pytest.mark.parametrize("options", ["--keep 0.5 --total 0.5", "--epochs -1", "--dropout 1", "--l2 nan"])
+@pytest.mark.parametrize(
+    "options", ["--keep 0.5 --total 0.5", "--epochs -1", "--shift -1", "--dropout 1", "--l2 nan"]
+)
 def test_wrong_usage(here: Path, options: str) -> None:
     with pytest.raises(SystemExit) as caught:
         prune("-o", "p.onnx", *options.split())

@@ -145,6 +145,7 @@ FAILURES = {
     "no labels": ("--data unlabelled.npz", "it has no labels"),
     "other labels": ("--data words.npz", "labels go from 5 to 6"),
     "diverging": ("--learning-rate 1e6", "smaller learning rate"),
+    "shift": ("--shift 6", "images of 6x6 pixels cannot be shifted by 6; shift them by at most 5"),
     "same file": ("--json t.onnx", "is given twice"),
     "folder": ("--json none/t.json", "the folder none does not exist"),
 }
