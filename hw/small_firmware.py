@@ -30,13 +30,9 @@ BLOCK_BEATS = (1 << 16) - 1
 _WORD = [memory(number) for number in range(26)]
 
 
-def _first_bit(opcode: Opcode, field: str) -> int:
-    return next(place.offset for name, place in layout_of(opcode) if name == field)
-
-
 def _field(opcode: Opcode, field: str, word: int = 0) -> Operand:
     """The ``word``-th word of a field that begins a word; so many bits of it as the field has are meant."""
-    first, within = divmod(_first_bit(opcode, field), 16)
+    first, within = divmod(layout_of(opcode)[field].offset, 16)
     assert within == 0, f"{field} of {opcode.name} does not begin a word"
     return _WORD[first + word]
 
