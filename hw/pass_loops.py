@@ -14,6 +14,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.accumulators import LOOP_LATENCY
+from hw.copies import copies
 from hw.isa import Mode, Opcode, layout_of
 from hw.issue import pass_layout
 from hw.machine import Machine
@@ -92,7 +93,7 @@ class PassLoops(wiring.Component):
         m = Module()
         code = self.code
         prepared = Signal(pass_layout(self.machine), reset_less=True)
-        taps = Signal(reset_less=True)  # input lanes are taps
+        taps, next_taps = Signal(reset_less=True), Signal()  # input lanes are taps
         m.submodules.slots = slots = Slots(self.machine)
         m.d.comb += [
             slots.instruction.eq(code),
@@ -100,7 +101,8 @@ class PassLoops(wiring.Component):
             self.slots.eq(slots.slots),
             self.phase.eq(slots.phase),
         ]
-        m.d.sync += taps.eq(_reads_taps(code.mode))
+        m.d.comb += next_taps.eq(_reads_taps(code.mode))
+        m.d.sync += taps.eq(next_taps)
 
         # what the step after this pass is: the innermost loop that is not at its end
         steps_column = Signal(reset_less=True)
@@ -111,15 +113,16 @@ class PassLoops(wiring.Component):
         steps_plane = Signal(reset_less=True)   # with steps_input: another plane
         # One flip-flop for each step of preparing a pass: go on to the one after that which was
         # taken; if it enters another plane, its address; is it the first, the last; its weights.
-        advance = Signal()
-        place = Signal()
+        # what the first of them steers lies far apart, and has its copies
+        advance, advances_column, advances_row, advances_address, advances_plane, advances_counts = copies(
+            m, self.take, 6, "advance", init=0)
+        place, next_place = Signal(), Signal()
         mark = Signal()
         ready = Signal()
         weights_ready = Signal()
         m.d.comb += [
             self.preparing.eq(advance | place | mark | slots.filling | ready),
-            slots.fill.eq(place & taps),
-            slots.clear.eq(place & ~taps),
+            next_place.eq(self.begin | (advance & ~self.end)),
             slots.first.eq(prepared.first),
             weights_ready.eq((~prepared.needs_tile | code.fold | self.tile_available)
                              & (~prepared.first | self.parameters_available)),
@@ -128,8 +131,9 @@ class PassLoops(wiring.Component):
             self.end.eq(advance & steps_output & prepared.last_block),
         ]
         m.d.sync += [
-            advance.eq(self.take),
-            place.eq(self.begin | (advance & ~self.end)),
+            place.eq(next_place),
+            slots.fill.eq(next_place & next_taps),
+            slots.clear.eq(next_place & ~next_taps),
             mark.eq(place),
             ready.eq(Mux(taps, slots.done, mark) | (ready & ~self.may_start)),
         ]
@@ -151,45 +155,44 @@ class PassLoops(wiring.Component):
         if self.machine.weight_pairs:  # blocks are of twice as many channels then
             last_half = Mux(code.pairs, self.machine.blocks_per_word // 2 - 1, last_half)
 
-        with m.If(advance):
-            m.d.sync += [
-                prepared.first.eq(steps_output),
-                enters_plane.eq(steps_input | steps_output),
-                kernel_columns_left.eq(code.kernel_columns),
-                prepared.column.eq(code.origin_column),
-            ]
+        with m.If(advances_column):
+            m.d.sync += prepared.column.eq(Mux(steps_column, prepared.column + code.dilation_columns,
+                                               code.origin_column))
+        with m.If(advances_row & ~steps_column):
+            # any other step changes the row, which is known without asking which of them it is
+            m.d.sync += prepared.row.eq(Mux(steps_row, prepared.row + code.dilation_rows, code.origin_row))
+        with m.If(advances_address):
             with m.If(steps_column):
-                m.d.sync += [
-                    kernel_columns_left.eq(kernel_columns_left - 1),
-                    prepared.address.eq(prepared.address + code.dilation_columns),
-                    prepared.column.eq(prepared.column + code.dilation_columns),
-                ]
-            with m.Else():
-                # any other step changes the row, which is known without asking which of them it is
-                m.d.sync += [
-                    kernel_rows_left.eq(code.kernel_rows),
-                    prepared.row.eq(Mux(steps_row, prepared.row + code.dilation_rows, code.origin_row)),
-                ]
+                m.d.sync += prepared.address.eq(prepared.address + code.dilation_columns)
             with m.If(steps_row):
-                m.d.sync += [
-                    kernel_rows_left.eq(kernel_rows_left - 1),
-                    prepared.address.eq(tap_row),
-                    tap_row.eq(tap_row + code.source_tap_row_step),
-                ]
-            with m.If(steps_input):
-                m.d.sync += input_blocks_left.eq(input_blocks_left - 1)
+                m.d.sync += [prepared.address.eq(tap_row), tap_row.eq(tap_row + code.source_tap_row_step)]
+        with m.If(advances_plane):
+            m.d.sync += enters_plane.eq(steps_input | steps_output)
             with m.If(steps_half):
                 m.d.sync += half.eq(half + 1)
             with m.If(steps_plane):
                 m.d.sync += [half.eq(0), plane.eq(plane + code.source_plane_step)]
             with m.If(steps_output):
                 m.d.sync += [
-                    prepared.first_block.eq(0),
-                    input_blocks_left.eq(code.input_blocks),
-                    output_blocks_left.eq(output_blocks_left - 1),
                     half.eq(code.first_block),
                     plane.eq(Mux(_shares_inputs(code.mode), code.source_address,
                                  plane + code.source_plane_step)),
+                ]
+        with m.If(advances_counts):
+            m.d.sync += [prepared.first.eq(steps_output), kernel_columns_left.eq(code.kernel_columns)]
+            with m.If(steps_column):
+                m.d.sync += kernel_columns_left.eq(kernel_columns_left - 1)
+            with m.Else():
+                m.d.sync += kernel_rows_left.eq(code.kernel_rows)
+            with m.If(steps_row):
+                m.d.sync += kernel_rows_left.eq(kernel_rows_left - 1)
+            with m.If(steps_input):
+                m.d.sync += input_blocks_left.eq(input_blocks_left - 1)
+            with m.If(steps_output):
+                m.d.sync += [
+                    prepared.first_block.eq(0),
+                    input_blocks_left.eq(code.input_blocks),
+                    output_blocks_left.eq(output_blocks_left - 1),
                 ]
         with m.If(place):
             with m.If(enters_plane):

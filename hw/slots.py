@@ -121,22 +121,23 @@ class Slots(wiring.Component):
             m.d.sync += [step.eq(step + 1), filling.eq(~self.done)]
             with m.If(step == taps):
                 m.d.sync += resume.eq(cursor)
-            with m.If(cursor.last_column):
-                m.d.sync += [
-                    cursor.offset.eq(cursor.next_row),
-                    cursor.next_row.eq(cursor.next_row + code.source_tap_row_step),
-                    cursor.row.eq(cursor.row + ~cursor.row[-1]),  # stays at 256, where no kernel has a row
-                    cursor.column.eq(0),
-                    cursor.columns_left.eq(code.slot_columns),
-                    cursor.last_column.eq(one_column),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    cursor.offset.eq(cursor.offset + 1),
-                    cursor.column.eq(cursor.column + 1),
-                    cursor.columns_left.eq(cursor.columns_left - 1),
-                    cursor.last_column.eq(cursor.columns_left == 2),
-                ]
+        # between passes the cursor runs on, because nobody looks: an enable of its own would be a long path
+        with m.If(cursor.last_column):
+            m.d.sync += [
+                cursor.offset.eq(cursor.next_row),
+                cursor.next_row.eq(cursor.next_row + code.source_tap_row_step),
+                cursor.row.eq(cursor.row + ~cursor.row[-1]),  # stays at 256, where no kernel has a row
+                cursor.column.eq(0),
+                cursor.columns_left.eq(code.slot_columns),
+                cursor.last_column.eq(one_column),
+            ]
+        with m.Else():
+            m.d.sync += [
+                cursor.offset.eq(cursor.offset + 1),
+                cursor.column.eq(cursor.column + 1),
+                cursor.columns_left.eq(cursor.columns_left - 1),
+                cursor.last_column.eq(cursor.columns_left == 2),
+            ]
         entering = Signal.like(slots[-1])
         m.d.comb += [
             entering.offset.eq(cursor.offset),
