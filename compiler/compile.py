@@ -165,10 +165,11 @@ def place_instructions(
     """
     lowered = lower(model, machine)
     passed()
-    planned = plan([operation for layer in lowered.layers for operation in layer.operations], machine)
+    outputs = None if store_all else {lowered.views[model.graph.output].storage}
+    operations = [operation for layer in lowered.layers for operation in layer.operations]
+    planned = plan(operations, machine, outputs)
     passed()
     views = [lowered.views[name] for name in model.graph.shapes if name in lowered.views]
-    outputs = None if store_all else {lowered.views[model.graph.output].storage}
     scheduled = schedule(planned, _layer_of_step(lowered), views, machine, outputs)
     keep_weights(scheduled, machine)
     passed()

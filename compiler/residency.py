@@ -39,7 +39,7 @@ class Residency:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation, how it is tiled, and where its slots begin."""
+    """One operation, how it is tiled, where its slots begin, and whether its result goes to memory."""
 
     operation: Operation
     tiling: Tiling
@@ -47,6 +47,7 @@ class Step:
     source: Residency | None
     destination: Residency | None
     residual: Residency | None
+    stored: bool
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,10 @@ class Plan:
 
 
 class _Planner:
-    def __init__(self, operations: list[Operation], machine: Machine) -> None:
+    def __init__(self, operations: list[Operation], machine: Machine, outputs: set[Storage] | None) -> None:
         self.operations = operations
         self.machine = machine
+        self.outputs = outputs
         self.residencies: list[Residency] = []
         self._tilings: dict[tuple, Tiling | None] = {}
 
@@ -84,7 +86,26 @@ class _Planner:
             arrives,
             destination.pitch if destination is not None else 0,
             residual_arrives,
+            self.stored(number, residencies),
         )
+
+    def stored(self, number: int, residencies: list[Residency]) -> bool:
+        """Whether an operation's result goes to memory: somebody else reads it there, or it is wanted."""
+        storage = self.operations[number].destination.storage
+        destination = self.resident(storage, number, residencies)
+        return (
+            self.outputs is None
+            or self.machine.in_order  # maps share memory, so that places matter more than cycles
+            or storage in self.outputs
+            or destination is None
+            or any(not self._reads_resident(reader, destination, residencies) for reader in self.uses(storage))
+        )
+
+    def _reads_resident(self, number: int, residency: Residency, residencies: list[Residency]) -> bool:
+        operation, storage = self.operations[number], residency.storage
+        if operation.residual is not None and operation.residual.view.storage == storage:
+            return self.residual(number, residencies) == residency
+        return self.resident(storage, number, residencies) == residency
 
     def residual(self, number: int, residencies: list[Residency]) -> Residency | None:
         """Where an operation's second operand is read, if not in the destination's place: its rows must lie
@@ -120,6 +141,7 @@ class _Planner:
             problem.source_arrives,
             problem.destination_pitch,
             problem.residual_arrives,
+            problem.destination_stored,
         )
         if key not in self._tilings:
             self._tilings[key] = best_tiling(problem, words)
@@ -190,15 +212,17 @@ class _Planner:
             self.residencies.append(best)
 
 
-def plan(operations: list[Operation], machine: Machine) -> Plan:
+def plan(operations: list[Operation], machine: Machine, outputs: set[Storage] | None = None) -> Plan:
     """Choose residencies, then the tiling of every operation in the space that remains.
+
+    ``outputs``: of all other storages only those that are read again are stored; None: every one is.
 
     Raises
     ------
     CompileError
         If an operation does not fit at all.
     """
-    planner = _Planner(operations, machine)
+    planner = _Planner(operations, machine, outputs)
     for number, operation in enumerate(operations):
         choose_tiling(planner.problem(number, []), machine.scratchpad_words)
         planner.consider(operation.source.storage, number)
@@ -217,6 +241,7 @@ def plan(operations: list[Operation], machine: Machine) -> Plan:
                 planner.resident(operation.source.storage, number, planner.residencies),
                 planner.resident(operation.destination.storage, number, planner.residencies),
                 planner.residual(number, planner.residencies),
+                planner.stored(number, planner.residencies),
             )
         )
     return Plan(steps, planner.residencies)

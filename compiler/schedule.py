@@ -169,7 +169,7 @@ class _Emitter:
                     pieces = self._pieces(step, tile, group, count, split=not begun)
                     begun = True
                     self._bring(step, tile, source, *pieces[0])
-                    ends = not self.machine.in_order and (group + count, row + height, column + width) == (
+                    ends = not self.machine.in_order and step.stored and (group + count, row + height, column + width) == (
                         blocks, operation.first_row + operation.rows, operation.columns)
                     together = self._together(step, tile, group, count) if len(pieces) > 1 else 0
                     chunk = group

@@ -57,6 +57,7 @@ def _lowered(problem: TilingProblem, tiling: Tiling) -> Tiling:
         operation.mode.shares_inputs
         or operation.residual is not None
         or operation.average is not None
+        or not problem.destination_stored
         or operation.source.storage.narrow  # loaded in less time than stored
         or tiling.tile_columns != operation.columns
         or tiling.chunk_blocks != group

@@ -151,6 +151,8 @@ def tile_cycles(problem: TilingProblem, tiling: Tiling) -> int:
     tail = 0.0
     if not problem.destination_resident:
         tail = last * width * machine.beats_per_word + LOAD_LATENCY
+    if not problem.destination_stored:
+        store = 0.0
     reads, writes, serial = tiles * weights, 0.0, 0.0
     if tiling.source_slots == 1 and tiles > 1:
         serial += load

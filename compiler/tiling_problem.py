@@ -24,7 +24,8 @@ class TilingProblem:
 
     ``source_pitch`` and ``destination_pitch``: the whole map is in the scratchpad, so that no slots are
     needed, with rows so many words apart; else 0.  ``source_arrives``: it is there, but this operation
-    must load it.  ``residual_arrives``: the second operand comes from memory.
+    must load it.  ``residual_arrives``: the second operand comes from memory.  ``destination_stored``: the
+    result goes to memory, too.
     """
 
     operation: Operation
@@ -33,6 +34,7 @@ class TilingProblem:
     source_arrives: bool = False
     destination_pitch: int = 0
     residual_arrives: bool = False
+    destination_stored: bool = True
 
     @property
     def source_resident(self) -> bool:
