@@ -98,10 +98,11 @@ class _Planner:
             or self.machine.in_order  # maps share memory, so that places matter more than cycles
             or storage in self.outputs
             or destination is None
-            or any(not self._reads_resident(reader, destination, residencies) for reader in self.uses(storage))
+            or any(not self._reads(reader, destination, residencies) for reader in self.uses(storage))
         )
 
-    def _reads_resident(self, number: int, residency: Residency, residencies: list[Residency]) -> bool:
+    def _reads(self, number: int, residency: Residency, residencies: list[Residency]) -> bool:
+        """Whether an operation finds a map in the scratchpad."""
         operation, storage = self.operations[number], residency.storage
         if operation.residual is not None and operation.residual.view.storage == storage:
             return self.residual(number, residencies) == residency

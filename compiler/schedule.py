@@ -156,6 +156,7 @@ class _Emitter:
         operation, tiling = step.operation, step.tiling
         blocks = operation.destination.planes
         begun = False
+        stored_late = step.stored and not self.machine.in_order  # while the next chunk is computed
         groups = -(-blocks // tiling.group_blocks)
         for number in range(groups):
             group = number * tiling.group_blocks
@@ -169,11 +170,11 @@ class _Emitter:
                     pieces = self._pieces(step, tile, group, count, split=not begun)
                     begun = True
                     self._bring(step, tile, source, *pieces[0])
-                    ends = not self.machine.in_order and step.stored and (group + count, row + height, column + width) == (
+                    last = (group + count, row + height, column + width) == (
                         blocks, operation.first_row + operation.rows, operation.columns)
                     together = self._together(step, tile, group, count) if len(pieces) > 1 else 0
                     chunk = group
-                    for size in tiling.chunks(count, together, ends):
+                    for size in tiling.chunks(count, together, last and stored_late):
                         self._chunk(step, tile, source, chunk, size, pieces)
                         pieces = [(pieces[0][0], sum(planes for _, planes in pieces))]  # all are there
                         chunk += size
