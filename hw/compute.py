@@ -152,14 +152,16 @@ class Compute(wiring.Component):
             ]
             inside.append(row_inside & column_inside)
 
+        new_tile = valid[operands - 3] & flags[operands - 3].new_tile
+        takes_tile, loads_tile = copies(m, new_tile, 2, "new_tile", init=0)
         m.d.comb += [
             array.words.eq(port.read_data),
             array.selection.inside.eq(delay_line(m, Cat(inside), word - 2 - (address + 2), "inside")[-1]),
             *(array.selection[name].eq(delay_line(m, Value.cast(issue[name]), word - 2, name)[-1])
               for name in selection_layout(machine).members if name != "inside"),
             array.tile.eq(loader.tile),
-            loader.take_tile.eq(valid[operands - 2] & flags[operands - 2].new_tile),
-            array.load_tile.eq(loader.take_tile),
+            loader.take_tile.eq(takes_tile),
+            array.load_tile.eq(loads_tile),
             loader.claim_tile.eq(sequencer.claim_tile),
             loader.claim_parameters.eq(sequencer.claim_parameters),
             sequencer.tile_available.eq(loader.tile_available),

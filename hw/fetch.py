@@ -108,7 +108,9 @@ class Fetch(wiring.Component):
         gathering, step, whole = Signal(), Signal(), Signal()
         all_there = Signal()  # the last word has come
         filled = left_out[0]
-        found = Signal(8 * WORD_BYTES, reset_less=True)
+        # chosen behind registers, because the memory's address has a long way to all of it
+        found, found_filled = Signal(8 * WORD_BYTES), Signal(reset_less=True)
+        found_newest, found_word = Signal.like(found, reset_less=True), Signal.like(found, reset_less=True)
         found_error = Signal()
         found_part = Signal(INSTRUCTION_BYTES // WORD_BYTES)  # one bit for each
         damaged = Signal()
@@ -119,12 +121,15 @@ class Fetch(wiring.Component):
             write.data.eq(word.payload),
             write.en.eq(step & ~filled),
             word.ready.eq(gathering & ~filled),
+            found.eq(Mux(found_filled, found_newest, found_word)),
             step.eq(gathering & (filled | word.valid)),
             # of END, and of what is no instruction, there is no more
             whole.eq(found_part[-1] | (found_part[0] & ~_is_queued(found[:3]))),
         ]
         m.d.sync += [
-            found.eq(Mux(filled, read.data, word.payload)),
+            found_filled.eq(filled),
+            found_newest.eq(read.data),
+            found_word.eq(word.payload),
             found_error.eq(beat.valid & word.ready & beat.payload.error),
             found_part.eq(Mux(step, 1 << part, 0)),
         ]

@@ -119,8 +119,8 @@ class Slots(wiring.Component):
 
         with m.If(filling):
             m.d.sync += [step.eq(step + 1), filling.eq(~self.done)]
-            with m.If(step == taps):
-                m.d.sync += resume.eq(cursor)
+        with m.If(step == taps):  # only while filling: after that it is greater
+            m.d.sync += resume.eq(cursor)
         # between passes the cursor runs on, because nobody looks: an enable of its own would be a long path
         with m.If(cursor.last_column):
             m.d.sync += [
