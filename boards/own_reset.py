@@ -21,19 +21,31 @@ def own_reset(m: Module, name: str) -> Signal:
 
 
 def add_with_own_resets(m: Module, name: str, part: Component, platform: Any) -> None:
-    """Make ``part`` the submodule ``name``, with a reset for each of its own submodules and one for the rest.
+    """Make ``part`` the submodule ``name``, with a reset for each of its units, for each of their own, and
+    for the rest of each.
 
-    One reset for all is a wire to 1,500 flip-flops all over a part, the longest path there is.
+    One reset for all is a wire to 1,500 flip-flops all over a part, the longest path there is; and a unit
+    with large memories still is wide.
     """
-    fragment = Fragment.get(part, platform)
-    units = [f"{name}_{unit}" for _, unit, _ in fragment.subfragments]
-    resets = copies(m, ResetSignal("sync"), 1 + len(units), f"{name}_reset", levels=_LEVELS)
-    domains = [ClockDomain(f"{unit}_clock", local=True) for unit in (name, *units)]
+    whole = Fragment.get(part, platform)
+    names = [name]
+    for unit, unit_name, _ in whole.subfragments:
+        of_parts = [f"{name}_{unit_name}_{inner_name}" for _, inner_name, _ in unit.subfragments]
+        names += [f"{name}_{unit_name}", *of_parts]
+    domains = [ClockDomain(f"{each}_clock", local=True) for each in names]
+    resets = copies(m, ResetSignal("sync"), len(names), f"{name}_reset", levels=_LEVELS)
     for domain, reset in zip(domains, resets, strict=True):
         m.domains += domain
         m.d.comb += [domain.clk.eq(ClockSignal("sync")), domain.rst.eq(reset)]
-    fragment.subfragments[:] = [
-        (DomainRenamer(domain.name)(unit), unit_name, source)
-        for domain, (unit, unit_name, source) in zip(domains[1:], fragment.subfragments, strict=True)
-    ]
-    m.submodules[name] = DomainRenamer(domains[0].name)(fragment)
+    renamers = map(DomainRenamer, (domain.name for domain in domains))
+    of_rest = next(renamers)
+    units = []
+    for unit, unit_name, source in whole.subfragments:
+        of_unit = next(renamers)
+        unit.subfragments[:] = [
+            (next(renamers)(inner), inner_name, inner_source)
+            for inner, inner_name, inner_source in unit.subfragments
+        ]
+        units.append((of_unit(unit), unit_name, source))
+    whole.subfragments[:] = units
+    m.submodules[name] = of_rest(whole)
