@@ -16,8 +16,9 @@ from typing import Any
 
 from boards.board import Board, BoardBuild, Files
 from boards.fit import require_fit, require_multipliers
+from boards.netlist import finish_netlist
 from boards.registry import find_board
-from boards.synthesis import AREA_FILE
+from boards.synthesis import AREA_FILE, NETLIST
 from boards.toolchain import Tool, find_tool, run_tool
 from hw.machine import Machine, MachineError
 from hw.whole_file import write_whole
@@ -104,6 +105,7 @@ def build(
     yosys, place, pack = tools
     _stage(say, yosys, ["-q", "-l", "synthesis.log", "top.ys"], work, "synthesis")
     netlist = require_fit(board, work / AREA_FILE)
+    finish_netlist(work / NETLIST, flow.settings)
     report: dict[str, Any] = {}  # of the fastest seed
     for seed in range(job.seed, job.seed + job.tries):
         _place_and_route(say, place, board, seed, work)
@@ -167,7 +169,8 @@ def _design(board: Board, job: BoardBuild) -> Files:
 def _digest(board: Board, job: BoardBuild, files: Files, tools: list[Tool]) -> str:
     state = hashlib.sha256(
         json.dumps(
-            [asdict(job), [tool.version for tool in tools], _arguments(board), board.part.flow.placers],
+            [asdict(job), [tool.version for tool in tools], _arguments(board), board.part.flow.placers,
+             dict(board.part.flow.settings)],
             sort_keys=True,
         ).encode()
     )

@@ -6,7 +6,7 @@ from hw.fetch import READ_AHEAD
 from hw.isa import INSTRUCTION_BYTES
 from hw.load import DEPTH as LOAD_BEATS
 from hw.machine import Machine
-from hw.repeating_fifo import PART
+from hw.repeating_fifo import PART, SECTION, storage_name
 from hw.store import DEPTH as STORE_WORDS
 
 __all__ = ["LINK_RAMS", "inferred_rams"]
@@ -28,21 +28,25 @@ def inferred_rams(machine: Machine) -> dict[str, int]:
     beat = machine.bus_width + 2
     found = {f"compute.accumulators.ram{lane}": _block_rams(32, machine.accumulator_depth)
              for lane in range(machine.output_lanes)}
-    # the weight FIFO gives two beats in a cycle
-    for number, blocks in enumerate(_parts(machine.bus_width + beat, machine.weight_fifo_words // 2)):
-        found[f"weights.client.queue.fifo.storage{number}"] = blocks
     fetched = READ_AHEAD * INSTRUCTION_BYTES // machine.bus_bytes
-    for client, depth in (("load", LOAD_BEATS), ("fetch", fetched)):
-        for number, blocks in enumerate(_parts(beat, depth)):
-            found[f"{client}.client.queue.fifo.storage{number}"] = blocks
-    for number, blocks in enumerate(_parts(8 * machine.word_bytes, STORE_WORDS)):
-        found[f"store.queue.fifo.storage{number}"] = blocks
+    queues = {
+        # the weight FIFO gives two beats in a cycle
+        "weights.client": (machine.bus_width + beat, machine.weight_fifo_words // 2),
+        "load.client": (beat, LOAD_BEATS),
+        "fetch.client": (beat, fetched),
+        "store": (8 * machine.word_bytes, STORE_WORDS),
+    }
+    for unit, (width, depth) in queues.items():
+        for name, blocks in _queue(width, depth).items():
+            found[f"{unit}.queue.fifo.{name}"] = blocks
     return {name: blocks for name, blocks in found.items() if blocks}
 
 
-def _parts(width: int, depth: int) -> list[int]:
-    """Block RAMs of each part of a queue."""
-    return [_block_rams(min(PART, width - first), depth) for first in range(0, width, PART)]
+def _queue(width: int, depth: int) -> dict[str, int]:
+    """Block RAMs of each memory of a queue."""
+    return {storage_name(depth, part, section): _block_rams(min(PART, width - first), min(depth, SECTION))
+            for part, first in enumerate(range(0, width, PART))
+            for section in range(-(-depth // SECTION))}
 
 
 def _block_rams(width: int, depth: int) -> int:

@@ -25,6 +25,8 @@ class Flow:
         The file that ``pack`` writes.
     placers : tuple of str
         Placers of ``place``, the next where the one before finds no end; empty: its own.
+    settings : dict
+        What ``place`` is told by the netlist, because it has no options for it.
     cells : dict
         How much of which resource one cell of the synthesized netlist takes.
     utilization : dict
@@ -39,6 +41,7 @@ class Flow:
     cells: Mapping[str, tuple[str, int]]
     utilization: Mapping[str, str]
     placers: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def used_by_netlist(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Resources that a netlist with these cells needs at least."""
@@ -67,6 +70,9 @@ ECP5_FLOW = Flow(
     ),
     # the default placer takes a quarter more wire for a large array
     placers=("static", "heap"),
+    # By default distances to go count 1.25 times: found sooner, but a wire that is laid last goes a long way
+    # around, and one such wire is enough to spoil the clock (docs/boards.md, "The router").
+    settings={"router2/estimateWeight": "1.000000"},
     pack_arguments=("--compress", "--input", "top.config", "--bit", "top.bit"),
     bitstream="top.bit",
     cells={

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["AREA_FILE", "AREA_SCRIPT", "READ_SCRIPT", "scripts"]
+__all__ = ["AREA_FILE", "AREA_SCRIPT", "NETLIST", "READ_SCRIPT", "scripts"]
+
+#: What it writes.
+NETLIST = "top.json"
 
 #: Where synthesis leaves the netlist's cells, and the commands that make it do so.
 AREA_FILE = "area.json"

@@ -65,7 +65,7 @@ class BlockQueue(wiring.Component):
         m = Module()
         m.submodules.fifo = fifo = RepeatingFIFO(width=self.width, depth=self.depth, repeats=self.may_repeat)
         m.submodules.ring = ring = WordRing(width=self.width, depth=WAITING + 1)
-        entry, entry_valid = Signal(self.width, reset_less=True), Signal()
+        entry_valid = Signal()
         waiting, left = Signal(range(WAITING + 1)), Signal()      # read from the memory and not given
         held, next_held = Signal(range(WAITING + 1)), Signal(range(WAITING + 1))   # those in the ring
         room = Signal()
@@ -76,7 +76,7 @@ class BlockQueue(wiring.Component):
             fifo.w_data.eq(self.w_data),
             fifo.w_en.eq(self.w_en),
             fifo.room.eq(room),
-            ring.w_data.eq(entry),
+            ring.w_data.eq(fifo.r_data),
             ring.w_en.eq(entry_valid),
             ring.r_en.eq(left),
             left.eq(self.output.valid & self.output.ready),
@@ -87,7 +87,6 @@ class BlockQueue(wiring.Component):
             self.waits.eq(entry_valid | self.output.valid),
         ]
         m.d.sync += [
-            entry.eq(fifo.r_data),
             entry_valid.eq(fifo.r_valid),
             held.eq(next_held),
             self.output.valid.eq(next_held != 0),

@@ -19,8 +19,6 @@ _STEPS = _QUOTIENT_BITS + 2
 #: The divisor is compared with twice the remainder at the weight of the first step.
 _SCALE = _QUOTIENT_BITS + 1
 _LARGEST_SHIFT = 8
-#: Bits of a remainder whose adder has a register of its own for "add or take away".
-_LOWER = 14
 #: Bits of a remainder that are compared with zero in a cycle.
 _REST_PART = 12
 
@@ -94,12 +92,13 @@ class Divider(wiring.Component):
             below = remainder[-1]
             stepped = Signal(signed(34), name=f"stepped{lane}")
             fits = Signal(name=f"fits{lane}")
-            # `below` again, for the lower bits, at which the carry begins, and for the others
-            adds = copies(m, stepped[-1] & ~lane_start, 2, f"adds{lane}")
-            taken = ~Cat(adds[0].replicate(_LOWER), adds[1].replicate(34 - _LOWER))
-            added = Cat(divisor, Const(0, 34 - len(divisor))) ^ taken
+            # what the next step adds: a register for each bit, with nothing chosen between it and the carry
+            takes = ~stepped[-1] | lane_start
+            [addend] = copies(m, Cat(divisor, Const(0, 34 - len(divisor))) ^ takes.replicate(34), 1,
+                              f"addend{lane}")
+            [carry] = copies(m, takes, 1, f"carry{lane}")
             m.d.comb += [
-                stepped.eq(with_carry(remainder << 1, added.as_signed(), ~adds[0])),
+                stepped.eq(with_carry(remainder << 1, addend.as_signed(), carry)),
                 fits.eq(~stepped[-1]),
             ]
             with m.If(lane_start):

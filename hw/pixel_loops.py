@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -22,7 +22,8 @@ AVERAGE_CADENCE = 16
 #: What the pixel loops need of the instruction whose words they issue.
 _PixelSettings = data.StructLayout({
     "row_step": unsigned(16), "stride_rows": unsigned(8), "stride_columns": unsigned(8),
-    "output_columns": unsigned(16), "one_column": 1, "residual": 1, "fold": 1, "layer": unsigned(16),
+    "output_columns": unsigned(16), "one_column": 1, "two_columns": 1, "residual": 1, "fold": 1,
+    "layer": unsigned(16),
 })
 
 
@@ -95,19 +96,26 @@ class PixelLoops(wiring.Component):
         next_pixel = Signal.like(word.pixel)
         columns_left = Signal(count_bits, reset_less=True)
         rows_left = Signal(count_bits, reset_less=True)
-        one_column = Signal(reset_less=True)
-        one_row = Signal(reset_less=True)
+        one_column, two_columns = Signal(reset_less=True), Signal(reset_less=True)
+        one_row, two_rows = Signal(reset_less=True), Signal(reset_less=True)
+        one_word = Signal(reset_less=True)
+        # two are left: known before, because the next pass's start hangs on the last
+        two_columns_left, two_rows_left = Signal(reset_less=True), Signal(reset_less=True)
         last_column, next_last_column = Signal(reset_less=True), Signal()
         last_row, next_last_row = Signal(reset_less=True), Signal()
-        m.d.sync += [one_column.eq(code.output_columns == 1), one_row.eq(code.output_rows == 1)]
+        m.d.sync += [
+            one_column.eq(code.output_columns == 1), two_columns.eq(code.output_columns == 2),
+            one_row.eq(code.output_rows == 1), two_rows.eq(code.output_rows == 2),
+            one_word.eq((code.output_columns == 1) & (code.output_rows == 1)),
+        ]
 
         issue = Signal()
         pass_end, next_pass_end = Signal(), Signal()  # both are last
         has_tile = Signal()
         # as `take`, each for a part of what it steers
-        takes_settings, takes_address, takes_row, takes_column, takes_flags, takes_counts = takes = [
-            Signal(name=f"takes_{part}")
-            for part in ("settings", "address", "row", "column", "flags", "counts")]
+        takes = [Signal(name=f"takes_{part}")
+                 for part in ("settings", "address", "row", "column", "flags", "counts", "end")]
+        takes_settings, takes_address, takes_row, takes_column, takes_flags, takes_counts, takes_end = takes
         # A pass starts where none is under way, or its last word is issued: what that hangs on is known a
         # cycle before, and where it is wanted.
         starts = copies(m, Cat(self.next_startable, next_active, next_go, next_pass_end), 1 + len(takes),
@@ -123,7 +131,9 @@ class PixelLoops(wiring.Component):
             next_active.eq(self.take | (active & ~(issue & pass_end))),
             next_go.eq(~next_slow | next_turn),
             next_slow.eq(slow),
-            next_pass_end.eq(next_last_column & next_last_row),
+            # as the next two of last_column and last_row, at once
+            next_pass_end.eq(Mux(takes_end, one_word, Mux(issue, Mux(
+                last_column, settings.one_column & two_rows_left, two_columns_left & last_row), pass_end))),
             # partial sums of an output block lie behind those of the block before
             next_pixel.eq(first_pixel),
             self.issue_valid.eq(issue),
@@ -167,6 +177,7 @@ class PixelLoops(wiring.Component):
                 *([word.pairs.eq(code.pairs)] if self.machine.weight_pairs else []),
                 settings.row_step.eq(code.source_row_step),
                 settings.one_column.eq(one_column),
+                settings.two_columns.eq(two_columns),
                 *(settings[name].eq(code[name]) for name in ("stride_rows", "stride_columns", "residual",
                                                              "output_columns", "fold", "layer")),
             ]
@@ -209,15 +220,21 @@ class PixelLoops(wiring.Component):
             with m.If(settings.fold):
                 m.d.sync += [word.flags.first.eq(0), word.flags.chain.eq(1)]
         with m.If(takes_counts):
-            m.d.sync += [columns_left.eq(code.output_columns), rows_left.eq(code.output_rows)]
+            m.d.sync += [
+                columns_left.eq(code.output_columns), two_columns_left.eq(two_columns),
+                rows_left.eq(code.output_rows), two_rows_left.eq(two_rows),
+            ]
             m.d.comb += [next_last_column.eq(one_column), next_last_row.eq(one_row)]
         with m.Elif(issue):
             with m.If(last_column):
-                m.d.sync += [columns_left.eq(settings.output_columns), rows_left.eq(rows_left - 1)]
-                m.d.comb += [next_last_column.eq(settings.one_column), next_last_row.eq(rows_left == 2)]
+                m.d.sync += [
+                    columns_left.eq(settings.output_columns), two_columns_left.eq(settings.two_columns),
+                    rows_left.eq(rows_left - 1), two_rows_left.eq(rows_left == 3),
+                ]
+                m.d.comb += [next_last_column.eq(settings.one_column), next_last_row.eq(two_rows_left)]
             with m.Else():
-                m.d.sync += columns_left.eq(columns_left - 1)
-                m.d.comb += next_last_column.eq(columns_left == 2)
+                m.d.sync += [columns_left.eq(columns_left - 1), two_columns_left.eq(columns_left == 3)]
+                m.d.comb += next_last_column.eq(two_columns_left)
 
         # A residual takes its turns at every second cycle of a clock that runs through the whole
         # instruction, so that its reads and writes never meet at the scratchpad's port.

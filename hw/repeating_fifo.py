@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
@@ -10,15 +12,27 @@ from amaranth.lib.wiring import In, Member, Out
 from amaranth.utils import exact_log2
 
 from hw.copies import copies
+from hw.delay_line import delay_line
 
-__all__ = ["PART", "RepeatingFIFO", "repeat_layout", "repeat_members"]
+__all__ = ["PART", "SECTION", "RepeatingFIFO", "repeat_layout", "repeat_members", "storage_name"]
 
 #: Bits of an entry that lie beside each other in block RAM: a large queue's block RAMs lie far apart, so each
 #: part has address registers of its own.
 PART = 36
 
+#: Entries that lie behind each other in one block RAM.
+SECTION = 2048
+
+#: Cycles from an entry's place to the entry: a block RAM, and the register behind it.
+_READ_LATENCY = 2
+
 #: Repeats that may be asked for ahead of the one whose entries are given.
 _AHEAD = 4
+
+
+def storage_name(depth: int, part: int, section: int) -> str:
+    """The memory of a part of some of the entries of a queue."""
+    return f"storage{part}_{section}" if depth > SECTION else f"storage{part}"
 
 
 def repeat_layout(depth: int) -> data.StructLayout:
@@ -38,7 +52,7 @@ def repeat_members(depth: int) -> dict[str, Member]:
 
 
 class RepeatingFIFO(wiring.Component):
-    """A queue in block RAM with one more register, that keeps entries as long as they are to be given again.
+    """A queue in block RAM that keeps entries as long as they are to be given again.
 
     Nobody may write more entries than there is room for: ``depth`` less those that have been written and not
     freed.
@@ -59,11 +73,13 @@ class RepeatingFIFO(wiring.Component):
     room : ``In(1)``
         An entry may be read.
     reads : ``Out(1)``
-        Strobe: one is, and is given in the next cycle.
-    r_data : ``Out(width)``, r_valid : ``Out(1)``
-        An entry, in the cycle in which it is given, and whether there is one.
+        Strobe: one is, and is given in the second cycle after.
+    r_valid : ``Out(1)``
+        An entry is given in the next cycle.
     frees : ``Out(1)``
         With it: it makes room for another, because it is given for the last time.
+    r_data : ``Out(width)``
+        The entry, in the cycle in which it is given.
     again : ``Out``
         With ``repeats``, as all that follows.  In the cycle in which a turn ends and another begins: how many
         entries come again; else 0.
@@ -105,22 +121,10 @@ class RepeatingFIFO(wiring.Component):
         writes = copies(m, self.w_en, len(parts), "writes")
         write_places = copies(m, written[:bits], len(parts), "written")
         read_places = copies(m, next_place[:bits], len(parts), "place")
-        given = Signal(self.width, reset_less=True)
-        m.d.comb += self.r_data.eq(given)
         for number, part in enumerate(parts):
-            # An entry is never read in the cycle in which it is written; that is left open, and so is the
-            # register behind the memory, because synthesis would build a way around both otherwise.
-            storage = Memory(shape=part.stop - part.start, depth=self.depth, init=[],
-                             attrs={"no_rw_check": "1"})
-            m.submodules[f"storage{number}"] = storage
-            write, read = storage.write_port(), storage.read_port(domain="comb")
-            m.d.comb += [
-                write.addr.eq(write_places[number]),
-                write.data.eq(copies(m, self.w_data[part], 1, f"data{number}")[0]),
-                write.en.eq(writes[number]),
-                read.addr.eq(read_places[number]),
-            ]
-            m.d.sync += given[part].eq(read.data)  # any entry where none is given
+            [word] = copies(m, self.w_data[part], 1, f"data{number}")
+            m.d.comb += self.r_data[part].eq(
+                self._storage(m, number, writes[number], write_places[number], word, read_places[number]))
 
         # entries that may be read, as they were a cycle ago: one is seen a cycle late
         some, several, stepped = Signal(), Signal(), Signal()
@@ -138,6 +142,35 @@ class RepeatingFIFO(wiring.Component):
             m.d.comb += [following.eq(succeeding), step.eq(readable & self.room), self.frees.eq(1)]
             m.d.sync += stepped.eq(step)
         return m
+
+    def _storage(self, m: Module, part: int, enable: Signal, write_place: Signal, word: Signal,
+                 read_place: Signal) -> Value:
+        """One part of all entries, in sections as deep as a block RAM: what is in a place, later.
+
+        An entry is never read in the cycle in which it is written; that is left open, and so are the
+        registers behind the memories, because synthesis would build a way around both otherwise.  Each block
+        RAM has its register, which moves into it (`boards.output_registers`), and the choice comes behind.
+        """
+        depth = min(self.depth, SECTION)
+        inside = exact_log2(depth)
+        given: list[Value] = []
+        for number in range(self.depth // depth):
+            storage = Memory(shape=len(word), depth=depth, init=[], attrs={"no_rw_check": "1"})
+            m.submodules[storage_name(self.depth, part, number)] = storage
+            write, read = storage.write_port(), storage.read_port(domain="comb")
+            m.d.comb += [
+                write.addr.eq(write_place[:inside]),
+                write.data.eq(word),
+                write.en.eq(enable & (write_place[inside:] == number)),
+                read.addr.eq(read_place[:inside]),
+            ]
+            # any entry where none is given
+            given.append(delay_line(m, read.data, _READ_LATENCY, f"given{part}_{number}")[-1])
+        if len(given) == 1:
+            return given[0]
+        section = delay_line(m, read_place[inside:], _READ_LATENCY, f"section{part}")[-1]
+        return reduce(lambda others, number: Mux(section == number, given[number], others),
+                      range(1, len(given)), given[0])
 
     def _repeats(self, m: Module, place: Signal, following: Signal, succeeding: Signal, step: Signal,
                  may_step: Value, stepped: Signal) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from amaranth.sim import Simulator
 
+import hw.repeating_fifo
 from hw.block_queue import BlockQueue
 
 
@@ -97,6 +98,13 @@ def test_random_sets(depth: int, write: float, take: float, burst: int) -> None:
 @pytest.mark.parametrize(("write", "take", "burst"), [(1.0, 1.0, 1), (0.5, 1.0, 1), (0.9, 0.5, 20)])
 def test_a_plain_queue(depth: int, write: float, take: float, burst: int) -> None:
     run(depth, [(1000, 0)], depth, write=write, take=take, burst=burst)
+
+
+@pytest.mark.parametrize("section", [2, 4, 16])
+@pytest.mark.parametrize("again", [0, 2])
+def test_entries_in_several_sections(section: int, again: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hw.repeating_fifo, "SECTION", section)
+    run(32, [(20, again), (5, 0), (32, again), (11, again), (500, 0)], section, write=0.9, take=0.8)
 
 
 def test_one_entry_a_cycle_while_it_repeats() -> None:
