@@ -129,7 +129,8 @@ def _inferred(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]])
     The placer would put some of them upon those that have their places, and not always find out of it.
 
     Each lane's sums are at the lane, weights at the last lane, where they enter the array, and
-    feature maps on their way in the middle.  The link is at the right, where an ULX3S has its memory.
+    feature maps on their way in the middle; on their way out nearer to the right, because the middle is
+    dense.  The link is at the right, where an ULX3S has its memory.
     """
     rows, columns = zip(*centres, strict=True)
     middle = sum(rows) // len(rows), sum(columns) // len(columns)
@@ -141,6 +142,8 @@ def _inferred(machine: Machine, rams: _FreeRams, centres: list[tuple[int, int]])
             place = centres[int(name.removeprefix("ram"))]
         elif unit == "weights":
             place = centres[-1]
+        elif unit == "store":
+            place = middle[0], (middle[1] + max(columns)) // 2
         wanted.setdefault(place, []).extend(f"core.{memory}.0.{number}" for number in range(count))
     for memory, count in LINK_RAMS.items():
         place = middle[0], max(columns)

@@ -13,7 +13,7 @@ from hw.isa import Opcode, layout_of
 __all__ = ["InstructionQueue"]
 
 #: Bits of an instruction that are read and held by the same registers.
-_PART = 64
+_PART = 32
 
 
 class InstructionQueue(wiring.Component):

@@ -13,7 +13,7 @@ from hw.copies import copies
 __all__ = ["WordRing"]
 
 #: Bits of a word that are held by memories with the same address registers.
-_PART = 32
+_PART = 16
 
 
 class WordRing(wiring.Component):
