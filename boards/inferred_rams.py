@@ -6,7 +6,7 @@ from hw.fetch import READ_AHEAD
 from hw.isa import INSTRUCTION_BYTES
 from hw.load import DEPTH as LOAD_BEATS
 from hw.machine import Machine
-from hw.repeating_fifo import PART, SECTION, storage_name
+from hw.repeating_fifo import SECTION, part_width, storage_name
 from hw.store import DEPTH as STORE_WORDS
 
 __all__ = ["LINK_RAMS", "inferred_rams"]
@@ -44,8 +44,9 @@ def inferred_rams(machine: Machine) -> dict[str, int]:
 
 def _queue(width: int, depth: int) -> dict[str, int]:
     """Block RAMs of each memory of a queue."""
-    return {storage_name(depth, part, section): _block_rams(min(PART, width - first), min(depth, SECTION))
-            for part, first in enumerate(range(0, width, PART))
+    wide = part_width(depth)
+    return {storage_name(depth, part, section): _block_rams(min(wide, width - first), min(depth, SECTION))
+            for part, first in enumerate(range(0, width, wide))
             for section in range(-(-depth // SECTION))}
 
 

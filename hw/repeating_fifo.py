@@ -14,11 +14,14 @@ from amaranth.utils import exact_log2
 from hw.copies import copies
 from hw.delay_line import delay_line
 
-__all__ = ["PART", "SECTION", "RepeatingFIFO", "repeat_layout", "repeat_members", "storage_name"]
+__all__ = ["SECTION", "RepeatingFIFO", "part_width", "repeat_layout", "repeat_members", "storage_name"]
 
-#: Bits of an entry that lie beside each other in block RAM: a large queue's block RAMs lie far apart, so each
-#: part has address registers of its own.
-PART = 36
+#: Bits of an entry with the same address registers, in block RAM and in LUT memory: block RAMs of a large
+#: queue lie far apart, and LUT memories have no choice among their inputs, so that many are hard to reach.
+_BLOCK_RAM_PART, _LUT_PART = 36, 12
+
+#: Most entries of a queue in LUT memory.
+_LUT_DEPTH = 64
 
 #: Entries that lie behind each other in one block RAM.
 SECTION = 2048
@@ -28,6 +31,11 @@ _READ_LATENCY = 2
 
 #: Repeats that may be asked for ahead of the one whose entries are given.
 _AHEAD = 4
+
+
+def part_width(depth: int) -> int:
+    """Bits of an entry that are one memory."""
+    return _BLOCK_RAM_PART if depth > _LUT_DEPTH else _LUT_PART
 
 
 def storage_name(depth: int, part: int, section: int) -> str:
@@ -115,8 +123,8 @@ class RepeatingFIFO(wiring.Component):
         succeeding = Signal(bits + 1, init=1)  # the same if no entry comes again
         m.d.comb += next_place.eq(Mux(step, following, place))
         m.d.sync += [written.eq(written + self.w_en), place.eq(next_place), self.r_valid.eq(step)]
-        starts = range(0, self.width, PART)
-        parts = [slice(start, min(start + PART, self.width)) for start in starts]
+        width = part_width(self.depth)
+        parts = [slice(start, min(start + width, self.width)) for start in range(0, self.width, width)]
         # An entry is written a cycle late, from registers that lie at the memory; nobody reads it sooner.
         writes = copies(m, self.w_en, len(parts), "writes")
         write_places = copies(m, written[:bits], len(parts), "written")
