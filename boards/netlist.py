@@ -9,10 +9,9 @@ from pathlib import Path
 from boards.output_registers import absorb_output_registers
 from hw.whole_file import write_whole
 
-__all__ = ["TOP", "finish_netlist"]
+__all__ = ["finish_netlist"]
 
-#: Its top module.
-TOP = "top"
+_TOP = "top"
 
 
 def finish_netlist(netlist: Path, settings: Mapping[str, str]) -> None:
@@ -21,7 +20,7 @@ def finish_netlist(netlist: Path, settings: Mapping[str, str]) -> None:
     nextpnr takes from the top module what its command line has no options for, as it writes it itself.
     """
     design = json.loads(netlist.read_text())
-    top = design["modules"][TOP]
+    top = design["modules"][_TOP]
     absorb_output_registers(top)
     top["settings"] = dict(settings)
     write_whole(netlist, json.dumps(design))

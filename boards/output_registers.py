@@ -72,8 +72,8 @@ def _registers(block: dict[str, Any], side: str, cells: dict[str, Any],
     found: dict[str, str] = {}
     for number in range(_SIDE_WIDTH):
         pin = f"DO{side}{number}"
-        net = pins.get(pin, ["x"])[0]
-        if not readers.get(net):
+        [net] = pins.get(pin, [None])
+        if net not in readers:
             continue
         (reader, data_pin), *others = readers[net]
         if others or data_pin != "DI" or not _is_plain(cells[reader], pins[f"CLK{side}"]):

@@ -108,6 +108,13 @@ def test_second_readers(reader: str) -> None:
     assert {"A0", "A1"} <= set(top["cells"])
 
 
+def test_open_inputs_read_nothing() -> None:
+    top = module(18)
+    top["cells"]["open"] = flip_flop(8)
+    top["cells"]["open"]["connections"]["DI"] = ["x"]
+    assert absorb_output_registers(top) == 4
+
+
 @pytest.mark.parametrize(("width", "depth"), [(36, 512), (9, 2048), (64, 512), (9, 4096)])
 def test_queues(width: int, depth: int, tmp_path: Path) -> None:
     """What Yosys makes of a queue: all of an entry's register moves."""
