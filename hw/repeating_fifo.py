@@ -21,7 +21,7 @@ __all__ = ["SECTION", "RepeatingFIFO", "part_width", "repeat_layout", "repeat_me
 _BLOCK_RAM_PART, _LUT_PART = 36, 12
 
 #: Most entries of a queue in LUT memory.
-_LUT_DEPTH = 64
+_LUT_DEPTH = 32
 
 #: Entries that lie behind each other in one block RAM.
 SECTION = 2048
