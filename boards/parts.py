@@ -71,7 +71,7 @@ ECP5_FLOW = Flow(
     # the default placer takes a quarter more wire for a large array
     placers=("static", "heap"),
     # By default distances to go count 1.25 times: found sooner, but a wire that is laid last goes a long way
-    # around, and one such wire is enough to spoil the clock (docs/boards.md, "The router").
+    # around, and one such wire is enough to spoil the clock (docs/boards.md, "From Yosys to the router").
     settings={"router2/estimateWeight": "1.000000"},
     pack_arguments=("--compress", "--input", "top.config", "--bit", "top.bit"),
     bitstream="top.bit",
