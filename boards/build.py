@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from boards import netlist as finishing
+from boards import output_registers
 from boards.board import Board, BoardBuild, Files
 from boards.fit import require_fit, require_multipliers
 from boards.netlist import finish_netlist
@@ -174,6 +177,8 @@ def _digest(board: Board, job: BoardBuild, files: Files, tools: list[Tool]) -> s
             sort_keys=True,
         ).encode()
     )
+    for module in (finishing, output_registers):  # they change the netlist, as a tool does
+        state.update(inspect.getsource(module).encode())
     for name in sorted(files):
         content = files[name]
         text = content.decode(errors="replace") if isinstance(content, bytes) else content
