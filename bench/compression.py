@@ -22,7 +22,8 @@ from torch import nn
 from tqdm import tqdm
 
 from bench.accuracy_data import BenchDataError, shared_folder
-from bench.stored_rows import keep_row, rows_by_network
+from bench.compression_tables import page_table, summary
+from bench.stored_rows import keep_row
 from hw.whole_file import check_writable, write_whole
 from quant.compression.labelled_data import LabelledData, labelled_data, split
 from quant.compression.layer_numbers import LayerNumbers
@@ -41,23 +42,17 @@ from quant.text_table import aligned
 
 __all__ = [
     "ALTERNATIVES",
-    "BARS",
     "NETWORKS",
     "RESULTS",
     "Recipe",
     "compare_settings",
     "main",
     "measure",
-    "page_table",
-    "summary",
 ]
 
 RESULTS = Path(__file__).with_name("compression.json")
 _TRAINING_IMAGES, _VALIDATION_SHARE, _SHARING_EPOCHS = 8000, 0.125, 4
 _SEEDS = (1, 2, 3)
-
-#: Least factor of fewer weights, least factor of fewer bytes, largest rise of the error in points.
-BARS = (12.0, 38.0, 0.1)
 
 
 @dataclass(frozen=True)
@@ -296,69 +291,6 @@ def _shares(network: TrainableNetwork, recipe: Recipe, validation: LabelledData)
         return LayerNumbers.parse(recipe.keep, "share kept", 0, 1, 1).of(network.graph)
     assert recipe.total is not None
     return scan_sensitivity(network, validation).shares_for_total(recipe.total)
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Means over the seeds beside the bars."""
-    fewer, smaller, rise = BARS
-    table = [
-        (
-            "network",
-            "seeds",
-            "dense error",
-            "pruned",
-            "compressed",
-            "fewer weights",
-            "bytes",
-            "smaller",
-            "bars",
-        )
-    ]
-    for name, own in rows_by_network(rows).items():
-        errors = {what: mean(row["errors"][what] for row in own) for what in own[0]["errors"]}
-        ratios = mean(row["fewer_weights"] for row in own), mean(row["smaller"] for row in own)
-        limit = errors["dense"] + rise + 1e-9
-        met = [
-            ratios[0] >= fewer and errors["pruned"] <= limit,
-            ratios[1] >= smaller and errors["compressed"] <= limit,
-        ]
-        table.append(
-            (
-                name,
-                str(len(own)),
-                *(f"{errors[what]:.2f} %" for what in ("dense", "pruned", "compressed")),
-                f"{ratios[0]:.1f}x",
-                f"{mean(row['file_bytes'] for row in own):,.0f}",
-                f"{ratios[1]:.1f}x",
-                " ".join("met" if each else "MISSED" for each in met),
-            )
-        )
-    return aligned(table, left=1)
-
-
-def page_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The tables of `docs/compression.md`: means over the seeds, then the layers of the first seed."""
-    lines = [
-        "| network | dense error | pruned | fewer weights | compressed | bytes | smaller |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    named = rows_by_network(rows)
-    for name, own in named.items():
-        dense, pruned, compressed = (
-            f"{mean(row['errors'][what] for row in own):.2f} % "
-            + "("
-            + ", ".join(format(row["errors"][what], ".2f") for row in own)
-            + ")"
-            for what in ("dense", "pruned", "compressed")
-        )
-        size = mean(row["file_bytes"] for row in own)
-        fewer, smaller = (mean(row[what] for row in own) for what in ("fewer_weights", "smaller"))
-        lines.append(
-            f"| {name} | {dense} | {pruned} | {fewer:.1f}x | {compressed} | {size:,.0f} | {smaller:.1f}x |"
-        )
-    for name, (row, *_) in named.items():
-        lines += ["", f"{name}, seed {row['seed']}:", "", "```", *row["table"], "```"]
-    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,16 +15,14 @@ import torch
 from bench import compression
 from bench.accuracy_data import shared_folder
 from bench.compression import (
-    BARS,
     NETWORKS,
     RESULTS,
     Recipe,
     _images,
     compare_settings,
     measure,
-    page_table,
-    summary,
 )
+from bench.compression_tables import BARS, page_table, summary
 from bench.stored_rows import rows_by_network
 from quant.compression.labelled_data import LabelledData
 from quant.compression.trainable import TrainableNetwork
