@@ -1,56 +1,77 @@
 """The least cycles that a network can take on a machine, however it is tiled: known without tiling it.
 
-The array takes a word of each pass for every output pixel; the bus carries the weights of each rectangle
-of at most ``accumulator_depth`` pixels, and every result.
+The array takes a word of each pass for every output pixel, and the weights of each rectangle of at most
+``accumulator_depth`` pixels; the bus carries these, unless the weight FIFO can give them again, and every
+result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from compiler.operation import Operation
 from compiler.traffic import Bus, MemoryTiming
+from compiler.weight_repeats import most_repeated_bytes
 from hw.machine import Machine
 from hw.pixel_loops import AVERAGE_CADENCE, RESIDUAL_CADENCE
 
 __all__ = ["least_cycles", "stored_weight_bytes", "weight_bytes"]
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """Weights and parameters of an output block.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    taken, read : int
+        How often the array takes them, and how often the bus carries them, at least.
+    """
+
+    size: int
+    taken: int
+    read: int
+
+
 def weight_bytes(operations: Sequence[Operation], machine: Machine) -> int:
     """Weights and parameters that the array takes, at least."""
-    return sum(size * times for size, times in _weights(operations, machine))
+    return sum(weights.size * weights.taken for weights in _weights(operations, machine))
 
 
 def stored_weight_bytes(operations: Sequence[Operation], machine: Machine) -> int:
     """Weights and parameters in memory, at least."""
-    return sum(size for size, _ in _weights(operations, machine))
+    return sum(weights.size for weights in _weights(operations, machine))
 
 
-def _weights(operations: Sequence[Operation], machine: Machine) -> list[tuple[int, int]]:
-    """Bytes of each operation's weights, and how often they are taken: once for each rectangle."""
+def _weights(operations: Sequence[Operation], machine: Machine) -> list[_Weights]:
+    """Of each output block of each operation."""
     found = []
     for operation in operations:
         rectangles = -(-operation.rows * operation.columns // machine.accumulator_depth)
-        blocks = operation.destination.planes
-        tiles = blocks if operation.hold_weights else _passes(operation, machine)
-        found.append((tiles * machine.tile_bytes + blocks * machine.parameter_bytes, rectangles))
+        for block in range(operation.destination.planes):
+            tiles = 1 if operation.hold_weights else _passes(operation, machine, block)
+            size = tiles * machine.tile_bytes + machine.parameter_bytes
+            again = size > most_repeated_bytes(machine)
+            found.append(_Weights(size, rectangles, rectangles if again else 1))
     return found
 
 
-def _kept_bytes(operations: Sequence[Operation], machine: Machine) -> int:
-    """Of `weight_bytes`, those that need not cross the bus again where they are kept, at most."""
-    saved, left = 0, machine.kept_weight_bytes
-    for size, times in sorted(_weights(operations, machine), key=lambda weights: -weights[1]):
-        kept = min(size, left)
-        saved += kept * times
-        left -= kept
-    return saved
+def _moved_bytes(operations: Sequence[Operation], machine: Machine) -> int:
+    """Bytes of weights that cross the bus at least, with as many as possible of them kept."""
+    moved, room = 0, machine.kept_weight_bytes
+    for weights in sorted(_weights(operations, machine), key=lambda weights: -weights.read):
+        kept = min(weights.size, room)
+        room -= kept
+        moved += (weights.size - kept) * weights.read
+    return moved
 
 
-def _passes(operation: Operation, machine: Machine) -> int:
-    """Of all output blocks, with no slots beside the kernel's taps."""
-    columns = operation.kernel[1]
-    return sum(operation.passes(machine, block, columns) for block in range(operation.destination.planes))
+def _passes(operation: Operation, machine: Machine, block: int) -> int:
+    """Of an output block, with no slots beside the kernel's taps."""
+    return operation.passes(machine, block, operation.kernel[1])
 
 
 def least_cycles(operations: Sequence[Operation], machine: Machine, memory: MemoryTiming) -> int:
@@ -63,11 +84,10 @@ def least_cycles(operations: Sequence[Operation], machine: Machine, memory: Memo
         pixels = operation.rows * operation.columns
         blocks = operation.destination.planes
         cadence = AVERAGE_CADENCE if operation.average else RESIDUAL_CADENCE if operation.residual else 1
-        array += (_passes(operation, machine) + blocks * (cadence - 1)) * pixels
+        passes = sum(_passes(operation, machine, block) for block in range(blocks))
+        array += (passes + blocks * (cadence - 1)) * pixels
         maps += blocks * pixels * machine.word_bytes
-    weights = weight_bytes(operations, machine)
-    moved_weights = weights - _kept_bytes(operations, machine)
-    beats = [moved_weights // machine.bus_bytes, maps // machine.bus_bytes]
+    beats = [_moved_bytes(operations, machine) // machine.bus_bytes, maps // machine.bus_bytes]
     bus = Bus(machine, memory)
     moved = sum(beats) if bus.one_direction else max(beats)
-    return max(array, weights // machine.bus_bytes, int(moved * bus.beat_cycles))
+    return max(array, weight_bytes(operations, machine) // machine.bus_bytes, int(moved * bus.beat_cycles))

@@ -86,6 +86,18 @@ def test_no_estimate_undercuts_the_bound(model, lanes, memory):
     assert weight_bytes(operations, deeper) < weight_bytes(operations, machine)
 
 
+def test_the_bound_knows_weights_that_are_given_again():
+    """They cross the bus once, however many rectangles of pixels there are."""
+    build = NetworkBuilder((64, 16, 16))
+    model = build.model(build.convolution("input", 8))
+    settings = memory_settings("ulx3s")
+    for depth in (16, 32, 64):
+        machine = Machine(input_lanes=8, output_lanes=8, scratchpad_words=2048, accumulator_depth=depth)
+        operations = [operation for layer in lower(model, machine).layers for operation in layer.operations]
+        found = estimate(place_instructions(model, machine).instructions, machine, settings).cycles
+        assert 0.4 * found < least_cycles(operations, machine, settings) <= found
+
+
 def test_all_that_is_short_is_named():
     assert check(Machine(input_lanes=4, output_lanes=8, scratchpad_words=256), TARGET).problem == ""
     assert check(Machine(), TARGET).problem == (
