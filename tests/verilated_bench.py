@@ -1,4 +1,4 @@
-"""Runs a Verilog module ``top`` with nothing but a clock in Verilator; it judges by itself."""
+"""Builds a Verilog module ``top`` with Verilator; runs one that needs only a clock and judges by itself."""
 
 from __future__ import annotations
 
@@ -20,19 +20,24 @@ int main() {{
 }}
 """
 _OPTIONS = (
-    *("--cc", "--exe", "--build", "--top-module", "top", "-o", "bench"),
+    *("--cc", "--exe", "--build", "--top-module", "top", "--prefix", "Vtop", "-o", "bench"),
     *("-Wno-fatal", "-Wno-lint", "-Wno-style", "--quiet", "-CFLAGS", "-O0"),
     *("-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include"),  # the wheel was configured without it
 )
 
 
-def run_bench(folder: Path, sources: Sequence[Path], cycles: int) -> str:
-    """What ``top`` of these files prints in so many cycles; CalledProcessError if it calls ``$fatal``."""
+def build_bench(folder: Path, sources: Sequence[Path], options: Sequence[str] = ()) -> Path:
+    """The program of a Verilog module ``top`` (``Vtop.h``) and a C++ ``main``, built in a folder."""
     root = Path(verilator.__file__).parent
     environment = {**os.environ, "VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}:{os.environ['PATH']}"}
+    command = ["verilator", *_OPTIONS, *options, "--Mdir", str(folder / "obj"), *map(str, sources)]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    return folder / "obj" / "bench"
+
+
+def run_bench(folder: Path, sources: Sequence[Path], cycles: int) -> str:
+    """What ``top`` of these files prints in so many cycles; CalledProcessError if it calls ``$fatal``."""
     main = folder / "main.cpp"
     main.write_text(_MAIN.format(cycles=cycles))
-    command = ["verilator", *_OPTIONS, "--Mdir", str(folder / "obj"), *map(str, sources), str(main)]
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    done = subprocess.run([folder / "obj" / "bench"], check=True, capture_output=True, text=True)
-    return done.stdout
+    bench = build_bench(folder, [*sources, main])
+    return subprocess.run([bench], check=True, capture_output=True, text=True).stdout

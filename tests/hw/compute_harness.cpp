@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "Vcompute.h"
+#include "Vtop.h"
 #include "verilated.h"
 
 // Verilator writes a double underscore as ___05F
@@ -71,7 +71,7 @@ int main(int count, char **arguments) {
     std::deque<std::vector<uint8_t>> port_a(script.latency, std::vector<uint8_t>(bytes * script.banks));
     std::deque<std::vector<uint8_t>> port_b(script.residual_latency, garbage);
 
-    Vcompute top;
+    Vtop top;
     uint32_t collisions = 0, outside = 0, next_code = 0, next_weights = 0, cycle = 0, progress = 0;
     bool code_valid = false, weights_valid = false;
     std::vector<Record> records;  // of all instructions taken

