@@ -15,9 +15,10 @@ from amaranth.lib.wiring import Component
 from boards.area import BASELINE, TERMS, AreaPoint, board_area, fit, read_points, write_points
 from boards.decoder_area import LOADER_MACHINES, variants, write_loaders
 from boards.decoder_area import RESOURCES as LOADER_RESOURCES
+from boards.output_registers import absorb_output_registers
 from boards.parts import ECP5_FLOW
 from boards.registry import find_board
-from boards.synthesis import AREA_FILE, AREA_SCRIPT, READ_SCRIPT
+from boards.synthesis import AREA_FILE, AREA_SCRIPT, NETLIST, READ_SCRIPT
 from boards.toolchain import find_tool, run_tool
 from hw.core import Core
 from hw.machine import Machine, MachineError
@@ -82,12 +83,16 @@ def _synthesize(component: Component) -> dict[str, int]:
         (work / "core.il").write_text(rtlil.convert(component, name="core"))
         # ABC9's own names collide with those of some wires inside
         names = "hierarchy -top core\nflatten\nrename -hide w:* i:* %d o:* %d"
-        commands = ["read_rtlil core.il", READ_SCRIPT, names, "synth_ecp5 -top core", AREA_SCRIPT, ""]
+        synthesis = f"synth_ecp5 -top core -json {NETLIST}"
+        commands = ["read_rtlil core.il", READ_SCRIPT, names, synthesis, AREA_SCRIPT, ""]
         (work / "core.ys").write_text("\n".join(commands))
         arguments = ["-q", "-l", "synthesis.log", "core.ys"]
         run_tool(find_tool("yosys"), arguments, work, work / "yosys.log", lambda line, seconds: None)
         counts = json.loads((work / AREA_FILE).read_text())["design"]["num_cells_by_type"]
-    return ECP5_FLOW.used_by_netlist(counts)
+        netlist = json.loads((work / NETLIST).read_text())["modules"]["core"]
+    used = ECP5_FLOW.used_by_netlist(counts)
+    used["ffs"] -= absorb_output_registers(netlist)  # as in a board's design
+    return used
 
 
 def routed(report: Path) -> AreaPoint:
