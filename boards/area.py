@@ -3,8 +3,7 @@
 Multipliers and block RAMs follow from the structure.  LUTs and flip-flops are sums of a few terms, one for
 each way in which the design grows; their factors are fitted to the designs measured in ``area.json`` when
 this module is first asked, so that there is nothing to keep in step.  `boards.area_command` measures.
-Decoders of weights come on top (`boards.decoder_area`).  A machine without the divider counts as one with: no
-design tells these apart yet.
+Decoders of weights come on top (`boards.decoder_area`).
 """
 
 from __future__ import annotations
@@ -47,7 +46,6 @@ BASELINE = Path(__file__).with_suffix(".json")
 FITTED = ("luts", "ffs")
 
 
-
 @dataclass(frozen=True)
 class AreaPoint:
     """One measured design.
@@ -60,9 +58,6 @@ class AreaPoint:
         The board's memory: ``"sdram"`` or ``"ddr3"``; empty for a core.
     machine : Machine
     luts, ffs, dsps, block_rams : int
-    stale : bool
-        Measured before the RTL changed in what the design takes.  Such designs only tell what a board adds to
-        its core, and what a core takes for its bus.  Measuring one again ends that.
     """
 
     design: str
@@ -72,7 +67,6 @@ class AreaPoint:
     ffs: int
     dsps: int
     block_rams: int
-    stale: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The point as a JSON object; `from_json` reads it back."""
@@ -90,6 +84,8 @@ TERMS = (
     "bus bytes",
     "output lanes",
     "multipliers",
+    "output lanes with a divider",
+    "multipliers of pairs",
     "SDRAM and link",
     "DDR3 and link",
 )
@@ -103,6 +99,8 @@ def terms(machine: Machine, kind: str) -> NDArray[np.float64]:
             machine.bus_bytes,
             machine.output_lanes,
             machine.multipliers,
+            machine.output_lanes * machine.average_pooling,
+            machine.multipliers * machine.weight_pairs,
             kind == "sdram",
             kind == "ddr3",
         ],
@@ -121,20 +119,14 @@ def write_points(points: Sequence[AreaPoint], path: Path = BASELINE) -> None:
 
 
 def fit(points: Sequence[AreaPoint]) -> dict[str, NDArray[np.float64]]:
-    """Factors of `TERMS` for each of `FITTED`, without decoders: least squares of the relative errors.
-
-    Stale designs have other factors for what a core takes, which are found, too, and left out.
-    """
+    """Factors of `TERMS` for each of `FITTED`, without decoders: least squares of the relative errors."""
     found = {}
-    cores = [TERMS.index(term) for term in ("design", "output lanes", "multipliers")]
     for resource in FITTED:
         sizes = np.array(
             [getattr(point, resource) - decoder_area(point.machine)[resource] for point in points], np.float64
         )
         rows = np.array([terms(point.machine, point.kind) for point in points])
-        older = rows[:, cores] * np.array([[point.stale] for point in points])
-        rows = np.hstack([rows, older]) / sizes[:, None]
-        found[resource] = np.linalg.lstsq(rows, np.ones(len(points)), rcond=None)[0][: len(TERMS)]
+        found[resource] = np.linalg.lstsq(rows / sizes[:, None], np.ones(len(points)), rcond=None)[0]
     return found
 
 

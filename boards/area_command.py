@@ -137,13 +137,11 @@ def area_lines(points: Sequence[AreaPoint]) -> list[str]:
             measured = getattr(point, name)
             sign = "=" if measured == model[name] else "/"
             cells += f"{f'{measured} {sign} {model[name]}':>10}"
-        lines.append(cells + ("  stale" if point.stale else ""))
-    if any(point.stale for point in points):
-        lines += ["", "stale: measured before the last change of the RTL; --measure (cores), --add (boards)"]
-    lines += ["", f"{'each':24}{'LUTs':>10}{'FFs':>10}"]
+        lines.append(cells)
+    lines += ["", f"{'each':28}{'LUTs':>10}{'FFs':>10}"]
     factors = fit(points)
     lines += [
-        f"{term:24}{luts:>10.1f}{ffs:>10.1f}"
+        f"{term:28}{luts:>10.1f}{ffs:>10.1f}"
         for term, luts, ffs in zip(TERMS, factors["luts"], factors["ffs"], strict=True)
     ]
     return lines
