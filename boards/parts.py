@@ -170,6 +170,11 @@ _ECP5_DIES = {
 }
 # As nextpnr counts them (Project Trellis' database).
 _ECP5_SITES = {
+    "45F": Sites(
+        columns=(4, 13, 22, 31, 42, 51, 60, 69, 78),
+        rows=((22, 34), (46, 58)),
+        more_rams=(10,),
+    ),
     "85F": Sites(
         columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
         rows=((10, 22), (34, 46), (58, 70)),

@@ -11,7 +11,7 @@ from amaranth.back import rtlil
 from boards.area import board_area
 from boards.board import BoardBuild
 from boards.floorplan import Floorplan, floorplan, floorplan_script
-from boards.parts import Sites, ecp5
+from boards.parts import Part, Sites, ecp5
 from boards.registry import find_board
 from hw.accelerator import accelerator
 from hw.dual_port_memory import block_rams
@@ -19,6 +19,7 @@ from hw.kept_memory import kept_block_rams
 from hw.machine import Machine
 
 PART = ecp5("LFE5U", "85F", "BG381", 6)
+SMALLER = ecp5("LFE5U", "45F", "BG381", 6)
 MACHINES = {
     "8x16": Machine(),
     "4x8": Machine(input_lanes=4, output_lanes=8, scratchpad_words=2048, weight_fifo_words=512),
@@ -42,11 +43,17 @@ def column_of(site: str) -> int:
     return int(re.findall(r"\d+", site)[0])
 
 
-@pytest.mark.parametrize("name", list(MACHINES))
-def test_each_block_has_a_place(name: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [*((PART, name) for name in MACHINES), (SMALLER, "8x8"), (SMALLER, "4x8")],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_each_block_has_a_place(part: Part, name: str) -> None:
     machine = MACHINES[name]
-    assert PART.sites is not None
-    plan = floorplan(machine, PART.sites)
+    assert part.sites is not None
+    assert part.resources["block_rams"] == len({site for site in sites_of(part.sites) if "EBR" in site})
+    assert part.resources["dsps"] == len({site for site in sites_of(part.sites) if "MULT" in site})
+    plan = floorplan(machine, part.sites)
     rams = machine.input_lanes * block_rams(8 * machine.word_bytes,
                                             machine.scratchpad_words // machine.input_lanes)
     rams += kept_block_rams(machine.bus_width, machine.kept_weight_words)
@@ -54,7 +61,7 @@ def test_each_block_has_a_place(name: str) -> None:
     assert len(plan.inferred) == board_area(machine, "sdram")["block_rams"] - rams
     sites = [*plan.instantiated.values(), *plan.inferred.values()]
     assert len(set(sites)) == len(sites)
-    assert set(sites) <= sites_of(PART.sites)
+    assert set(sites) <= sites_of(part.sites)
     assert sum("MULT18" in site for site in sites) == machine.multipliers
     for column in range(machine.output_lanes):
         places = [plan.instantiated[f"core.compute.array.multiplier_{column}_{lane}.dsp"]
