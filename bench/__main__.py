@@ -24,6 +24,7 @@ from bench.plots import PlotError, check_plots, write_plots
 from bench.tables import layer_lines, qiu_groups, qiu_lines, row_lines, tiny_lines
 from bench.work import WORK, UnknownWorkError, chosen_works
 from compiler.error import CompileError
+from hw.closed_pipe import quiet_when_closed
 from hw.machine import Machine
 from hw.whole_file import WholeFileError, check_writable, write_whole
 from sim.verilator import BuildError, SimulationError
@@ -79,6 +80,7 @@ def _megahertz(text: str) -> float:
     return value
 
 
+@quiet_when_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 after an error or if a result differs from the reference, 2 for bad arguments."""
     options = _arguments(arguments)
@@ -110,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.plots is not None:
             written = write_plots(rows, Machine(), options.plots, progress=True)
             print("\nplots: " + ", ".join(map(str, written)))
+    except BrokenPipeError:
+        raise
     except _ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UnknownWorkError) else 1

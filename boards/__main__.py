@@ -16,6 +16,7 @@ from boards.litedram import ControllerError
 from boards.pll import ClockError
 from boards.registry import BoardError, all_boards, find_board
 from boards.toolchain import ToolError
+from hw.closed_pipe import quiet_when_closed
 from hw.machine import MachineError
 from hw.uart import BaudError
 
@@ -97,6 +98,7 @@ _ERRORS = (
 )
 
 
+@quiet_when_closed
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0 if all went well."""
     options = _parser().parse_args(arguments)
@@ -124,6 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
     except _ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from compiler.error import CompileError
 from compiler.estimate import estimate
 from compiler.listing import listing
 from compiler.report import report_json, report_table
+from hw.closed_pipe import quiet_when_closed
 from hw.machine import IN_ORDER, Machine, MachineError
 from hw.program_file import ProgramFile
 from hw.whole_file import check_writable, write_whole
@@ -224,21 +224,18 @@ def _fit(arguments: Sequence[str]) -> int:
     return fit_main(arguments)
 
 
+@quiet_when_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 after an error and 2 after wrong usage."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments[:1] == ["disassemble"]:
-            code = _disassemble(arguments[1:])
-        elif arguments[:1] == ["fit"]:
-            code = _fit(arguments[1:])
-        else:
-            code = _compile(_compile_parser().parse_args(arguments))
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+            return _disassemble(arguments[1:])
+        if arguments[:1] == ["fit"]:
+            return _fit(arguments[1:])
+        return _compile(_compile_parser().parse_args(arguments))
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130

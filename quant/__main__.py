@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+
+from hw.closed_pipe import quiet_when_closed
 
 __all__ = ["main"]
 
@@ -80,14 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGTERM, before)
 
 
+@quiet_when_closed
 def _run(parsed: argparse.Namespace) -> int:
     try:
-        code = parsed.run(parsed)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return parsed.run(parsed)
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130

@@ -6,11 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from hw.closed_pipe import quiet_when_closed
+
 __all__ = ["main"]
 
 _PACKAGES = ("quant", "hw", "compiler", "sim", "models")
 
 
+@quiet_when_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 after an error or a difference, 2 after wrong usage."""
     from sim.run_command import add_demo_parser, add_parser
@@ -31,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

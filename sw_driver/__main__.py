@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.closed_pipe import quiet_when_closed
 from hw.program_file import ProgramFile, ProgramFileError
 from hw.whole_file import WholeFileError, check_writable, write_whole
 from sw_driver.accelerator import Accelerator, AcceleratorError
@@ -128,6 +129,7 @@ def _with_examples(*lines: str) -> dict[str, Any]:
     }
 
 
+@quiet_when_closed
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0 if all went well (and a self-test passed)."""
     options = _parser().parse_args(arguments)
