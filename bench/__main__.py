@@ -74,7 +74,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _megahertz(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 10_000:
         raise argparse.ArgumentTypeError(f"must be above 0 and below 10,000, not {text}")
     return value

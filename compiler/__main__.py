@@ -33,6 +33,15 @@ __all__ = ["machine_from_arguments", "main"]
 
 _PACKAGES = ("quant", "hw", "compiler", "sim", "boards")
 
+#: Numbers that describe a machine, each an option.
+_SIZES = {
+    "bus_width": "bits of the memory bus",
+    "scratchpad_words": "words of the scratchpad",
+    "accumulator_depth": "pixels accumulated together",
+    "weight_fifo_words": "bus words in the weight FIFO",
+    "kept_weight_words": "bus words of weights that stay on the chip from one inference to the next",
+}
+
 _EXAMPLES = """\
 examples:
   python -m compiler fixed.onnx -o net.prog
@@ -85,14 +94,8 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--lanes", metavar="INxOUT", help="input and output channels multiplied a cycle, 8x16 say"
     )
-    for field, what in (
-        ("bus-width", "bits of the memory bus"),
-        ("scratchpad-words", "words of the scratchpad"),
-        ("accumulator-depth", "pixels accumulated together"),
-        ("weight-fifo-words", "bus words in the weight FIFO"),
-        ("kept-weight-words", "bus words of weights that stay on the chip from one inference to the next"),
-    ):
-        group.add_argument(f"--{field}", type=int, metavar="N", help=what)
+    for field, what in _SIZES.items():
+        group.add_argument(f"--{field.replace('_', '-')}", type=int, metavar="N", help=what)
     group.add_argument("--no-average-pooling", action="store_true", help="the machine has no divider")
     group.add_argument(
         "--weight-decoder", action="store_true", help="the machine decodes sparse and few-valued weights"
@@ -131,7 +134,7 @@ def machine_from_arguments(arguments: argparse.Namespace) -> Machine:
         fields["input_lanes"], fields["output_lanes"] = int(match[1]), int(match[2])
         if fields["bus_width"] > 8 * fields["output_lanes"] and arguments.bus_width is None:
             fields["bus_width"] = 8 * fields["output_lanes"]
-    for field in ("bus_width", "scratchpad_words", "accumulator_depth", "weight_fifo_words"):
+    for field in _SIZES:
         if getattr(arguments, field) is not None:
             fields[field] = getattr(arguments, field)
     if arguments.no_average_pooling:

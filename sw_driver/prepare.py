@@ -40,6 +40,8 @@ def load_images(path: str | Path, channels: int) -> NDArray:
         If the file cannot be read.
     """
     path = Path(path)
+    if path.is_dir():
+        raise PrepareError(f"{path} is a folder; name one picture, .npy or .npz file")
     if not path.is_file():
         raise PrepareError(f"{path}: no such file")
     if path.suffix.lower() not in (".npy", ".npz"):

@@ -76,6 +76,16 @@ def test_machine_from_file(onnx_file, tmp_path):
 def test_options_of_the_machine(onnx_file, tmp_path):
     assert main([str(onnx_file), "--weight-pairs", "--weight-decoder", "--quiet"]) == 0
     assert ProgramFile.load(tmp_path / "net.prog").machine == Machine(weight_pairs=True, weight_decoder=True)
+    sizes = {
+        "bus_width": 128,
+        "scratchpad_words": 4096,
+        "accumulator_depth": 256,
+        "weight_fifo_words": 1024,
+        "kept_weight_words": 2048,
+    }
+    options = [word for name, size in sizes.items() for word in (f"--{name.replace('_', '-')}", str(size))]
+    assert main([str(onnx_file), *options, "--quiet"]) == 0
+    assert ProgramFile.load(tmp_path / "net.prog").machine == Machine(**sizes)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +94,7 @@ def test_options_of_the_machine(onnx_file, tmp_path):
         (["--lanes", "8"], "--lanes must be two numbers like 8x16"),
         (["--lanes", "5x16"], "input_lanes must be 4, 8 or 16"),
         (["--scratchpad-words", "1000"], "scratchpad_words must be a power of two"),
+        (["--kept-weight-words", "5"], "kept_weight_words must be"),
         (["--lanes", "8x8", "--weight-pairs"], "weight_pairs must be False with 8 output lanes"),
         (["--machine", "missing.json"], "missing.json: not a machine's description"),
         (["--known-input", "missing.npy"], "missing.npy: not a numpy array"),
