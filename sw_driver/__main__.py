@@ -246,8 +246,8 @@ def _print_self_test(program: str, link: str, result: SelfTest) -> None:
     print(f"self-test of {program} over {link}: {result.verdict}")
 
 
-def _memory_timing(name: str) -> Any:
-    """Memory settings by their own name or a board's."""
+def _memory_timing(name: str, program: ProgramFile) -> Any:
+    """Memory settings by their own name or a board's, whose memory the program must fit."""
     try:
         from sim.memory_settings import MEMORY_NAMES, board_settings, memory_settings
     except ImportError as error:
@@ -258,17 +258,24 @@ def _memory_timing(name: str) -> Any:
         from boards.registry import find_board
 
         board = find_board(name)
-        return board_settings(board.external.kind, board.external.data_bits, board.clock_mhz)
+        settings = board_settings(board.external.kind, board.external.data_bits, board.clock_mhz)
     except (ImportError, ValueError) as error:
         names = ", ".join(MEMORY_NAMES)
         raise AcceleratorError(f"--memory {name}: neither one of {names} nor a board ({error})") from None
+    there = int(board.external.megabytes * (1 << 20))
+    if program.memory_bytes > there:
+        raise AcceleratorError(
+            f"{program.name} takes {program.memory_bytes:,} bytes of memory, {board.name} has {there:,}; "
+            "use a smaller network or input, or a board with more memory"
+        )
+    return settings
 
 
 def _profile(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     program = ProgramFile.load(options.program)
     simulated = options.link == "sim"
     name = options.memory or ("ideal" if simulated else None)
-    memory = None if name is None else _memory_timing(name)
+    memory = None if name is None else _memory_timing(name, program)
     with open_link(
         options.link,
         program.machine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,11 @@ def test_command(work, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["profile", str(tmp_path / "net.prog"), "--link", "sim", "--memory", "nobody"]) == 1
     error = capsys.readouterr().err
     assert "neither one of ideal, stalling, ulx3s, random nor a board" in error
+    assert error.count("\n") == 1
+    replace(program, memory_bytes=1 << 20).save(tmp_path / "large.prog")
+    assert main(["profile", str(tmp_path / "large.prog"), "--link", "sim", "--memory", "icebreaker"]) == 1
+    error = capsys.readouterr().err
+    assert "test takes 1,048,576 bytes of memory, icebreaker has 131,072; use a smaller" in error
     assert error.count("\n") == 1
 
 
