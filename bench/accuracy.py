@@ -115,11 +115,18 @@ def _met(network: str, setting: str, own: Score, found: Score) -> bool | None:
     return met
 
 
+def _bar_words(network: str, setting: str) -> list[str]:
+    drop, agreement = BARS.get(network, {}).get(setting, (None, None))
+    words = [] if drop is None else [f"drop <= {drop:g}"]
+    return words if agreement is None else [*words, f"agrees >= {agreement:g}"]
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows for people."""
     lines = [("network", "setting", "search", "weight bytes", "float", "top-1", "agrees", "bar")]
     for row in rows:
         verdict = {None: "", True: "met", False: "MISSED"}[row.met]
+        verdict = " ".join([*_bar_words(row.network, row.setting), verdict]) if verdict else ""
         tops = ["" if top is None else f"{top:.2f}" for top in (row.float_top1, row.top1)]
         cells = (row.network, row.setting, row.search, f"{row.weight_bytes:,}", *tops)
         lines.append((*cells, f"{row.agreement:.2f}", verdict))

@@ -132,7 +132,8 @@ def _channels_last(images: NDArray, program: ProgramFile, name: str) -> NDArray:
                 return batch.transpose(order)
     raise PrepareError(
         f"{name}: an array of the shape {shape} does not fit the network's input "
-        f"(C, H, W) = {program.input.shape}"
+        f"(C, H, W) = {program.input.shape}; "
+        "pictures of other sizes need a network that was calibrated with --resize or --crop"
     )
 
 
