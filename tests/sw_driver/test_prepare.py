@@ -153,7 +153,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (noise, "not a readable image"),
         (other, "no array called images, only pictures"),
         (empty, "holds no images"),
-        (tmp_path, "no such file"),
+        (tmp_path, "is a folder; name one picture"),
     ):
         with pytest.raises(PrepareError, match=text):
             load_images(path, 3)
