@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from quant.calibrate import calibrate
-from quant.data import ImageSet, prepare
+from quant.data import ImageSet, images_per_batch, prepare
 from quant.fixed_model import FixedModel, Preparation
 from quant.float_run import run_float
 from quant.graph import Graph, Shape
@@ -109,7 +109,8 @@ def load_network(
         f"{path.name}: float model; calibrating on {len(calibration)} images of {calibration.name} "
         f"({weight_bits}-bit weights, {activation_bits}-bit feature maps)"
     )
-    batches = list(prepare(calibration, preparation, graph.shapes[graph.input], graph.input_layout, layout))
+    shape, size = graph.shapes[graph.input], images_per_batch(graph)  # as `python -m quant calibrate`
+    batches = list(prepare(calibration, preparation, shape, graph.input_layout, layout, size))
     with tqdm(total=len(graph.nodes), desc="calibrate", unit="node", disable=True if quiet else None) as bar:
         model, _ = calibrate(
             graph, batches, weight_bits, activation_bits, preparation, progress=lambda name: _step(bar)
