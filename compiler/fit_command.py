@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         help="of joblib: loky (default), threading, multiprocessing, sequential, or dask or ray if installed",
     )
     parser.add_argument(
-        "--all", action="store_true", help="show machines, too, that are no better than one above them"
+        "--all",
+        action="store_true",
+        help="show machines, too, that are no better than one above them; without, only the best of each array",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     return parser
