@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="show machines, too, that are no better than one above them; without, only the best of each array",
+        help="show all machines that are no better than one above them, not only the best of each array",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     return parser
