@@ -77,6 +77,11 @@ class ExternalMemory:
     data_bits: int
     megabytes: float
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(self.megabytes * (1 << 20))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Board:

@@ -19,7 +19,6 @@ from boards import netlist as finishing
 from boards import output_registers
 from boards.board import Board, BoardBuild, Files
 from boards.fit import require_fit, require_multipliers
-from boards.netlist import finish_netlist
 from boards.registry import find_board
 from boards.synthesis import AREA_FILE, NETLIST
 from boards.toolchain import Tool, find_tool, run_tool
@@ -108,7 +107,7 @@ def build(
     yosys, place, pack = tools
     _stage(say, yosys, ["-q", "-l", "synthesis.log", "top.ys"], work, "synthesis")
     netlist = require_fit(board, work / AREA_FILE)
-    finish_netlist(work / NETLIST, flow.settings)
+    finishing.finish_netlist(work / NETLIST, flow.settings)
     report: dict[str, Any] = {}  # of the fastest seed
     for seed in range(job.seed, job.seed + job.tries):
         _place_and_route(say, place, board, seed, work)

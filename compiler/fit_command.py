@@ -97,7 +97,7 @@ def board_target(name: str, clock_mhz: float | None) -> Target:
         resources=board.part.resources,
         area=partial(board_area, kind=board.external.kind),
         memory=board_settings(board.external.kind, board.external.data_bits, clock),
-        memory_bytes=int(board.external.megabytes * (1 << 20)),
+        memory_bytes=board.external.size,
         clock_mhz=clock,
     )
 

@@ -262,11 +262,10 @@ def _memory_timing(name: str, program: ProgramFile) -> Any:
     except (ImportError, ValueError) as error:
         names = ", ".join(MEMORY_NAMES)
         raise AcceleratorError(f"--memory {name}: neither one of {names} nor a board ({error})") from None
-    there = int(board.external.megabytes * (1 << 20))
-    if program.memory_bytes > there:
+    if program.memory_bytes > board.external.size:
         raise AcceleratorError(
-            f"{program.name} takes {program.memory_bytes:,} bytes of memory, {board.name} has {there:,}; "
-            "use a smaller network or input, or a board with more memory"
+            f"{program.name} takes {program.memory_bytes:,} bytes of memory, {board.name} has "
+            f"{board.external.size:,}; use a smaller network or input, or a board with more memory"
         )
     return settings
 
